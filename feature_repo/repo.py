@@ -1,0 +1,78 @@
+"""``feature_store.yaml``, read without importing Feast (which takes seconds), for the client and the flows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from feature_repo.stores.home import REPO, resolve_home, resolve_location
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repo:
+    """What the platform itself needs of a Feast repository's configuration.
+
+    Attributes:
+        project: Feast project; part of every online key.
+        home: folder of the embedded Redis and of what else the embedded default writes.
+        offline: root of the Delta tables, an absolute path or an object-store URL.
+        redis_url: the online store's URL; None for the embedded server. Never shown: it may hold a password.
+        redis_type: ``redis``, ``redis_cluster`` or ``redis_sentinel``, as in Feast.
+    """
+
+    project: str
+    home: Path
+    offline: str
+    redis_url: str | None = field(repr=False)
+    redis_type: str
+    raw: Mapping[str, Any] = field(repr=False)
+
+    def feature_store(self) -> FeatureStore:
+        """Feast's own view of this repository."""
+        from feast import FeatureStore, RepoConfig
+
+        config = RepoConfig(**self.raw)
+        config.repo_path = REPO
+        return FeatureStore(config=config)
+
+
+def load_repo(path: Path | None = None, variables: Mapping[str, str] | None = None) -> Repo:
+    """Reads ``feature_store.yaml``.
+
+    Args:
+        path: the file; the one of this project when not given.
+        variables: values for its ``${NAME}`` variables, before those of the environment.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it lacks one of our two stores.
+    """
+    path = path or REPO / "feature_store.yaml"
+    text = path.read_text()
+    for name, value in (variables or {}).items():
+        text = text.replace(f"${{{name}}}", value)
+    raw = yaml.safe_load(os.path.expandvars(text))  # the very expansion that Feast does
+    online, offline = raw.get("online_store") or {}, raw.get("offline_store") or {}
+    if "home" not in online or "path" not in offline:
+        raise ValueError(f"{path}: online_store.home and offline_store.path are needed; see docs/configuration.md")
+    return Repo(
+        project=raw["project"],
+        home=resolve_home(online["home"]),
+        offline=resolve_location(offline["path"]),
+        redis_url=given_url(online.get("redis_url")),
+        redis_type=online.get("redis_type", "redis"),
+        raw=raw,
+    )
+
+
+def given_url(url: str | None) -> str | None:
+    """``url``, or None when it is empty or the text of a variable that is not set."""
+    return url if url and not url.startswith("${") else None

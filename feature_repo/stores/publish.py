@@ -1,0 +1,82 @@
+"""The one way into the online store: a guarded, atomic write of a symbol's views."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from feature_repo.stores.codec import encode_timestamp, entity_key, revision, revision_key, timestamp_key
+
+CHANNEL_PREFIX = "fstore:published:"
+
+# For each view of one symbol: write it when it is newer than what is held, by bar and then by revision. All views
+# change in this one script, so no reader ever sees an hour's close beside another hour's RSI. Caches in every
+# process are told of the symbol and timeframes that changed.
+_SCRIPT = """
+local at, changed, done = 3, false, {}
+while at <= #ARGV do
+  local ts_field, ts, rev_field, rev, n = ARGV[at], ARGV[at+1], ARGV[at+2], ARGV[at+3], tonumber(ARGV[at+4])
+  local held = redis.call('HGET', KEYS[1], rev_field)
+  if not held or held < rev then
+    redis.call('HSET', KEYS[1], ts_field, ts, rev_field, rev, unpack(ARGV, at + 5, at + 4 + 2 * n))
+    done[#done+1] = 1
+    changed = true
+  else
+    done[#done+1] = 0
+  end
+  at = at + 5 + 2 * n
+end
+if changed then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
+return done
+"""
+_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()  # how Redis names a script
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewRow:
+    """One view's newest values of one symbol, encoded.
+
+    Attributes:
+        view: name of the view.
+        event_us: close of the newest bar, microseconds since 1970-01-01 UTC.
+        created_us: when the newest revision that these values depend on was written, same unit.
+        values: hash field -> stored bytes.
+    """
+
+    view: str
+    event_us: int
+    created_us: int
+    values: Mapping[bytes, bytes]
+
+
+def channel(project: str) -> str:
+    """Where publishes are announced: a message is the symbol, a newline, and the views that were offered."""
+    return CHANNEL_PREFIX + project
+
+
+def publish(client: Any, project: str, symbol: str, rows: Sequence[ViewRow]) -> tuple[bool, ...]:
+    """Writes all ``rows`` of a symbol in one step.
+
+    Args:
+        client: a synchronous redis-py client (single server, Sentinel or Cluster).
+
+    Returns:
+        For each row whether it was written; False: the store holds that bar at that revision, or a newer one.
+    """
+    message = symbol + "\n" + " ".join(row.view for row in rows)
+    args: list[bytes | str | int] = [channel(project), message]
+    for row in rows:
+        args += [timestamp_key(row.view), encode_timestamp(row.event_us)]
+        args += [revision_key(row.view), revision(row.event_us, row.created_us), len(row.values)]
+        for field, value in row.values.items():
+            args += [field, value]
+    key = entity_key(symbol, project)
+    try:
+        done = client.evalsha(_SHA, 1, key, *args)
+    except NoScriptError:
+        done = client.eval(_SCRIPT, 1, key, *args)
+    return tuple(bool(written) for written in done)

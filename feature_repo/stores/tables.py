@@ -1,0 +1,199 @@
+"""The offline store's Delta tables: their schemas, appending to them, and reading the newest revisions.
+
+A row is never changed: a bar or an indicator row that comes out differently is appended with a later ``created``.
+The newest revision is the truth, an older one answers what was known at a moment. One run appends to a table in one
+commit, so a reader sees all of it or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import TableNotFoundError
+
+from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
+
+TIME = pa.timestamp("us", tz="UTC")
+TableName = Literal["bars", "indicators", "quarantine"]
+
+_KEYS = [
+    ("symbol", pa.string()),
+    ("timeframe", pa.string()),
+    ("month", pa.string()),  # of open_time, UTC, "2018-01"; the tables are partitioned by timeframe and month
+    ("open_time", TIME),
+    ("event_timestamp", TIME),  # when the bar closed
+    ("created", TIME),  # when this revision was written
+]
+SCHEMAS: Mapping[TableName, pa.Schema] = {
+    "bars": pa.schema(
+        [
+            *_KEYS,
+            *((name, pa.float64()) for name in BAR_FIELDS),
+            ("source_bars", pa.int32()),  # a derived bar: source bars it was made of; null: ingested as it is
+            ("expected_bars", pa.int32()),
+        ]
+    ),
+    "indicators": pa.schema([*_KEYS, *((name, pa.float64()) for name in INDICATOR_FIELDS)]),
+    "quarantine": pa.schema(
+        [
+            *_KEYS,  # open_time and event_timestamp are null where the row had no readable time
+            ("kind", pa.string()),  # "bars" or "indicators": what the row would have been
+            ("rule", pa.string()),  # the first rule that it broke
+            ("rules", pa.string()),  # all of them
+            ("detail", pa.string()),
+            ("row", pa.string()),  # the row as JSON
+            ("file", pa.string()),
+            ("line", pa.int64()),
+        ]
+    ),
+}
+
+
+class OfflineTables:
+    """Bars, indicators and quarantine below one root: a local folder or an object-store URL.
+
+    Safe to share between threads; several processes may append at the same time.
+    """
+
+    def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
+        self.root = root
+        self._options = dict(storage_options or {})
+
+    def _path(self, table: TableName) -> str:
+        return f"{self.root.rstrip('/')}/{table}"
+
+    def _open(self, table: TableName) -> DeltaTable | None:
+        try:
+            return DeltaTable(self._path(table), storage_options=self._options)
+        except TableNotFoundError:
+            return None
+
+    def append(self, table: TableName, rows: pa.Table) -> None:
+        """Adds ``rows`` (the table's schema without ``month``) in one commit; no rows, no commit."""
+        if rows.num_rows == 0:
+            return
+        path = self._path(table)
+        if "://" not in path:
+            Path(path).mkdir(parents=True, exist_ok=True)
+        moment = rows["open_time"] if table != "quarantine" else pc.coalesce(rows["open_time"], rows["created"])
+        schema = SCHEMAS[table]
+        rows = rows.append_column("month", pc.strftime(moment, "%Y-%m")).select(schema.names).cast(schema)
+        write_deltalake(
+            path,
+            rows,
+            mode="append",
+            partition_by=["timeframe", "month"],
+            schema_mode="merge",  # a new indicator adds a column; old rows read as null, never as a value
+            storage_options=self._options,
+        )
+
+    def version(self, table: TableName) -> int | None:
+        """How many commits the table has had; None when it does not exist."""
+        found = self._open(table)
+        return None if found is None else int(found.version())
+
+    def read(
+        self,
+        table: TableName,
+        *,
+        timeframe: str | None = None,
+        symbols: Sequence[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        columns: Sequence[str] | None = None,
+        as_known_at: datetime | None = None,
+        all_revisions: bool = False,
+    ) -> pa.Table:
+        """Rows of a table, ascending by symbol and open time, the newest revision of each.
+
+        Args:
+            timeframe, symbols: only these.
+            start, end: only bars with ``start <= open_time <= end``; aware datetimes.
+            columns: only these, besides the keys ``symbol, timeframe, open_time, event_timestamp, created``.
+            as_known_at: what was known at that moment: only revisions written by then.
+            all_revisions: every revision, oldest first within a bar.
+        """
+        keys = ["symbol", "timeframe", "open_time", "event_timestamp", "created"]
+        wanted = [*keys, *(c for c in (columns or SCHEMAS[table].names) if c not in (*keys, "month"))]
+        found = self._open(table)
+        if found is None:
+            return _empty(table, wanted)
+        pruning: list[tuple[str, str, Any]] = []
+        if timeframe is not None:
+            pruning.append(("timeframe", "=", timeframe))
+        months = _months(found, timeframe, start, end)
+        if months is not None:
+            if not months:
+                return _empty(table, wanted)
+            pruning.append(("month", "in", months))
+        dataset = found.to_pyarrow_dataset(file_pruning_predicate=pruning or None)
+        present = [c for c in wanted if c in dataset.schema.names]
+        rows = dataset.to_table(columns=present, filter=_filter(timeframe, symbols, start, end, as_known_at))
+        for name in wanted:  # a column that the catalog has gained since the table was written
+            if name not in present:
+                rows = rows.append_column(name, pa.nulls(rows.num_rows, SCHEMAS[table].field(name).type))
+        return _sorted(rows.select(wanted), all_revisions=all_revisions)
+
+
+def _months(table: DeltaTable, timeframe: str | None, start: datetime | None, end: datetime | None) -> list[str] | None:
+    if start is None and end is None:
+        return None
+    low, high = (moment.strftime("%Y-%m") if moment else None for moment in (start, end))
+    partitions = table.partitions([("timeframe", "=", timeframe)] if timeframe else None)
+    months = {p["month"] for p in partitions}
+    return sorted(m for m in months if (low is None or m >= low) and (high is None or m <= high))
+
+
+def _filter(
+    timeframe: str | None,
+    symbols: Sequence[str] | None,
+    start: datetime | None,
+    end: datetime | None,
+    as_known_at: datetime | None,
+) -> pc.Expression | None:
+    parts: list[pc.Expression] = []
+    if timeframe is not None:
+        parts.append(pc.field("timeframe") == timeframe)
+    if symbols is not None:
+        parts.append(pc.field("symbol").isin(list(symbols)))
+    if start is not None:
+        parts.append(pc.field("open_time") >= pa.scalar(start, TIME))
+    if end is not None:
+        parts.append(pc.field("open_time") <= pa.scalar(end, TIME))
+    if as_known_at is not None:
+        parts.append(pc.field("created") <= pa.scalar(as_known_at, TIME))
+    whole = None
+    for part in parts:
+        whole = part if whole is None else whole & part
+    return whole
+
+
+def _sorted(rows: pa.Table, *, all_revisions: bool) -> pa.Table:
+    """Ascending by symbol, timeframe, open time and created; the last of each bar unless all are asked for."""
+    if rows.num_rows < 2:
+        return rows
+    order = pc.sort_indices(rows, sort_keys=[(k, "ascending") for k in ("symbol", "timeframe", "open_time", "created")])
+    rows = rows.take(order).combine_chunks()
+    if all_revisions:
+        return rows
+    newest = np.ones(rows.num_rows, dtype=bool)
+    same = np.ones(rows.num_rows - 1, dtype=bool)
+    for key in ("symbol", "timeframe", "open_time"):
+        column = rows[key].combine_chunks()
+        if pa.types.is_string(column.type):
+            column = column.dictionary_encode().indices
+        codes = column.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        same &= codes[1:] == codes[:-1]
+    newest[:-1] = ~same
+    return rows if newest.all() else rows.filter(pa.array(newest))
+
+
+def _empty(table: TableName, columns: Sequence[str]) -> pa.Table:
+    return pa.schema([SCHEMAS[table].field(name) for name in columns]).empty_table()
