@@ -134,8 +134,11 @@ class BarRedisOnlineStore(RedisOnlineStore):
         found = client.scan_iter(match=_literal(prefix) + b"*", count=1000)
         return [key for key in found if entity_key(_symbol_of(key, len(prefix)), config.project) == key]
 
-    def teardown(  # Feast passes the entities too
-        self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]
+    def teardown(
+        self,
+        config: RepoConfig,
+        tables: Sequence[FeatureView],
+        entities: Sequence[Entity],  # noqa: ARG002  # Feast passes them too
     ) -> None:
         """Deletes what this project holds."""
         for join_keys in {tuple(table.join_keys) for table in tables}:
