@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,8 @@ from feature_repo.stores.home import REPO, resolve_home, resolve_location
 
 if TYPE_CHECKING:
     from feast import FeatureStore
+
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,8 @@ class Repo:
         """Feast's own view of this repository."""
         from feast import FeatureStore, RepoConfig
 
+        # Feast logs an advice on this very configuration at every start; it is chosen, and the advice is known.
+        logging.getLogger("feast.repo_config").setLevel(logging.ERROR)
         config = RepoConfig(**self.raw)
         config.repo_path = REPO
         return FeatureStore(config=config)
@@ -56,10 +62,9 @@ def load_repo(path: Path | None = None, variables: Mapping[str, str] | None = No
         ValueError: it lacks one of our two stores.
     """
     path = path or REPO / "feature_store.yaml"
-    text = path.read_text()
-    for name, value in (variables or {}).items():
-        text = text.replace(f"${{{name}}}", value)
-    raw = yaml.safe_load(os.path.expandvars(text))  # the very expansion that Feast does
+    values = {**os.environ, **(variables or {})}
+    # As Feast expands them: once (a password may hold a "$"), and a variable that is not set stays as it is.
+    raw = yaml.safe_load(_VARIABLE.sub(lambda found: values.get(found[1] or found[2], found[0]), path.read_text()))
     online, offline = raw.get("online_store") or {}, raw.get("offline_store") or {}
     if "home" not in online or "path" not in offline:
         raise ValueError(f"{path}: online_store.home and offline_store.path are needed; see docs/configuration.md")

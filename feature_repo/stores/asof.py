@@ -12,15 +12,16 @@ Int64Array = npt.NDArray[np.int64]
 
 # When revisions count from when they were written, a row can be the answer only from then on, and only as long as
 # no row of a later bar (or a later revision of the same bar) had been written: those rows are exactly the ones that
-# were the newest at the moment they were written. They ascend in both times, so one as-of join finds the answer.
+# were the newest at the moment they were written. They ascend in both times, so one as-of join finds the answer; of
+# the rows written at one moment (a loaded history) only the newest is a candidate, as the join would take any.
 _NEWEST_WHEN_WRITTEN = """
 create temp view candidates as
 select symbol, event_us, known_us, row_number from (
-    select *, max(event_us) over (
-        partition by symbol order by known_us, event_us, created_us, row_number
-        rows between unbounded preceding and current row) as newest_us
+    select *,
+        max(event_us) over (partition by symbol order by known_us) as newest_us,
+        lead(known_us) over (partition by symbol order by known_us, event_us, created_us, row_number) as next_us
     from (select *, greatest(event_us, created_us) as known_us from stored)
-) where event_us = newest_us
+) where event_us = newest_us and known_us is distinct from next_us
 """
 _WHEN_CLOSED = "create temp view candidates as select symbol, event_us, event_us as known_us, row_number from stored"
 _MATCH = """
@@ -67,5 +68,5 @@ def match_rows(
         connection.register("stored", pa.table(stored))
         connection.register("asked", pa.table(asked))
         connection.execute(_WHEN_CLOSED if created_us is None else _NEWEST_WHEN_WRITTEN)
-        found: pa.Table = connection.execute(_MATCH).to_arrow_table()
+        found: pa.Table = connection.sql(_MATCH).to_arrow_table()
     return found["row_number"].combine_chunks()

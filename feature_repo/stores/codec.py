@@ -26,6 +26,7 @@ _DOUBLE_TAG = b"\x29"  # Value.double_val: field 5, eight bytes
 _LIST_TAG = b"\x7a"  # Value.double_list_val: field 15, length-delimited
 _PACKED_TAG = b"\x0a"  # DoubleList.val: field 1, packed
 _SCALAR = np.dtype([("tag", "u1"), ("value", "<f8")])
+_YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800  # seconds since 1970 that a Timestamp may hold
 NULL = b""
 """A ``Value`` with nothing set: Feast's null."""
 
@@ -66,13 +67,18 @@ def revision(event_us: int, created_us: int) -> bytes:
     """Which of two writes is newer: by bar first, then by when its newest revision was written.
 
     Fixed-width digits, because Redis scripts compare strings by the server's locale, which agrees on digits only.
+
+    Raises:
+        ValueError: a moment before 1970: a sign is no digit.
     """
+    if event_us < 0 or created_us < 0:
+        raise ValueError("the online store holds the newest bars; one that closed before 1970 is none")
     return b"%020d%020d" % (event_us, created_us)
 
 
 def read_revision(stored: bytes) -> tuple[int, int]:
     """Event timestamp and created of a stored revision, microseconds since 1970-01-01 UTC."""
-    if len(stored) != 40:
+    if len(stored) != 40 or not stored.isdigit():
         raise CodecError(f"a revision has 40 digits, not {len(stored)} bytes")
     return int(stored[:20]), int(stored[20:])
 
@@ -94,17 +100,16 @@ def decode_doubles(stored: Sequence[bytes | None]) -> tuple[FloatArray, BoolArra
     Raises:
         CodecError: a field holds something else than a double or null.
     """
-    n = len(stored)
     try:
-        joined = b"".join(stored)  # type: ignore[arg-type]  # a None ends in the careful way below
+        uniform = {9}.issuperset(map(len, stored))  # type: ignore[arg-type]  # a None ends in the careful way below
     except TypeError:
+        uniform = False
+    if not uniform:
         return _decode_with_holes(stored)
-    if len(joined) != 9 * n:
-        return _decode_with_holes(stored)
-    cells = np.frombuffer(joined, dtype=_SCALAR)
+    cells = np.frombuffer(b"".join(stored), dtype=_SCALAR)  # type: ignore[arg-type]
     if (cells["tag"] != _DOUBLE_TAG[0]).any():
         raise CodecError("a field does not hold a double")
-    return cells["value"].astype(np.float64), np.ones(n, dtype=np.bool_)
+    return cells["value"].astype(np.float64), np.ones(len(stored), dtype=np.bool_)
 
 
 def _decode_with_holes(stored: Sequence[bytes | None]) -> tuple[FloatArray, BoolArray]:
@@ -162,7 +167,11 @@ def encode_timestamp(us: int) -> bytes:
 
 
 def decode_timestamp(stored: bytes) -> int:
-    """Microseconds since 1970-01-01 UTC of a protobuf ``Timestamp``."""
+    """Microseconds since 1970-01-01 UTC of a protobuf ``Timestamp``, rounded down.
+
+    Raises:
+        CodecError: the bytes are no timestamp, or one outside of the years 1 to 9999.
+    """
     seconds = nanos = at = 0
     while at < len(stored):
         tag = stored[at]
@@ -173,6 +182,8 @@ def decode_timestamp(stored: bytes) -> int:
             nanos = value
         else:
             raise CodecError("not a timestamp")
+    if not (_YEAR_1 <= seconds < _YEAR_10000 and 0 <= nanos < 1_000_000_000):
+        raise CodecError("a timestamp out of range")
     return seconds * 1_000_000 + nanos // 1000
 
 
@@ -195,6 +206,8 @@ def _read_varint(stored: bytes, at: int) -> tuple[int, int]:
         byte = stored[at]
         at += 1
         value |= (byte & 0x7F) << shift
+        if value >> 64:
+            raise CodecError("a number is too long")
         if byte < 0x80:
             return (value - (1 << 64) if value >> 63 else value), at
         shift += 7

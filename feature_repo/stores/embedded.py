@@ -16,14 +16,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+from urllib.parse import quote
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
 
 START_TIMEOUT_S = 20.0
 _LONGEST_SOCKET_PATH = 100  # the system's own limit is 104 (macOS) or 108 bytes (Linux)
@@ -36,7 +38,7 @@ exec 3<&0
 wait $server; kill $guard
 """
 
-_owned: dict[Path, subprocess.Popen[bytes]] = {}
+_owned: dict[Path, subprocess.Popen[bytes]] = {}  # socket -> the shell around its server
 _owned_lock = threading.Lock()
 
 
@@ -46,7 +48,7 @@ class EmbeddedServerError(RuntimeError):
 
 def socket_path(home: Path) -> Path:
     """Where the server of a home listens; beside the temporary files when the home's own path is too long."""
-    path = home / "redis" / "server.sock"
+    path = home.resolve() / "redis" / "server.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
         return path
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
@@ -60,20 +62,18 @@ def ensure_server(home: Path) -> str:
         Its URL (``unix://…``).
 
     Raises:
-        EmbeddedServerError: it does not start.
+        EmbeddedServerError: it does not start, or does not answer.
     """
     socket = socket_path(home)
     if not _answers(socket):
-        with _start_lock(home):
-            if not _answers(socket):
-                _start(home, socket)
-    return f"unix://{socket}"
+        _start(home.resolve() / "redis", socket)
+    return _url(socket)
 
 
 def running_server(home: Path) -> str | None:
     """The URL of the home's server when one runs; starts nothing."""
     socket = socket_path(home)
-    return f"unix://{socket}" if _answers(socket) else None
+    return _url(socket) if _answers(socket) else None
 
 
 def stop_server(home: Path) -> bool:
@@ -81,22 +81,22 @@ def stop_server(home: Path) -> bool:
     socket = socket_path(home)
     if not _answers(socket):
         return False
-    with Redis(unix_socket_path=str(socket)) as client:
+    with _client(socket) as client:
         client.shutdown(save=False)  # the append-only file holds everything; redis-py expects the cut connection
-    with _owned_lock:
-        owned = _owned.pop(home, None)
-    if owned:
-        owned.wait(START_TIMEOUT_S)
-        _close_pipe(owned)
+    _own(socket, None)
     return True
 
 
-def _start(home: Path, socket: Path) -> None:
-    folder = home / "redis"
+def _start(folder: Path, socket: Path) -> None:
+    """Starts the server, or waits for the one that another process is starting.
+
+    Two servers on the same data would spoil them, so each holds a lock on its folder for as long as it lives: its
+    output is the locked file. One that is busy, loading or just ending is waited for, never started over.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if socket.parent.stat().st_uid != os.getuid():
-        raise EmbeddedServerError(f"{socket.parent} belongs to another user; set FSTORE_HOME to a shorter path")
+        raise EmbeddedServerError(f"{socket.parent} belongs to another user; set FSTORE_HOME to a short path of yours")
     log = folder / "server.log"
     command = [
         str(_binary()),
@@ -104,21 +104,26 @@ def _start(home: Path, socket: Path) -> None:
         *("--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
         *("--daemonize", "no", "--logfile", str(log), "--loglevel", "notice"),
     ]
-    server = subprocess.Popen(  # noqa: S603  # our own binary and paths, and no shell expands them
-        ["/bin/sh", "-c", _GUARD, "fstore-redis", *command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C in the owner's terminal is the owner's to handle
-    )
+    server: subprocess.Popen[bytes] | None = None
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not _answers(socket):
-        if server.poll() is not None or time.monotonic() > deadline:
-            _close_pipe(server)
-            raise EmbeddedServerError(f"the embedded Redis does not start: {_last_line(log)} (all of it: {log})")
-        time.sleep(0.005)
-    with _owned_lock:
-        _owned[home] = server
+    with (folder / "server.lock").open("wb") as lock, log.open("ab") as errors:
+        while not _answers(socket):
+            if server is None and _taken(lock):
+                server = subprocess.Popen(  # noqa: S603  # our own binary and paths, and no shell expands them
+                    ["/bin/sh", "-c", _GUARD, "fstore-redis", *command],
+                    stdin=subprocess.PIPE,
+                    stdout=lock,
+                    stderr=errors,
+                    start_new_session=True,  # Ctrl-C in the owner's terminal is the owner's to handle
+                )
+            if time.monotonic() > deadline or (server and server.poll() is not None):
+                if server:
+                    _release(server)
+                fault = "start" if server else "answer"
+                raise EmbeddedServerError(f"the embedded Redis does not {fault}: {_last_line(log)} (all of it: {log})")
+            time.sleep(0.005)
+    if server:
+        _own(socket, server)
 
 
 def _binary() -> Path:
@@ -133,30 +138,48 @@ def _binary() -> Path:
         raise EmbeddedServerError(f"no embedded Redis on {sys.platform}: set FSTORE_REDIS_URL") from error
 
 
+def _url(socket: Path) -> str:
+    return f"unix://{quote(str(socket))}"
+
+
+def _client(socket: Path) -> Redis:
+    return Redis(unix_socket_path=str(socket), socket_timeout=1.0, retry=Retry(NoBackoff(), 0))
+
+
 def _answers(socket: Path) -> bool:
     if not socket.exists():
         return False
     try:
-        with Redis(unix_socket_path=str(socket), socket_timeout=1.0) as client:
+        with _client(socket) as client:
             return bool(client.ping())
     except (RedisConnectionError, RedisTimeoutError, BusyLoadingError):
         return False
 
 
-@contextmanager
-def _start_lock(home: Path) -> Iterator[None]:
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "redis.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _taken(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = log.read_text(errors="replace").splitlines()
     return lines[-1] if lines else "it wrote no log"
 
 
-def _close_pipe(server: subprocess.Popen[bytes]) -> None:
+def _own(socket: Path, server: subprocess.Popen[bytes] | None) -> None:
+    with _owned_lock:
+        ended = _owned.pop(socket, None)
+        if server:
+            _owned[socket] = server
+    if ended:
+        _release(ended)
+
+
+def _release(server: subprocess.Popen[bytes]) -> None:
+    """Closes the pipe, which ends the server if it still runs, and waits for it."""
     if server.stdin:
         server.stdin.close()
     server.wait(START_TIMEOUT_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from feature_repo.catalog import BAR_FIELDS, ENTITY, VIEW_OF_SOURCE, View
 from feature_repo.stores.asof import match_rows
 from feature_repo.stores.home import HOME_VARIABLE, resolve_location
 from feature_repo.stores.tables import TIME, OfflineTables
-from feature_repo.stores.window import microseconds, newest_windows, read_joined, window_of
+from feature_repo.stores.window import Window, microseconds, newest_windows, read_window
 
 
 class BarOfflineStoreConfig(FeastConfigBaseModel):
@@ -243,24 +244,19 @@ def _as_of_windows(
     moments: np.typing.NDArray[np.int64],
     by_created: bool,
 ) -> Mapping[str, pa.Array]:
-    """Windows as of each row; one read a distinct moment when revisions count from when they were written."""
+    """Windows as of each row; one read a distinct symbol and moment."""
+
+    @cache
+    def window_at(name: str, us: int) -> Window | None:
+        moment = _moment(us)
+        end, known = _opens(spec, moment), moment if by_created else None
+        return read_window(tables, spec.timeframe, name, end=end, as_known_at=known)
+
     columns: dict[str, list[Any]] = {name: [] for name in features}
     for name, us in zip(symbols, moments, strict=True):
-        rows = None
-        if us != _NEVER and isinstance(name, str):
-            end = _moment(int(us))
-            start = _opens(spec, end) - timedelta(seconds=spec.timeframe.seconds * 2048) - timedelta(days=7)
-            rows = read_joined(
-                tables,
-                spec.timeframe.name,
-                symbols=[name],
-                start=start,
-                end=_opens(spec, end),
-                as_known_at=end if by_created else None,
-            )
-        found = window_of(rows).columns if rows is not None and rows.num_rows else {}
+        window = window_at(name, int(us)) if us != _NEVER and isinstance(name, str) else None
         for field in features:
-            columns[field].append(found.get(field))
+            columns[field].append(window.columns[field] if window else None)
     return {name: pa.array(values, pa.list_(pa.float64())) for name, values in columns.items()}
 
 

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 from feast import Entity, FeatureView, RepoConfig
 from feast.infra.key_encoding_utils import serialize_entity_key_prefix
@@ -56,7 +55,7 @@ class BarRedisOnlineStore(RedisOnlineStore):
     """The online store: one hash a symbol, read and written as Feast does, except as the module says."""
 
     def __init__(self) -> None:
-        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._async_clients: dict[asyncio.AbstractEventLoop, Any] = {}
 
     def _get_client(self, online_store_config: RedisOnlineStoreConfig) -> Any:
         if self._client is None:
@@ -77,8 +76,16 @@ class BarRedisOnlineStore(RedisOnlineStore):
                 client = await super()._get_client_async(online_store_config)
             else:
                 client = connect_async(url, online_store_config.redis_type.value)
+            for ended in [known for known in self._async_clients if known.is_closed()]:
+                del self._async_clients[ended]  # its client holds it, so it would never go by itself
             self._async_clients[loop] = client
         return client
+
+    async def close(self) -> None:
+        """Closes the running event loop's connections; Feast calls it when its server stops."""
+        client = self._async_clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
 
     # ----------------------------------------------------------------------------------------------- writing
 
@@ -104,12 +111,12 @@ class BarRedisOnlineStore(RedisOnlineStore):
         self, values: Sequence[Any], feature_view: str, requested_features: list[str]
     ) -> tuple[datetime | None, dict[str, Value] | None]:
         stamp = values[requested_features.index(f"_ts:{feature_view}")]
-        if not stamp:
+        if stamp is None:
             return None, None  # Feast would say: present, null, 1970
         features = {}
         for name, cell in zip(requested_features, values, strict=True):
-            if not name.startswith("_ts:"):
-                features[name] = Value.FromString(cell or b"")
+            if cell is not None and not name.startswith("_ts:"):
+                features[name] = Value.FromString(cell)
         return datetime.fromtimestamp(0, UTC) + _us(decode_timestamp(stamp)), features
 
     # ---------------------------------------------------------------------------------------------- deleting

@@ -16,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
 
 TIME = pa.timestamp("us", tz="UTC")
 TableName = Literal["bars", "indicators", "quarantine"]
+_COMMIT_TRIES = 10
 
 _KEYS = [
     ("symbol", pa.string()),
@@ -76,7 +77,11 @@ class OfflineTables:
             return None
 
     def append(self, table: TableName, rows: pa.Table) -> None:
-        """Adds ``rows`` (the table's schema without ``month``) in one commit; no rows, no commit."""
+        """Adds ``rows`` (the table's schema without ``month``) in one commit; no rows, no commit.
+
+        Raises:
+            CommitFailedError: other writers changed the table's schema again and again; nothing was added.
+        """
         if rows.num_rows == 0:
             return
         path = self._path(table)
@@ -84,20 +89,34 @@ class OfflineTables:
             Path(path).mkdir(parents=True, exist_ok=True)
         moment = rows["open_time"] if table != "quarantine" else pc.coalesce(rows["open_time"], rows["created"])
         schema = SCHEMAS[table]
-        rows = rows.append_column("month", pc.strftime(moment, "%Y-%m")).select(schema.names).cast(schema)
-        write_deltalake(
-            path,
-            rows,
-            mode="append",
-            partition_by=["timeframe", "month"],
-            schema_mode="merge",  # a new indicator adds a column; old rows read as null, never as a value
-            storage_options=self._options,
-        )
+        rows = rows.append_column("month", _month(moment)).select(schema.names).cast(schema)
+        for tries_left in reversed(range(_COMMIT_TRIES)):
+            try:
+                write_deltalake(
+                    path,
+                    rows,
+                    mode="append",
+                    partition_by=["timeframe", "month"],
+                    schema_mode="merge",  # a new indicator adds a column; old rows read as null, never as a value
+                    storage_options=self._options,
+                )
+                return
+            except CommitFailedError:  # another process created the table, or added a column, at the same time
+                if not tries_left:
+                    raise
 
     def version(self, table: TableName) -> int | None:
-        """How many commits the table has had; None when it does not exist."""
+        """The number of the table's last commit, from 0; None when the table does not exist."""
         found = self._open(table)
         return None if found is None else int(found.version())
+
+    def symbols(self) -> tuple[str, ...]:
+        """Names of the symbols that have bars, sorted."""
+        found = self._open("bars")
+        if found is None:
+            return ()
+        names = found.to_pyarrow_dataset().to_table(columns=["symbol"])["symbol"].unique()
+        return tuple(sorted(names.to_pylist()))
 
     def read(
         self,
@@ -111,17 +130,19 @@ class OfflineTables:
         as_known_at: datetime | None = None,
         all_revisions: bool = False,
     ) -> pa.Table:
-        """Rows of a table, ascending by symbol and open time, the newest revision of each.
+        """Rows of a table, ascending by symbol and open time, the newest revision of each (of quarantine, all rows).
 
         Args:
             timeframe, symbols: only these.
             start, end: only bars with ``start <= open_time <= end``; aware datetimes.
-            columns: only these, besides the keys ``symbol, timeframe, open_time, event_timestamp, created``.
+            columns: only these, besides the keys ``symbol, timeframe, open_time, event_timestamp, created``; none of
+                them when empty.
             as_known_at: what was known at that moment: only revisions written by then.
             all_revisions: every revision, oldest first within a bar.
         """
         keys = ["symbol", "timeframe", "open_time", "event_timestamp", "created"]
-        wanted = [*keys, *(c for c in (columns or SCHEMAS[table].names) if c not in (*keys, "month"))]
+        columns = SCHEMAS[table].names if columns is None else columns
+        wanted = [*keys, *(c for c in columns if c not in (*keys, "month"))]
         found = self._open(table)
         if found is None:
             return _empty(table, wanted)
@@ -139,15 +160,19 @@ class OfflineTables:
         for name in wanted:  # a column that the catalog has gained since the table was written
             if name not in present:
                 rows = rows.append_column(name, pa.nulls(rows.num_rows, SCHEMAS[table].field(name).type))
-        return _sorted(rows.select(wanted), all_revisions=all_revisions)
+        return _sorted(rows.select(wanted), all_revisions=all_revisions or table == "quarantine")
+
+
+def _month(moment: Any) -> Any:
+    """The partition of a moment or of many."""
+    return pc.strftime(moment, "%Y-%m")
 
 
 def _months(table: DeltaTable, timeframe: str | None, start: datetime | None, end: datetime | None) -> list[str] | None:
     if start is None and end is None:
         return None
-    low, high = (moment.strftime("%Y-%m") if moment else None for moment in (start, end))
-    partitions = table.partitions([("timeframe", "=", timeframe)] if timeframe else None)
-    months = {p["month"] for p in partitions}
+    low, high = (_month(pa.scalar(moment, TIME)).as_py() if moment else None for moment in (start, end))
+    months = {p["month"] for p in table.partitions() if timeframe is None or p["timeframe"] == timeframe}
     return sorted(m for m in months if (low is None or m >= low) and (high is None or m <= high))
 
 

@@ -53,6 +53,24 @@ def read_joined(
     return joined.sort_by([("symbol", "ascending"), ("open_time", "ascending")]).combine_chunks()
 
 
+def read_window(
+    tables: OfflineTables,
+    timeframe: Timeframe,
+    symbol: str,
+    *,
+    end: datetime,
+    as_known_at: datetime | None = None,
+) -> Window | None:
+    """The window of a symbol's bars that opened at or before ``end``; None when there are none."""
+    # Enough calendar time for the window around the clock; where bars are sparser, all history is read instead.
+    span = timedelta(seconds=timeframe.seconds * WINDOW_BARS * 2) + timedelta(days=7)
+    for start in (end - span, None):
+        rows = read_joined(tables, timeframe.name, symbols=[symbol], start=start, end=end, as_known_at=as_known_at)
+        if rows.num_rows >= WINDOW_BARS:
+            break
+    return window_of(rows) if rows.num_rows else None
+
+
 def newest_windows(
     tables: OfflineTables,
     timeframe: Timeframe,
@@ -61,19 +79,15 @@ def newest_windows(
     end: datetime | None = None,
 ) -> dict[str, Window]:
     """The newest window of each symbol, of bars that opened at or before ``end``."""
-    # Enough calendar time for the window in any session; where bars are sparse, all history is read instead.
-    span = timedelta(seconds=timeframe.seconds * WINDOW_BARS * 2) + timedelta(days=7)
     keys = tables.read("bars", timeframe=timeframe.name, symbols=symbols, end=end, columns=[])
     if keys.num_rows == 0:
         return {}
     newest = keys.group_by("symbol").aggregate([("open_time", "max")])
     found: dict[str, Window] = {}
     for name, last in zip(newest["symbol"].to_pylist(), newest["open_time_max"].to_pylist(), strict=True):
-        rows = read_joined(tables, timeframe.name, symbols=[name], start=last - span, end=last)
-        if rows.num_rows < WINDOW_BARS:
-            rows = read_joined(tables, timeframe.name, symbols=[name], end=last)
-        if rows.num_rows:
-            found[name] = window_of(rows)
+        window = read_window(tables, timeframe, name, end=last)
+        if window:
+            found[name] = window
     return found
 
 

@@ -1,0 +1,29 @@
+"""How old a value is, in bars: the measure that weekends and holidays do not distort."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from feature_repo.catalog import Session, Timeframe
+from feature_repo.sessions import expected_opens
+
+_HOUR_US = 3_600_000_000
+
+
+def bars_behind(session: Session, timeframe: Timeframe, event_us: int, now_us: int) -> int:
+    """How many bars an open market has closed after ``event_us``.
+
+    Args:
+        event_us: close of the newest bar that is held, microseconds since 1970-01-01 UTC.
+        now_us: the moment of asking, same unit.
+
+    Returns:
+        0 when nothing newer can exist: over a weekend Friday's last bar is not old.
+    """
+    tick = min(timeframe.microseconds, _HOUR_US)  # every bar closes on a whole one, so the count changes at none other
+    return _count(session, timeframe, event_us, now_us // tick * tick)
+
+
+@lru_cache(maxsize=4096)
+def _count(session: Session, timeframe: Timeframe, event_us: int, now_us: int) -> int:
+    return int(expected_opens(session, timeframe, event_us, now_us - timeframe.microseconds + 1).size)

@@ -1,0 +1,70 @@
+"""``feast apply`` with guards: what a view's name means never changes silently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from feast import FeatureStore, FeatureView
+
+Meaning = Mapping[str, str]
+
+
+class DefinitionChangedError(ValueError):
+    """A view that is already served means something else now; the message is the difference."""
+
+
+def apply_definitions(store: FeatureStore, *, accept: bool = False) -> dict[str, list[str]]:
+    """Registers all definitions.
+
+    Args:
+        accept: take changed and removed views as well; Feast then keeps the earlier definition as a version.
+
+    Returns:
+        ``{"added": [...], "changed": [...], "removed": [...], "unchanged": [...]}``: names of views.
+
+    Raises:
+        DefinitionChangedError: a served view changed or vanished and ``accept`` is False; nothing is registered.
+    """
+    from feature_repo import definitions
+
+    held = {v.name: v for v in store.list_feature_views()}
+    wanted = definitions.views
+    found: dict[str, list[str]] = {"added": [], "changed": [], "removed": [], "unchanged": []}
+    differences: list[str] = []
+    for name, view in wanted.items():
+        if name not in held:
+            found["added"].append(name)
+            continue
+        lines = _difference(name, _meaning(held[name]), _meaning(view))
+        found["changed" if lines else "unchanged"].append(name)
+        differences += lines
+    found["removed"] = sorted(set(held) - set(wanted))
+    differences += [f"- {name}: the view is gone" for name in found["removed"]]
+    if differences and not accept:
+        raise DefinitionChangedError(
+            "\n".join(differences) + "\nStrategies read these names. Give the new meaning a new name, "
+            "or run `fstore apply --accept` to keep the old one as a version."
+        )
+    objects: list[Any] = [definitions.project, definitions.symbol]
+    objects += [*definitions.sources.values(), *wanted.values(), *definitions.services.values()]
+    gone = [held[name] for name in found["removed"]]
+    store.apply(objects, objects_to_delete=gone, partial=not gone)
+    return found
+
+
+def _meaning(view: FeatureView) -> Meaning:
+    """What a view's fields mean: type, kind, parameters and lookback of each."""
+    fields = {f.name: " ".join([str(f.dtype), *(f"{k}={v}" for k, v in sorted(f.tags.items()))]) for f in view.features}
+    return {**fields, "(time)": f"{view.batch_source and view.batch_source.timestamp_field}"}
+
+
+def _difference(view: str, old: Meaning, new: Meaning) -> list[str]:
+    lines = []
+    for name in sorted({*old, *new}):
+        if name in old and old[name] != new.get(name):
+            lines.append(f"- {view}:{name} {old[name]}")
+        if name in new and name in old and old[name] != new[name]:
+            lines.append(f"+ {view}:{name} {new[name]}")
+    return lines  # a field that is only new changes no name's meaning

@@ -1,0 +1,5 @@
+"""The command line, ``fstore``: one module a group of commands, and one that draws."""
+
+from flows.cli.main import app, main
+
+__all__ = ["app", "main"]

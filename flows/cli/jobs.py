@@ -1,0 +1,248 @@
+"""The commands that move data: demo, apply, ingest, materialize, status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from feature_repo import catalog
+from flows.cli import show
+from flows.engine import configure_prefect
+from flows.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from flows.ingest import IngestReport
+    from flows.shard import Outcome
+    from flows.sources import SourceBars
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")]
+
+
+def demo() -> None:
+    """The main job on the bundled real bars: check, store, compute, publish, look up."""
+    from flows.sources import DEMO, bundled, read_bars
+
+    settings, started = load_settings(), time.monotonic()
+    show.out.print(f"[bold]fstore demo[/]  real bars, all files below {settings.home}\n")
+    _applied(settings, accept=False)
+    reports = []
+    for symbol, timeframe, file in DEMO:
+        bars = read_bars(bundled(file), symbol=catalog.symbol(symbol), timeframe=catalog.timeframe(timeframe))
+        reports.append(_ingested(bars, symbol, timeframe, settings))
+    _print_reports(reports)
+    outcomes = _materialized(None, None, settings)
+    _print_outcomes(outcomes)
+    if not sum(r.stored + r.revised for r in reports) + sum(o.stored + o.revised for o in outcomes):
+        show.out.print("[green]Nothing new:[/] every bar and every value was already stored; nothing was written.\n")
+    _print_newest()
+    show.out.print(f"\nDone in {time.monotonic() - started:.1f} s. Try next:\n{_NEXT}")
+    if any(o.problem for o in outcomes) or any(r.stopped for r in reports):
+        raise typer.Exit(1)
+
+
+_NEXT = """
+  [cyan].venv/bin/fstore latest EUR/USD GOOG --timeframe 1d[/]
+  [cyan].venv/bin/fstore get EUR/USD --start 2018-01-01 --end 2018-01-05 --timeframe 4h --indicators sma_20,rsi_14[/]
+  [cyan].venv/bin/fstore ingest YOUR.csv --symbol GBP/USD --timeframe 1m[/]
+  [cyan].venv/bin/fstore materialize[/]
+  [cyan].venv/bin/fstore status[/]
+  [cyan]cd feature_repo && ../.venv/bin/feast ui[/]"""
+
+
+def apply(
+    accept: Annotated[bool, typer.Option("--accept", help="Take changed definitions, keeping a version.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Register the definitions, as `feast apply` does, but refuse to change what a served name means."""
+    found = _applied(load_settings(), accept=accept, quiet=as_json)
+    if as_json:
+        show.dump(found)
+
+
+def ingest(
+    source: Annotated[Path, typer.Argument(help="A CSV or Parquet file, or a folder of them.")],
+    symbol: Annotated[str, typer.Option(help="Such as EUR/USD.")],
+    timeframe: Annotated[str, typer.Option(help="1m, 5m, 15m, 30m, 1h, 4h or 1d.")],
+    file_format: Annotated[str, typer.Option("--format", help="auto, csv or parquet.")] = "auto",
+    tz: Annotated[str | None, typer.Option(help="Zone of times that name none, such as America/New_York.")] = None,
+    stamp: Annotated[str, typer.Option(help="Whether a time is the bar's open or close: auto, open, close.")] = "auto",
+    columns: Annotated[str, typer.Option(help="Ours=theirs, such as open=o,volume=tick_volume.")] = "",
+    delimiter: Annotated[str | None, typer.Option(help="Detected when not given.")] = None,
+    ask: Annotated[Path | None, typer.Option(help="SOURCE holds bid prices, this file the ask: mid is stored.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bars from a file or folder, through the quality gate, into the offline store."""
+    from flows.sources import SourceOptions, read_bars
+
+    found, frame = catalog.symbol(symbol), catalog.timeframe(timeframe)
+    options = SourceOptions(
+        format=file_format,  # type: ignore[arg-type]
+        tz=tz,
+        stamp=stamp,  # type: ignore[arg-type]
+        columns=_mapping(columns),
+        delimiter=delimiter,
+    )
+    bars = read_bars(source, symbol=found, timeframe=frame, options=options, ask=ask)
+    report = _ingested(bars, symbol, timeframe, load_settings())
+    if as_json:
+        show.dump(_report_row(report) | {"gaps": report.gaps.as_frame().to_dict("records")})
+    else:
+        _print_reports([report])
+    if report.stopped:
+        raise typer.Exit(1)
+
+
+def materialize(
+    timeframe: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    symbol: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """New bars to derived timeframes, indicators, the gate, the offline store and the online store."""
+    for name in symbol or ():
+        catalog.symbol(name)
+    for name in timeframe or ():
+        catalog.timeframe(name)
+    outcomes = _materialized(symbol, timeframe, load_settings())
+    if as_json:
+        show.dump([asdict(o) for o in outcomes])
+    else:
+        _print_outcomes(outcomes)
+    if any(o.problem for o in outcomes):
+        raise typer.Exit(1)
+
+
+def status(as_json: AsJson = False) -> None:
+    """Where everything is, and how fresh each view is, in bars."""
+    from feature_repo.stores.embedded import running_server
+    from flows.status import freshness
+
+    settings = load_settings()
+    repo = settings.repo()
+    redis = "set by FSTORE_REDIS_URL" if repo.redis_url else running_server(repo.home) or "embedded, starts when needed"
+    rows = freshness(settings, datetime.now(UTC))
+    if as_json:
+        show.dump({"home": str(settings.home), "offline": repo.offline, "redis": redis, "views": rows})
+        return
+    show.out.print(f"home     {settings.home}\noffline  {repo.offline}\nredis    {redis}\n")
+    if not rows:
+        show.out.print("No bars yet: [cyan]fstore demo[/] or [cyan]fstore ingest FILE --symbol … --timeframe …[/]")
+        return
+    columns = {"symbol": "symbol", "timeframe": "timeframe", "bars": "bars", "offline": "offline as of",
+               "online": "online as of", "age_bars": "age, bars"}  # fmt: skip
+    show.table("Freshness", rows, columns, "age: closed bars that an open market has made since the online one")
+
+
+# ------------------------------------------------------------------------------------------------- the steps
+
+
+def _applied(settings: Settings, *, accept: bool, quiet: bool = False) -> dict[str, list[str]]:
+    from flows.apply import apply_definitions
+
+    with show.err.status("registering the definitions"):
+        found = apply_definitions(settings.repo().feature_store(), accept=accept)
+    if not quiet:
+        counts = ", ".join(f"{len(names)} {what}" for what, names in found.items() if names)
+        show.out.print(f"Definitions: {counts} feature views.\n")
+    return found
+
+
+def _ingested(bars: SourceBars, symbol: str, timeframe: str, settings: Settings) -> IngestReport:
+    from flows.ingest import ingest as run
+
+    with show.err.status(f"checking {symbol} {timeframe}"):
+        return run(
+            bars,
+            symbol=catalog.symbol(symbol),
+            timeframe=catalog.timeframe(timeframe),
+            tables=settings.tables(),
+            now=datetime.now(UTC),
+            max_bad_share=settings.max_bad_share,
+        )
+
+
+def _materialized(symbols: list[str] | None, timeframes: list[str] | None, settings: Settings) -> list[Outcome]:
+    configure_prefect(settings)
+    with show.err.status("starting Prefect"):
+        from flows.materialize import materialize as flow
+    with show.progress("materialize"):
+        return flow(symbols=symbols, timeframes=timeframes)
+
+
+_BREAKS = {
+    "missing": "gaps in open hours",
+    "across_close": "gaps beside a market close",
+    "closed": "breaks while the market was closed",
+}
+
+
+def _report_row(report: IngestReport) -> dict[str, Any]:
+    row = {f.name: getattr(report, f.name) for f in fields(report)}
+    gaps = len(report.gaps) - report.gaps.by_kind.get("closed", 0)
+    return row | {"gaps": gaps, "missing": report.gaps.missing_total}
+
+
+def _print_reports(reports: Sequence[IngestReport]) -> None:
+    rows = [
+        _report_row(r) | {"span": f"{r.first_open:%Y-%m-%d} to {r.last_open:%Y-%m-%d}" if r.first_open else "-"}
+        for r in reports
+    ]
+    columns = {"symbol": "symbol", "timeframe": "tf", "span": "open time, UTC", "read": "read",
+               "stored": "stored", "unchanged": "unchanged", "revised": "revised",
+               "quarantined": "quarantined", "gaps": "gaps", "missing": "missing"}  # fmt: skip
+    show.table("Ingested and checked", rows, columns)
+    for r in reports:
+        notes = [f"{n:,} {rule}" for rule, n in r.quarantined_by_rule.items()]
+        notes += [f"{r.gaps.by_kind[kind]:,} {what}" for kind, what in _BREAKS.items() if r.gaps.by_kind.get(kind)]
+        seen = {"flat bars": r.flat, "with zero volume": r.zero_volume, "out of order in the file": r.out_of_order}
+        notes += [f"{n:,} {what}" for what, n in seen.items() if n]
+        if notes:
+            show.out.print(f"  {r.symbol} {r.timeframe}: {'; '.join(notes)}")
+        if r.stopped:
+            show.err.print(f"[bold red]stopped[/] {r.symbol} {r.timeframe}: {r.stopped}; nothing of it was stored")
+    show.out.print()
+
+
+def _print_outcomes(outcomes: Sequence[Outcome]) -> None:
+    if not outcomes:
+        show.out.print("No bars to materialize: [cyan]fstore ingest FILE --symbol … --timeframe …[/] brings some.")
+        return
+    columns = {"symbol": "symbol", "timeframe": "tf", "bars": "rows in", "stored": "stored", "revised": "revised",
+               "unchanged": "unchanged", "quarantined": "quarantined", "published": "published",
+               "as_of": "as of (UTC)", "age_bars": "age in bars"}  # fmt: skip
+    show.table("Materialized: bars to indicators to the online store", [asdict(o) for o in outcomes], columns)
+    for o in outcomes:
+        if o.problem:
+            show.err.print(f"[bold red]stopped[/] {o.symbol} {o.timeframe}: {o.problem}")
+    show.out.print()
+
+
+def _print_newest() -> None:
+    import asyncio
+
+    from flows.cli.lookups import client
+
+    features = ["close", "sma_50", "rsi_14", "macd", "bb_percent_b", "atr_14", "adx_14", "supertrend_direction"]
+
+    async def read() -> list[Any]:
+        async with client() as reader:
+            return [await reader.get_latest(["EUR/USD"], features, timeframe=tf) for tf in ("1h", "4h")]
+
+    frames = dict(zip(("1h", "4h"), asyncio.run(read()), strict=True))
+    rows = [{"feature": name, **{tf: f[name].iloc[0] for tf, f in frames.items()}} for name in features]
+    closes = {"feature": "bar closed (UTC)", **{tf: f["event_timestamp"].iloc[0] for tf, f in frames.items()}}
+    columns = {"feature": "EUR/USD", "1h": "1h", "4h": "4h"}
+    show.table("Newest features, as a strategy reads them", [closes, *rows], columns)
+
+
+def _mapping(columns: str) -> dict[str, str] | None:
+    pairs = [pair.partition("=") for pair in show.split(columns)]
+    bad = next((left for left, sign, right in pairs if not (sign and right)), None)
+    if bad is not None:
+        raise typer.BadParameter(f"{bad!r} is no pair; write ours=theirs, such as open=o", param_hint="--columns")
+    return {left.strip(): right.strip() for left, _, right in pairs} or None

@@ -1,0 +1,141 @@
+"""How the command line shows tables, frames and progress; ``--json`` prints the same as JSON, with all digits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from fsclient.provenance import KEY
+
+_PIPED_WIDTH = 160  # a file or a pager has no width of its own, and a cut table says nothing
+
+
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_PIPED_WIDTH)
+
+
+out = _console()
+err = _console(stderr=True)
+_MOST_ROWS = 40
+
+
+def split(names: str) -> list[str]:
+    """Comma-separated names as a list."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def dump(value: Any) -> None:
+    """Prints JSON: times in ISO UTC, NaN as null."""
+    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z
+    print(orjson.dumps(value, default=_plain, option=options).decode())
+
+
+def _plain(value: Any) -> Any:
+    if value is pd.NaT or value is pd.NA:
+        return None
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value)
+
+
+def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], caption: str = "") -> None:
+    """Prints rows as a table; ``columns`` maps a row's key to its heading. Numbers stand right."""
+    look: dict[str, Any] = {
+        "title_justify": "left",
+        "caption_justify": "left",
+        "title_style": "bold",
+        "padding": (0, 1),
+    }
+    grid = Table(title=title or None, caption=caption or None, box=SIMPLE_HEAD, **look)
+    for key, heading in columns.items():
+        number = any(isinstance(row.get(key), int | float) for row in rows)
+        grid.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        grid.add_row(*(cell(row.get(key)) for key in columns))
+    out.print(grid)
+
+
+def cell(value: Any) -> str:
+    """A value as a person reads it."""
+    if value is None or value is pd.NaT:
+        return "-"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M")
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    if isinstance(value, float | np.floating):
+        return "-" if np.isnan(value) else f"{value:.6g}"
+    return str(value)
+
+
+def frame(answer: pd.DataFrame, *, as_json: bool) -> None:
+    """Prints a client's answer and its provenance."""
+    rows = answer.reset_index()
+    if as_json:
+        dump({"rows": rows.to_dict("records"), KEY: answer.attrs.get(KEY)})
+        return
+    shown = rows if len(rows) <= _MOST_ROWS else pd.concat([rows.head(_MOST_ROWS // 2), rows.tail(_MOST_ROWS // 2)])
+    caption = _provenance_line(answer.attrs[KEY])
+    if len(shown) < len(rows):
+        caption += f"\nfirst and last {_MOST_ROWS // 2} of {len(rows):,} rows; --json prints all"
+    table("", shown.to_dict("records"), {str(c): str(c) for c in shown.columns}, caption)
+
+
+def _provenance_line(record: Mapping[str, Any]) -> str:
+    parts = [f"from {record['source']}"]
+    if record["as_of"]:
+        parts.append(f"as of {record['as_of'].replace('T', ' ').replace(':00Z', ' UTC')}")
+    if record["age_bars"] is not None:
+        parts.append(f"{record['age_bars']:,} bars old")
+    parts.append("complete" if record["complete"] else f"incomplete: {_missing(record['missing'])}")
+    if record["stale"]:
+        parts.append("STALE")
+    return ", ".join(parts)
+
+
+def _missing(missing: Sequence[Mapping[str, Any]]) -> str:
+    counts: dict[str, int] = {}
+    for one in missing:
+        counts[one["reason"]] = counts.get(one["reason"], 0) + int(one.get("bars", 1))
+    return ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in counts.items())
+
+
+@contextmanager
+def progress(what: str) -> Iterator[None]:
+    """A progress bar on stderr, moved by the flows' own log records that carry ``done`` and ``total``."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    logger = logging.getLogger("fstore")
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        class Mover(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if hasattr(record, "total"):
+                    bar.update(task, completed=record.done, total=record.total)  # type: ignore[attr-defined]
+
+        mover, level, propagate = Mover(), logger.level, logger.propagate
+        logger.addHandler(mover)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        try:
+            yield
+        finally:
+            logger.removeHandler(mover)
+            logger.setLevel(level)
+            logger.propagate = propagate

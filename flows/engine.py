@@ -1,0 +1,23 @@
+"""How this platform wants Prefect: quiet, local, and with its files in the home folder unless told otherwise."""
+
+from __future__ import annotations
+
+import os
+
+from flows.settings import Settings
+
+
+def configure_prefect(settings: Settings) -> None:
+    """Sets Prefect's defaults for this process and its children; call it before Prefect is imported.
+
+    What the user has set stays as it is: a profile's ``PREFECT_API_URL`` leads every run to that server.
+    """
+    defaults = {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # 20 s is too short for a cold, busy machine
+        "PREFECT_HOME": str(settings.home / "prefect"),
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,162 @@
+"""The quality gate: which rows of a batch may be stored, and whether its symbol may go on.
+
+Great-expectations judges the batch. When it finds fault, the rules' masks find the rows, and it judges the rest again:
+a batch goes on only when both agree. Whatever cannot be judged does not pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, Symbol, Timeframe
+from flows.quality.masks import BoolArray, bad_rows, batch_problem
+from flows.quality.rules import CLOSED_FOR_S, ON_GRID, Rule, bar_rules, indicator_rules, may_be_nan_column
+from flows.quality.verdict import Verdict
+
+MAX_BAD_SHARE = 0.05
+
+
+def check_bars(
+    frame: pd.DataFrame,
+    *,
+    symbol: Symbol,
+    timeframe: Timeframe,
+    now: datetime,
+    on_grid: BoolArray,
+    max_bad_share: float = MAX_BAD_SHARE,
+) -> Verdict:
+    """Judges bars of one symbol and timeframe.
+
+    Args:
+        frame: ``open_time`` (datetime64[us, UTC]), ``open high low close volume`` (float64; a NaN volume was not
+            reported). Other columns are kept and not judged.
+        now: the moment, with its time zone, by which a bar must have closed.
+        on_grid: whether each row's ``open_time`` opens a bar of the timeframe, shape (rows,).
+        max_bad_share: the largest share of bad rows, 0 to below 1, with which the symbol may go on.
+
+    Raises:
+        ValueError: ``now`` has no time zone, ``on_grid`` does not fit the frame, or ``max_bad_share`` is no share.
+    """
+    if now.tzinfo is None:
+        raise ValueError(f"now ({now}) has no time zone: give it in UTC")
+    flags = _flags("on_grid", on_grid, frame)
+
+    def table() -> pd.DataFrame:
+        closed_for = pd.Timestamp(now) - (frame["open_time"] + pd.Timedelta(seconds=timeframe.seconds))
+        derived = {ON_GRID: flags, CLOSED_FOR_S: closed_for.dt.total_seconds().to_numpy()}
+        return _table(frame, ("open_time", *BAR_FIELDS), derived)
+
+    subject = f"{symbol.name} {timeframe.name} bars"
+    return judge(frame, bar_rules(symbol, timeframe), table, subject=subject, max_bad_share=max_bad_share)
+
+
+def check_indicators(
+    frame: pd.DataFrame,
+    *,
+    may_be_nan: Mapping[str, BoolArray],
+    max_bad_share: float = MAX_BAD_SHARE,
+    subject: str = "indicators",
+) -> Verdict:
+    """Judges indicator rows of one symbol and timeframe.
+
+    Args:
+        frame: ``event_timestamp`` (datetime64[us, UTC]) and every indicator field of the catalog (float64). Other
+            columns are kept and not judged.
+        may_be_nan: field -> in which rows it may be NaN, shape (rows,), as ``nan_allowed`` computes it.
+        max_bad_share: the largest share of bad rows, 0 to below 1, with which the symbol may go on.
+        subject: what the report calls the batch.
+
+    Raises:
+        ValueError: ``may_be_nan`` lacks a field or does not fit the frame, or ``max_bad_share`` is no share.
+    """
+    lacking = [name for name in INDICATOR_FIELDS if name not in may_be_nan]
+    if lacking:
+        raise ValueError(f"may_be_nan lacks {', '.join(lacking)}: compute it with nan_allowed")
+    flags = {may_be_nan_column(name): _flags(name, may_be_nan[name], frame) for name in INDICATOR_FIELDS}
+
+    def table() -> pd.DataFrame:
+        return _table(frame, ("event_timestamp", *INDICATOR_FIELDS), flags)
+
+    return judge(frame, indicator_rules(), table, subject=subject, max_bad_share=max_bad_share)
+
+
+def judge(
+    frame: pd.DataFrame,
+    rules: tuple[Rule, ...],
+    table: Callable[[], pd.DataFrame],
+    *,
+    subject: str,
+    max_bad_share: float,
+) -> Verdict:
+    """Judges a batch by ``rules``.
+
+    Args:
+        frame: the batch, shape (rows, columns).
+        table: makes the columns that the rules name, shape (rows, named columns). It is called once ``frame`` keeps
+            the rules about the whole batch, so its columns and types can be relied on.
+
+    Raises:
+        ValueError: there are no rules, or ``max_bad_share`` is no share.
+    """
+    if not rules:
+        raise ValueError(f"{subject}: no rules are given, and a suite without expectations passes anything")
+    if not 0 <= max_bad_share < 1:
+        raise ValueError(f"max_bad_share must be at least 0 and below 1, not {max_bad_share}")
+    problem = batch_problem(rules, frame)
+    if problem:
+        rule, reason = problem
+        nothing = frame.iloc[:0]
+        return Verdict(subject=subject, passed=False, good=nothing, bad=_annotated(nothing, nothing, rules, {}),
+                       rows=len(frame), bad_rows=0, by_rule={rule.name: len(frame)}, reason=reason, rules=rules,
+                       expectations=0)  # fmt: skip
+    columns = table()
+    from flows.quality.suite import evaluate  # imports great-expectations, which takes seconds
+
+    first = evaluate(rules, columns)
+    masks = {} if first.success else {r.name: mask for r in rules if (mask := bad_rows(r, columns)).any()}
+    bad = np.logical_or.reduce([np.zeros(len(frame), dtype=np.bool_), *masks.values()])
+    share = bad.mean()
+    reason = ""
+    if share > max_bad_share:
+        reason = f"{100 * share:.3g} % of the rows are bad, at most {100 * max_bad_share:.3g} % are tolerated"
+    elif not first.success:
+        last = evaluate(rules, columns[~bad]) if bad.any() else first
+        if not last.success:
+            reason = f"great-expectations and the masks disagree: {', '.join(last.failed)} fails on rows found good"
+    good = frame if first.success else frame[~bad]
+    return Verdict(subject=subject, passed=not reason, good=frame.iloc[:0] if reason else good,
+                   bad=_annotated(frame[bad], columns[bad], rules, {name: mask[bad] for name, mask in masks.items()}),
+                   rows=len(frame), bad_rows=int(bad.sum()),
+                   by_rule={name: int(mask.sum()) for name, mask in masks.items()}, reason=reason, rules=rules,
+                   expectations=first.expectations)  # fmt: skip
+
+
+def _flags(name: str, flags: BoolArray, frame: pd.DataFrame) -> BoolArray:
+    found = np.asarray(flags)
+    if found.dtype != np.bool_ or found.shape != (len(frame),):
+        raise ValueError(f"{name} must be booleans of shape ({len(frame)},), is {found.dtype} of shape {found.shape}")
+    return found
+
+
+def _table(frame: pd.DataFrame, columns: Sequence[str], derived: Mapping[str, npt.NDArray[np.generic]]) -> pd.DataFrame:
+    return pd.concat([frame[list(columns)].reset_index(drop=True), pd.DataFrame(derived)], axis=1)
+
+
+def _annotated(
+    rows: pd.DataFrame, columns: pd.DataFrame, rules: Sequence[Rule], masks: Mapping[str, BoolArray]
+) -> pd.DataFrame:
+    """``rows`` with the rules that each breaks and what the first of them looked at."""
+    names, details = np.full(len(rows), "", dtype=object), np.full(len(rows), "", dtype=object)
+    for rule in (r for r in rules if r.name in masks):
+        mask = masks[rule.name]
+        first = mask & (names == "")
+        values = zip(*(columns[name][first] for name in rule.columns), strict=True)
+        details[first] = [", ".join(map("{}={}".format, rule.columns, row)) for row in values]
+        names[mask] += f",{rule.name}"
+    joined = [text[1:] for text in names]
+    return rows.assign(rule=[text.partition(",")[0] for text in joined], rules=joined, detail=details)

@@ -1,0 +1,199 @@
+"""The great-expectations suites, made of the rules, and their evaluation.
+
+Importing this module imports great-expectations, which takes seconds: the gate does so when it first judges.
+
+A stock expectation costs 5 to 7 ms, whatever the rows: the 130 rules of the indicators would take most of a second a
+symbol. So all rules of one kind are one expectation, which judges whole columns: their types, counts and extremes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, assert_never
+
+import pandas as pd
+
+from flows.quality.rules import Ascending, InOrder, NotEmpty, Present, Rule, Typed, Unique, Within
+
+with warnings.catch_warnings():
+    # It imports deprecated modules, and it sends every warning of the process to a logger that nobody reads.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    _showwarning = warnings.showwarning
+    import great_expectations as gx
+    from great_expectations.core.batch_definition import BatchDefinition
+    from great_expectations.core.expectation_validation_result import ExpectationValidationResult
+    from great_expectations.core.metric_domain_types import MetricDomainTypes
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
+    from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
+    from great_expectations.expectations.core.expect_column_values_to_be_increasing import (
+        ExpectColumnValuesToBeIncreasing,
+    )
+    from great_expectations.expectations.core.expect_column_values_to_be_unique import ExpectColumnValuesToBeUnique
+    from great_expectations.expectations.core.expect_table_row_count_to_be_between import (
+        ExpectTableRowCountToBeBetween,
+    )
+    from great_expectations.expectations.expectation import BatchExpectation, Expectation
+    from great_expectations.expectations.metrics.metric_provider import metric_value
+    from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
+
+    if warnings.showwarning is not _showwarning:
+        logging.captureWarnings(False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What great-expectations says of a batch.
+
+    Attributes:
+        success: whether every expectation of the suite was evaluated and met.
+        expectations: how many were evaluated.
+        failed: what the expectations that were not met are called.
+    """
+
+    success: bool
+    expectations: int
+    failed: tuple[str, ...]
+
+
+def evaluate(rules: tuple[Rule, ...], table: pd.DataFrame) -> Evaluation:
+    """Runs the suite of ``rules`` over ``table``, which holds every column that they name.
+
+    One thread at a time. The engine of a data source keeps one batch under one name, so of two threads each would now
+    and then be told the verdict on the other's batch.
+    """
+    suite = _suite(rules)
+    with _ONE_BATCH:
+        batch = _batch_definition().get_batch({"dataframe": table})
+        try:
+            result = batch.validate(suite, result_format="BOOLEAN_ONLY")
+        finally:
+            manager = batch.data.execution_engine.batch_manager  # or it keeps the table until the next batch
+            manager.batch_data_cache.clear()
+            manager.reset_batch_cache()
+    failed = tuple(_title(r) for r in result.results if not r.success)
+    evaluated = len(result.results)
+    complete = evaluated == len(suite.expectations) > 0  # an empty suite passes everything
+    return Evaluation(success=bool(result.success) and complete and not failed, expectations=evaluated, failed=failed)
+
+
+_ONE_BATCH = threading.Lock()
+
+
+def _title(result: ExpectationValidationResult) -> str:
+    config = result.expectation_config
+    return f"{config.type} ({config.kwargs.get('kind') or config.kwargs.get('column')})" if config else "an expectation"
+
+
+@cache
+def _batch_definition() -> BatchDefinition[None]:
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False),
+    )
+    context = gx.get_context(mode="ephemeral", project_config=config)
+    asset = context.data_sources.add_pandas("quality").add_dataframe_asset("table")
+    return asset.add_batch_definition_whole_dataframe("whole")
+
+
+@lru_cache(maxsize=1024)
+def _suite(rules: tuple[Rule, ...]) -> gx.ExpectationSuite:
+    return gx.ExpectationSuite(name="rules", expectations=list(_expectations(rules)))
+
+
+def _expectations(rules: Sequence[Rule]) -> Iterator[Expectation]:
+    grouped: dict[str, list[list[Any]]] = {}
+    for rule in rules:
+        demand = rule.demand
+        match demand:
+            case NotEmpty():
+                yield ExpectTableRowCountToBeBetween(min_value=1)
+            case Unique():
+                yield ExpectColumnValuesToBeUnique(column=rule.columns[0])
+            case Ascending():
+                yield ExpectColumnValuesToBeIncreasing(column=rule.columns[0])
+            case Typed():
+                grouped.setdefault("types", []).extend(map(list, zip(rule.columns, demand.dtypes, strict=True)))
+            case Present():
+                grouped.setdefault("presence", []).append([rule.columns[0], demand.unless])
+            case Within():
+                grouped.setdefault("bounds", []).append([rule.columns[0], demand.low, demand.high])
+            case InOrder():
+                grouped.setdefault("order", []).append(list(rule.columns))
+            case _:
+                assert_never(demand)
+    for kind, demands in grouped.items():
+        yield ExpectColumnsToKeep(kind=kind, demands=demands)
+
+
+class ExpectColumnsToKeep(BatchExpectation):
+    """Expects columns to keep demands of one kind: ``types``, ``presence``, ``bounds`` or ``order``."""
+
+    kind: str
+    demands: list[Any]
+
+    metric_dependencies = ("table.broken_demands",)
+    success_keys = ("kind", "demands")
+
+    def _validate(self, metrics: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+        broken = metrics["table.broken_demands"]
+        return {"success": not broken, "result": {"observed_value": broken}}
+
+
+class BrokenDemands(TableMetricProvider):
+    """The demands of one kind that a table does not keep."""
+
+    metric_name = "table.broken_demands"
+    value_keys = ("kind", "demands")
+
+    @metric_value(engine=PandasExecutionEngine)
+    def _pandas(
+        cls,  # noqa: N805  # great-expectations makes it a class method
+        execution_engine: PandasExecutionEngine,
+        metric_domain_kwargs: dict[str, Any],
+        metric_value_kwargs: dict[str, Any],
+        **_: Any,
+    ) -> list[list[Any]]:
+        table, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE)
+        return _BROKEN[metric_value_kwargs["kind"]](table, metric_value_kwargs["demands"])
+
+
+def _mistyped(table: pd.DataFrame, demands: list[list[Any]]) -> list[list[Any]]:
+    dtypes = [(name, str(dtype)) for name, dtype in table.dtypes.items()]
+    return [[name, dtype] for name, dtype in demands if [found for n, found in dtypes if n == name] != [dtype]]
+
+
+def _missing(table: pd.DataFrame, demands: list[list[Any]]) -> list[list[Any]]:
+    gaps = table[list({name for name, _ in demands})].isna()
+    return [
+        [name, unless]
+        for name, unless in demands
+        if (gaps[name].any() if unless is None else (gaps[name] & ~table[unless]).any())
+    ]
+
+
+def _out_of_bounds(table: pd.DataFrame, demands: list[list[Any]]) -> list[list[Any]]:
+    columns = list({name for name, _, _ in demands})
+    lowest, highest = table[columns].min(), table[columns].max()
+    return [[name, low, high] for name, low, high in demands if lowest[name] < low or highest[name] > high]
+
+
+def _out_of_order(table: pd.DataFrame, demands: list[list[Any]]) -> list[list[Any]]:
+    return [[first, second] for first, second in demands if (table[first] > table[second]).any()]
+
+
+_BROKEN: Mapping[str, Callable[[pd.DataFrame, list[list[Any]]], list[list[Any]]]] = {
+    "types": _mistyped,
+    "presence": _missing,
+    "bounds": _out_of_bounds,
+    "order": _out_of_order,
+}

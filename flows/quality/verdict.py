@@ -1,0 +1,69 @@
+"""What the gate decided about a batch, and the report of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from flows.quality.rules import Rule
+
+_SHOWN_ROWS = 20
+_VERDICT_COLUMNS = ("rule", "rules", "detail")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Verdict:
+    """The gate's decision.
+
+    Attributes:
+        subject: what was judged, as ``"EUR/USD 1h bars"``.
+        passed: whether the symbol may go on. False whenever ``good`` is empty.
+        good: the rows that may be stored, columns as given; the given frame itself when every row is good.
+        bad: the rejected rows, columns as given and ``rule`` (the first rule they break), ``rules`` (all of them,
+            joined by commas), ``detail`` (what the first rule looked at). Empty when the batch as a whole was refused
+            (it is empty, or a column is missing or of the wrong type): then no row was judged.
+        rows, bad_rows: how many were given, how many are in ``bad``.
+        by_rule: broken rule -> rows that break it, in the rules' order; for a rule about the whole batch, all rows.
+        reason: why the symbol was stopped; empty when it passed.
+        rules: what was demanded.
+        expectations: how many great-expectations evaluated; 0 when the batch was refused before.
+    """
+
+    subject: str
+    passed: bool
+    good: pd.DataFrame = field(repr=False)
+    bad: pd.DataFrame = field(repr=False)
+    rows: int
+    bad_rows: int
+    by_rule: Mapping[str, int]
+    reason: str = ""
+    rules: tuple[Rule, ...] = field(repr=False)
+    expectations: int
+
+    def as_markdown(self) -> str:
+        """The report: the decision, which rules were broken how often, and the first bad rows."""
+        stored, decision = len(self.good), "passed" if self.passed else f"stopped: {self.reason}"
+        lines = [
+            f"## {self.subject}: {decision}",
+            "",
+            f"{self.rows} rows: {stored} may be stored, {self.bad_rows} quarantined. "
+            f"{len(self.rules)} rules, {len(self.by_rule)} of them broken; {self.expectations} expectations evaluated.",
+        ]
+        if self.by_rule:
+            lines += ["", *_table(("rule", "demands", "rows that break it"), self._broken())]
+        if self.bad_rows:
+            shown = self.bad.head(_SHOWN_ROWS)
+            title = "Bad rows" if len(shown) == self.bad_rows else f"The first {len(shown)} of {self.bad_rows} bad rows"
+            columns = [shown.columns[0], *_VERDICT_COLUMNS[1:]]
+            lines += ["", f"### {title}", "", *_table(columns, shown[columns].itertuples(index=False))]
+        return "\n".join([*lines, ""])
+
+    def _broken(self) -> list[tuple[str, str, int]]:
+        return [(r.name, r.description, self.by_rule[r.name]) for r in self.rules if r.name in self.by_rule]
+
+
+def _table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:
+    cells = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in cells]

@@ -1,0 +1,221 @@
+"""One symbol's way from stored bars to published features: derive, compute, check, store, publish."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, TIMEFRAMES, WINDOW_BARS, WINDOW_TIME, Symbol, Timeframe
+from feature_repo.freshness import bars_behind
+from feature_repo.sessions import on_grid
+from feature_repo.stores.tables import SCHEMAS, OfflineTables
+from feature_repo.stores.window import Window
+from flows.bars import derive_bars
+from flows.features import compute_features, input_columns
+from flows.ingest import quarantine_rows, store_quarantine
+from flows.publication import publish_window
+from flows.quality import Verdict, check_bars, check_indicators, nan_allowed
+from flows.revisions import Changes, as_table, compare
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run did for one symbol and timeframe.
+
+    Attributes:
+        bars: bars that the run took in (ingested or derived).
+        stored, revised, unchanged: indicator rows, as in ``flows.revisions``.
+        quarantined: rows that a gate rejected.
+        published: whether the online store took the symbol's views.
+        as_of: close of the newest bar.
+        age_bars: closed bars that an open market has made since.
+        problem: why the symbol was stopped; empty when all went well.
+    """
+
+    symbol: str
+    timeframe: str
+    bars: int = 0
+    stored: int = 0
+    revised: int = 0
+    unchanged: int = 0
+    quarantined: int = 0
+    published: bool = False
+    as_of: datetime | None = None
+    age_bars: int | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """A symbol and timeframe that passed both gates and waits to be stored and published."""
+
+    symbol: Symbol
+    timeframe: Timeframe
+    bars: pd.DataFrame
+    features: pd.DataFrame
+    bar_changes: Changes
+    feature_changes: Changes
+    quarantine: Sequence[pd.DataFrame] = field(default=())
+
+    def window(self) -> Window:
+        """The online window: the last bars with their indicators, as they will stand after this run."""
+        last = slice(-WINDOW_BARS, None)
+        columns = {name: self.bars[name].to_numpy(dtype=np.float64)[last] for name in BAR_FIELDS}
+        columns |= {name: self.features[name].to_numpy(dtype=np.float64)[last] for name in INDICATOR_FIELDS}
+        opens = self.bars["open_time"].to_numpy(dtype="datetime64[us]").astype(np.int64)
+        columns[WINDOW_TIME] = opens[last] / 1e6
+        created = np.maximum(self.bar_changes.created_us, self.feature_changes.created_us)
+        event_us = int(opens[-1]) + self.timeframe.microseconds
+        return Window(event_us=event_us, created_us=int(created[last].max()), columns=columns)
+
+
+class Stopped(Exception):  # noqa: N818  # a verdict about data, not an error of the program
+    """A gate stopped this symbol; the message says why."""
+
+
+def bars_of(symbol: Symbol, tables: OfflineTables) -> dict[str, pa.Table]:
+    """The newest revision of a symbol's stored bars, by timeframe."""
+    rows = tables.read("bars", symbols=[symbol.name])
+    return {tf: rows.filter(pa.compute.equal(rows["timeframe"], tf)) for tf in TIMEFRAMES if tf in _timeframes(rows)}
+
+
+def plan(stored: Mapping[str, pa.Table]) -> dict[str, str | None]:
+    """Which timeframes a symbol can have: timeframe -> the ingested one it is derived from, None when ingested.
+
+    A derived timeframe is made of the longest ingested one that is shorter; what was ingested is never derived.
+    """
+    ingested = [tf for tf, rows in stored.items() if rows["source_bars"].null_count]
+    targets: dict[str, str | None] = {}
+    for name, target in TIMEFRAMES.items():
+        shorter = [tf for tf in ingested if TIMEFRAMES[tf].seconds < target.seconds]
+        if name in ingested:
+            targets[name] = None
+        elif shorter:
+            targets[name] = max(shorter, key=lambda tf: TIMEFRAMES[tf].seconds)
+    return targets
+
+
+def compute(
+    symbol: Symbol,
+    timeframe: Timeframe,
+    source: Timeframe | None,
+    stored: Mapping[str, pa.Table],
+    tables: OfflineTables,
+    *,
+    now: datetime,
+    max_bad_share: float,
+) -> Computed | None:
+    """Derives the bars (when ``source`` is given), computes the indicators and puts both before the gate.
+
+    Returns:
+        None when no bar of the timeframe has closed yet.
+
+    Raises:
+        Stopped: a gate stopped the symbol at this timeframe.
+    """
+    known = stored.get(timeframe.name, SCHEMAS["bars"].empty_table())
+    bars = _frame(known)
+    if source is None:
+        ingested = known["source_bars"].is_null().to_numpy()
+        bars = bars[ingested].reset_index(drop=True)
+        gate = None
+        bar_values: tuple[str, ...] = BAR_FIELDS
+    else:
+        bars = derive_bars(_frame(stored[source.name]), session=symbol.session, source=source, target=timeframe)
+        if bars.empty:
+            return None
+        gate = _bar_verdict(bars, symbol, timeframe, now=now, max_bad_share=max_bad_share)
+        bars = gate.good.reset_index(drop=True)
+        bar_values = (*BAR_FIELDS, "source_bars")
+    features = compute_features(bars, symbol=symbol, timeframe=timeframe)
+    verdict = check_indicators(features, may_be_nan=_may_be_nan(bars, symbol), max_bad_share=max_bad_share)
+    if not verdict.passed:
+        raise Stopped(f"indicators: {verdict.reason}")
+    # A bar whose indicators are bad is not published either: a view shows all of a bar or nothing of it.
+    kept = bars["open_time"].isin(verdict.good["open_time"]).to_numpy()
+    bars, features = bars[kept].reset_index(drop=True), verdict.good.reset_index(drop=True)
+    known_features = tables.read(
+        "indicators", timeframe=timeframe.name, symbols=[symbol.name], columns=INDICATOR_FIELDS
+    )
+    quarantine = [quarantine_rows(verdict, kind="indicators", timeframe=timeframe, now=now)]
+    if gate is not None:
+        quarantine.append(quarantine_rows(gate, kind="bars", timeframe=timeframe, now=now))
+    return Computed(
+        symbol=symbol,
+        timeframe=timeframe,
+        bars=bars.assign(event_timestamp=features["event_timestamp"]),
+        features=features,
+        bar_changes=compare(
+            bars.assign(event_timestamp=features["event_timestamp"]), known, values=bar_values, now=now
+        ),
+        feature_changes=compare(features, known_features, values=INDICATOR_FIELDS, now=now),
+        quarantine=quarantine,
+    )
+
+
+def store(computed: Sequence[Computed], tables: OfflineTables) -> None:
+    """Appends what is new or changed: bars first, so that no indicator row is ever without its bar."""
+    for one in computed:
+        for rows in one.quarantine:
+            store_quarantine(tables, rows, symbol=one.symbol, timeframe=one.timeframe)
+    for table, changes in (("bars", "bar_changes"), ("indicators", "feature_changes")):
+        parts = [
+            as_table(getattr(one, changes).rows, SCHEMAS[table], symbol=one.symbol.name, timeframe=one.timeframe.name)  # type: ignore[index]
+            for one in computed
+        ]
+        tables.append(table, pa.concat_tables(parts))  # type: ignore[arg-type]
+
+
+def publish(one: Computed, client: Any, project: str, *, now: datetime) -> Outcome:
+    """Publishes a computed symbol and timeframe, and says what the run did for it."""
+    window = one.window()
+    published = publish_window(client, project, one.symbol.name, one.timeframe, window)
+    changes = one.feature_changes
+    return Outcome(
+        symbol=one.symbol.name,
+        timeframe=one.timeframe.name,
+        bars=len(one.bars),
+        stored=changes.stored,
+        revised=changes.revised,
+        unchanged=changes.unchanged,
+        quarantined=sum(len(rows) for rows in one.quarantine),
+        published=published,
+        as_of=datetime.fromtimestamp(window.event_us / 1e6, UTC),
+        age_bars=bars_behind(one.symbol.session, one.timeframe, window.event_us, int(now.timestamp() * 1e6)),
+    )
+
+
+def _bar_verdict(
+    bars: pd.DataFrame, symbol: Symbol, timeframe: Timeframe, *, now: datetime, max_bad_share: float
+) -> Verdict:
+    opens = bars["open_time"].to_numpy(dtype="datetime64[us]").astype(np.int64)
+    verdict = check_bars(
+        bars,
+        symbol=symbol,
+        timeframe=timeframe,
+        now=now,
+        on_grid=on_grid(symbol.session, timeframe, opens),
+        max_bad_share=max_bad_share,
+    )
+    if not verdict.passed:
+        raise Stopped(f"derived bars: {verdict.reason}")
+    return verdict
+
+
+def _may_be_nan(bars: pd.DataFrame, symbol: Symbol) -> dict[str, npt.NDArray[np.bool_]]:
+    return nan_allowed(input_columns(bars, symbol))
+
+
+def _frame(rows: pa.Table) -> pd.DataFrame:
+    return rows.select(["open_time", *BAR_FIELDS]).to_pandas()
+
+
+def _timeframes(rows: pa.Table) -> set[str]:
+    return set(rows["timeframe"].unique().to_pylist())

@@ -1,0 +1,184 @@
+"""Which column of a file is which, told from the names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from feature_repo.catalog import Symbol
+from flows.sources.error import SourceError, shown
+from flows.sources.options import SourceOptions
+
+PRICES = ("open", "high", "low", "close")
+Side = Literal["both", "bid", "ask"]
+
+# Names are compared as `key` makes them; of two that are both in a file the earlier is taken.
+_INSTANTS = (
+    *("opentime", "timestamp", "datetime", "gmttime", "utctime", "localtime", "ts"),
+    *("timestamputc", "datetimeutc", "timeutc", "dateutc", "unix", "unixtime", "unixtimestamp"),
+)
+_INSTANTS_LAST = ("t", "closetime", "eventtimestamp", "indexlevel0")
+_CLOSE_STAMPED = ("closetime", "eventtimestamp")  # the event of a bar is its close
+_UNNAMED = ("", "unnamed0", "index")  # how pandas writes its index; meant only for the first column
+_SYMBOL = ("symbol", "ticker", "pair", "instrument")
+_VOLUMES = ("volume", "vol", "v", "tickvolume", "tickvol")
+_QUOTE_VOLUMES = ("volumeto", "quotevolume", "volumequote", "quoteassetvolume")
+_PRICE_NAMES = {
+    **{price: (price, price[0]) for price in PRICES},
+    **{f"{side}_{price}": (f"{side}{price}", f"{price}{side}") for side in ("bid", "ask") for price in PRICES},
+}
+_TELLING = frozenset(
+    name
+    for names in ((*_INSTANTS, *_INSTANTS_LAST, "date", "time"), *_PRICE_NAMES.values(), _VOLUMES, _SYMBOL)
+    for name in names
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Positions of the columns that make a bar.
+
+    Attributes:
+        time: one column, or a date and a time column.
+        prices: open, high, low, close; the bid's where ``ask_prices`` is not empty.
+        ask_prices: the ask's open, high, low, close of a file that has both sides, else empty.
+        volume: None when the file reports none.
+        symbol: a column naming the instrument, None when there is none.
+        close_stamped: the time column's name says that it is the close.
+        text: the mapping as shown to a user.
+    """
+
+    time: tuple[int, ...]
+    prices: tuple[int, ...]
+    ask_prices: tuple[int, ...]
+    volume: int | None
+    symbol: int | None
+    close_stamped: bool
+    text: str
+
+
+def key(name: str) -> str:
+    """``name`` without case, spaces and punctuation: ``<Gmt time>`` and ``GMT_TIME`` are one name."""
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def recognised(names: Sequence[str], options: SourceOptions) -> int:
+    """How many of ``names`` are names of bar columns: 2 or more make a header."""
+    known = _TELLING | {key(theirs) for theirs in (options.columns or {}).values()}
+    return sum(key(name) in known for name in names)
+
+
+def choose(
+    names: Sequence[str], symbol: Symbol, options: SourceOptions, side: Side, error: Callable[[str, str], SourceError]
+) -> Choice:
+    """Find the columns of a bar among ``names``.
+
+    Args:
+        side: ``"both"`` for a file on its own, ``"bid"`` or ``"ask"`` for one of two files.
+        error: makes the error for what and remedy, naming the file.
+
+    Raises:
+        SourceError: a column is missing, mapped to a name that is not there, or there twice.
+    """
+    chooser = _Chooser(names, options.columns or {}, error)
+    prices, ask_prices = chooser.prices(side)
+    time = chooser.time()
+    volumes = chooser.volumes(symbol)
+    found_symbol = chooser.first(_SYMBOL)
+    shown_as = {"time": time, **dict(zip(PRICES, ((i,) for i in prices), strict=True))}
+    if ask_prices:
+        shown_as = {"time": time, "bid": prices, "ask": ask_prices}
+    text = ", ".join(f"{ours}={' '.join(names[i] or '(unnamed)' for i in i_s)}" for ours, i_s in shown_as.items())
+    others = f" (not {', '.join(names[i] for i in volumes[1:])})" if volumes[1:] else ""
+    text += f", volume={names[volumes[0]]}{others}" if volumes else ", volume not reported"
+    return Choice(
+        time=time,
+        prices=prices,
+        ask_prices=ask_prices,
+        volume=volumes[0] if volumes else None,
+        symbol=found_symbol,
+        close_stamped=key(names[time[-1]]) in _CLOSE_STAMPED,
+        text=text,
+    )
+
+
+class _Chooser:
+    def __init__(
+        self, names: Sequence[str], mapping: Mapping[str, str], error: Callable[[str, str], SourceError]
+    ) -> None:
+        self._names = names
+        self._keys = [key(name) for name in names]
+        self._error = error
+        self._mapped = {ours: self._named(ours, theirs) for ours, theirs in mapping.items()}
+
+    def _listed(self) -> str:
+        return f"its columns are {', '.join(shown(name) for name in self._names)}"
+
+    def _named(self, ours: str, theirs: str) -> int:
+        exact = [i for i, name in enumerate(self._names) if name == theirs]
+        found = exact or [i for i, name in enumerate(self._keys) if name == key(theirs)]
+        if len(found) != 1:
+            what = "no column" if not found else "more than one column"
+            raise self._error(f"{what} called {shown(theirs)}; {self._listed()}", f"Correct {ours}=... of --columns.")
+        return found[0]
+
+    def first(self, aliases: Sequence[str]) -> int | None:
+        """The column with the earliest of ``aliases``."""
+        counts = Counter(self._keys)
+        for alias in aliases:
+            if counts[alias] > 1:
+                raise self._error(
+                    f"more than one column called {shown(alias)}; {self._listed()}", "Rename all but one of them."
+                )
+            if counts[alias]:
+                return self._keys.index(alias)
+        return None
+
+    def prices(self, side: Side) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        found: dict[str, int] = {}
+        for ours, aliases in _PRICE_NAMES.items():
+            at = self._mapped[ours] if ours in self._mapped else self.first(aliases)
+            if at is not None:
+                found[ours] = at
+        bid, ask = ([f"{s}_{price}" for price in PRICES] for s in ("bid", "ask"))
+        wanted: tuple[tuple[list[str], list[str]], ...] = ((list(PRICES), []),)
+        wanted += {"both": ((bid, ask),), "bid": ((bid, []),), "ask": ((ask, []),)}[side]
+        for first, second in wanted:
+            if found.keys() >= {*first, *second}:
+                return tuple(found[name] for name in first), tuple(found[name] for name in second)
+        # Name what is missing of the set that the file has most of.
+        first, second = max(wanted, key=lambda names: len(found.keys() & {*names[0], *names[1]}))
+        missing = [name for name in (*first, *second) if name not in found]
+        example = ",".join(f"{name}=NAME" for name in missing)
+        raise self._error(
+            f"no column for {', '.join(missing)}; {self._listed()}", f"Say which they are with --columns {example}."
+        )
+
+    def time(self) -> tuple[int, ...]:
+        mapped = tuple(self._mapped[ours] for ours in ("open_time", "date", "time") if ours in self._mapped)
+        if mapped:
+            return mapped
+        at = self.first(_INSTANTS)
+        if at is not None:
+            return (at,)
+        pair = tuple(i for i in (self.first(("date",)), self.first(("time",))) if i is not None)
+        if pair:
+            return pair
+        at = self.first(_INSTANTS_LAST)
+        if at is None and self._keys[0] in _UNNAMED:
+            at = 0
+        if at is None:
+            raise self._error(f"no column for the time; {self._listed()}", "Say which it is with --columns time=NAME.")
+        return (at,)
+
+    def volumes(self, symbol: Symbol) -> tuple[int, ...]:
+        """All volume columns, the one in the base asset (traded units) first, one in the quote asset (money) last."""
+        if "volume" in self._mapped:
+            return (self._mapped["volume"],)
+        base, _, quote = (key(part) for part in symbol.name.partition("/"))
+        in_base = (f"volume{base}", f"{base}volume", "volumefrom", "basevolume", "volumebase", "baseassetvolume")
+        in_quote = (*_QUOTE_VOLUMES, *((f"volume{quote}", f"{quote}volume") if quote else ()))
+        found = (self.first((alias,)) for alias in (*in_base, *_VOLUMES, *in_quote))
+        return tuple(dict.fromkeys(i for i in found if i is not None))

@@ -1,0 +1,30 @@
+"""Rows that say what an earlier row said already."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+_DIGITS = 15  # every decimal of 15 significant digits survives float64; what differs beyond them is float noise
+
+
+def repeated(bars: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which rows have the time and all the numbers of an earlier row; no value equals no value.
+
+    Two downloads of one bar may spell a number 0.176 and 0.17600000000000002: they are compared to 15 significant
+    digits. Rows that share a time but differ are no repetition: which of them is right is not decided here.
+    """
+    found = np.asarray(bars.duplicated("open_time", keep=False))
+    if found.any():  # only rows that share a time need a full look
+        shared = bars[found]
+        numbers = pd.DataFrame(_rounded(shared.select_dtypes("float64").to_numpy()))
+        found[found] = numbers.assign(open_time=shared["open_time"].to_numpy()).duplicated()
+    return found
+
+
+def _rounded(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(all="ignore"):  # zeros, infinities and the tiniest numbers come out as NaN and stay as they are
+        scale = 10.0 ** (_DIGITS - 1 - np.floor(np.log10(np.abs(numbers))))
+        rounded = np.rint(numbers * scale) / scale
+    return np.where(np.isfinite(rounded), rounded, numbers)

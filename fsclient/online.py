@@ -1,0 +1,119 @@
+"""Reading the online store: stored bytes to arrays, one command a symbol, no Feast on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_repo.catalog import WINDOW_TIME, Symbol, Timeframe, View, view
+from feature_repo.repo import Repo
+from feature_repo.stores.codec import (
+    BoolArray,
+    FloatArray,
+    decode_array,
+    decode_doubles,
+    decode_timestamp,
+    entity_key,
+    field_key,
+    timestamp_key,
+)
+from feature_repo.stores.connection import connect_async, online_url
+from fsclient.request import LatestRequest
+
+Int64Array = npt.NDArray[np.int64]
+NO_BAR = np.iinfo(np.int64).min
+"""``event_us`` of a view that holds nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatestValues:
+    """The newest values of m features of n symbols.
+
+    Attributes:
+        values: (n, m) float64, NaN where there is none.
+        stored: (n, m) bool, whether the online store holds the feature (a NaN of warm-up is held).
+        event_us: (n, m) int64, close of the bar that each value is of, microseconds UTC; ``NO_BAR`` where none.
+    """
+
+    values: FloatArray
+    stored: BoolArray
+    event_us: Int64Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowValues:
+    """Columns of a symbol's online window, oldest bar first, read-only.
+
+    Attributes:
+        event_us: close of the newest bar, microseconds UTC.
+        opens_us: (n,) int64 open times, microseconds UTC.
+        columns: field -> (n,) float64; a field that was never published is absent.
+    """
+
+    event_us: int
+    opens_us: Int64Array
+    columns: Mapping[str, FloatArray]
+
+
+class OnlineReader:
+    """Reads one repository's online store; one connection pool for each event loop that uses it."""
+
+    def __init__(self, repo: Repo, *, timeout_s: float) -> None:
+        self._repo = repo
+        self._timeout_s = timeout_s
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+
+    async def latest(self, request: LatestRequest) -> LatestValues:
+        """The newest values; one HMGET a symbol serves all views and timeframes."""
+        views = list(dict.fromkeys(v for v, _ in request.columns))
+        fields = [field_key(v.name, field) for v, field in request.columns]
+        fields += [timestamp_key(v.name) for v in views]
+        replies = await self._fetch([entity_key(s.name, self._repo.project) for s in request.symbols], fields)
+        n, m = len(request.symbols), len(request.columns)
+        values, stored = decode_doubles([cell for reply in replies for cell in reply[:m]])
+        stamps = np.array(
+            [[decode_timestamp(t) if t else NO_BAR for t in reply[m:]] for reply in replies], dtype=np.int64
+        ).reshape(n, len(views))
+        at = [views.index(v) for v, _ in request.columns]
+        return LatestValues(values=values.reshape(n, m), stored=stored.reshape(n, m), event_us=stamps[:, at])
+
+    async def window(self, symbol: Symbol, timeframe: Timeframe, columns: Sequence[str]) -> WindowValues | None:
+        """The symbol's window with these columns; None when nothing is published."""
+        spec: View = view("window", timeframe.name)
+        fields = [field_key(spec.name, name) for name in (WINDOW_TIME, *columns)]
+        (reply,) = await self._fetch([entity_key(symbol.name, self._repo.project)], [*fields, timestamp_key(spec.name)])
+        if not reply[-1] or not reply[0]:
+            return None
+        opens = (decode_array(reply[0]) * 1e6).astype(np.int64)
+        found = {name: decode_array(cell) for name, cell in zip(columns, reply[1:-1], strict=True) if cell}
+        return WindowValues(event_us=decode_timestamp(reply[-1]), opens_us=opens, columns=found)
+
+    async def _fetch(self, keys: Sequence[bytes], fields: Sequence[bytes]) -> list[list[bytes | None]]:
+        client = await self._client()
+        if len(keys) == 1:
+            return [await client.hmget(keys[0], fields)]
+        async with client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hmget(key, fields)
+            return list(await pipe.execute())
+
+    async def _client(self) -> Any:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            url = await asyncio.to_thread(online_url, self._repo)  # may have to start the embedded server
+            client = connect_async(url, self._repo.redis_type, timeout_s=self._timeout_s)
+            self._clients[loop] = client
+        return client
+
+    async def close(self) -> None:
+        """Closes the connections of the running event loop."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()

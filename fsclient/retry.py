@@ -1,0 +1,187 @@
+"""Trying again: when, how often at most, and never past the caller's deadline.
+
+Delays are exponential with full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): the
+wait before the n-th retry is drawn evenly from 0 to ``min(cap_s, base_s * 2 ** (n - 1))``. Retrying is done here and
+nowhere below, or attempts would multiply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class DeadlineExceededError(TimeoutError):
+    """The deadline passed before a call was answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadline:
+    """The moment a call must be over, shared by all of its attempts and waits.
+
+    Attributes:
+        at: the moment, in seconds of ``clock``.
+        clock: monotonic seconds.
+    """
+
+    at: float
+    clock: Callable[[], float] = time.monotonic
+
+    @classmethod
+    def after(cls, timeout_s: float, *, clock: Callable[[], float] = time.monotonic) -> Deadline:
+        """The deadline ``timeout_s`` seconds from now; infinite for none.
+
+        Raises:
+            ValueError: ``timeout_s`` is negative or NaN.
+        """
+        if not timeout_s >= 0:
+            raise ValueError(f"timeout_s must be 0 or more seconds, not {timeout_s}")
+        return cls(at=clock() + timeout_s, clock=clock)
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds left, never below 0."""
+        return max(0.0, self.at - self.clock())
+
+    @property
+    def expired(self) -> bool:
+        return self.clock() >= self.at
+
+
+class RetryBudget:
+    """How many retries all calls together may add, so that an outage is not answered by a multiple of the load.
+
+    A token bucket: each call that succeeds puts ``ratio`` of a token in, up to ``reserve``, and each retry takes one
+    out; it starts full. So of n calls, ok of them successful, at most ``reserve + ratio * ok`` are retried: a lone
+    failure is, and an outage, which puts nothing in, gets ``reserve`` retries however long it lasts. Thread-safe.
+
+    Args:
+        ratio: retries for one successful call, 0 to 1.
+        reserve: retries that may come without any.
+
+    Raises:
+        ValueError: a ratio out of its range, or a reserve below 1 that could never pay a retry.
+    """
+
+    def __init__(self, *, ratio: float = 0.1, reserve: float = 10.0) -> None:
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"ratio must be between 0 and 1, not {ratio}")
+        if not 1 <= reserve < math.inf:
+            raise ValueError(f"reserve must be at least 1 and finite, not {reserve}")
+        self._ratio = ratio
+        self._reserve = reserve
+        self._tokens = reserve
+        self._lock = threading.Lock()
+
+    def deposit(self) -> None:
+        """A call succeeded."""
+        with self._lock:
+            self._tokens = min(self._reserve, self._tokens + self._ratio)
+
+    def withdraw(self) -> bool:
+        """Pay for one retry; False when there is not enough left."""
+        with self._lock:
+            if self._tokens < 1.0:
+                return False
+            self._tokens -= 1.0
+            return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """Whether to try again, and after how long.
+
+    Attributes:
+        max_attempts: the first one and its retries; 1 never retries.
+        base_s: the longest wait before the first retry; doubles with each.
+        cap_s: no wait is longer.
+        budget: what all calls share; one for the life of a client.
+        uniform: gives numbers evenly spread over [0, 1).
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    max_attempts: int = 3
+    base_s: float = 0.05
+    cap_s: float = 2.0
+    budget: RetryBudget = field(default_factory=RetryBudget)
+    uniform: Callable[[], float] = random.random
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts counts the first attempt too: at least 1, not {self.max_attempts}")
+        if not 0 <= self.base_s <= self.cap_s < math.inf:
+            raise ValueError(f"0 <= base_s <= cap_s < infinity must hold, not {self.base_s} and {self.cap_s}")
+
+    def next_delay(self, attempt: int, deadline: Deadline) -> float | None:
+        """Seconds to wait after the ``attempt``-th attempt (1 is the first) failed; None to give up.
+
+        It gives up when the attempts are used up, when the wait would outlast the deadline, and when the budget is
+        empty; only an answer that is not None takes from the budget.
+        """
+        if attempt >= self.max_attempts:
+            return None
+        longest_s = min(self.cap_s, math.ldexp(self.base_s, min(attempt - 1, 1000)))
+        delay_s = self.uniform() * longest_s
+        if delay_s >= deadline.remaining_s or not self.budget.withdraw():
+            return None
+        return delay_s
+
+
+async def call(
+    attempt_fn: Callable[[int], Awaitable[T]],
+    *,
+    policy: RetryPolicy,
+    deadline: Deadline,
+    on: type[Exception] | tuple[type[Exception], ...],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> T:
+    """What ``attempt_fn`` gives, tried again as ``policy`` allows, each attempt cut off at the deadline.
+
+    Args:
+        attempt_fn: makes one attempt; gets its number, 1 for the first.
+        on: the exceptions that another attempt may mend. There is no default: nobody retries everything by accident.
+            Cancellation is never retried.
+
+    Raises:
+        DeadlineExceededError: the deadline passed, before or during an attempt; its cause is the last failure.
+        TypeError: ``on`` is something else than exception classes.
+        Exception: the last attempt's own, when it is not of ``on`` or the policy gave up.
+    """
+    _check_retryable(on)
+    attempt = 0
+    failure: Exception | None = None
+    while not deadline.expired:
+        attempt += 1
+        limit = asyncio.timeout(deadline.remaining_s if deadline.at < math.inf else None)
+        try:
+            async with limit:
+                answer = await attempt_fn(attempt)
+        except Exception as error:
+            if limit.expired():
+                failure = error
+                break
+            delay_s = policy.next_delay(attempt, deadline) if isinstance(error, on) else None
+            if delay_s is None:
+                raise
+            failure = error
+            await sleep(delay_s)
+        else:
+            policy.budget.deposit()
+            return answer
+    raise DeadlineExceededError(f"no answer within the deadline ({attempt} attempts made)") from failure
+
+
+def _check_retryable(on: object) -> None:
+    for kind in on if isinstance(on, tuple) else (on,):
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise TypeError(f"on= takes exception classes that derive from Exception, not {kind!r}")
