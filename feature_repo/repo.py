@@ -47,6 +47,7 @@ class Repo:
         logging.getLogger("feast.repo_config").setLevel(logging.ERROR)
         config = RepoConfig(**self.raw)
         config.repo_path = REPO
+        config.online_config = config.online_store  # the same as a record that doesn't show its URL
         return FeatureStore(config=config)
 
 

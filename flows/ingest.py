@@ -18,7 +18,7 @@ from feature_repo.sessions import on_grid
 from feature_repo.stores.tables import SCHEMAS, OfflineTables
 from flows.bars import closes
 from flows.quality import Verdict, check_bars
-from flows.revisions import as_table, compare
+from flows.revisions import NOISE, as_table, compare
 from flows.sources import SourceBars
 
 
@@ -27,7 +27,7 @@ class IngestReport:
     """What became of a source's bars.
 
     Attributes:
-        read: rows of the source. Each of them is one of ``stored`` (new), ``revised`` (differs from what was stored
+        read: bars of the source (a bid and its ask are one). Each of them is one of ``stored`` (new), ``revised`` (differs from what was stored
             for that bar), ``unchanged`` (already stored, or an exact repetition within the source) or
             ``quarantined``; in a stopped batch the good rows are ``held`` back.
         quarantined_by_rule: rule -> rows.
@@ -89,7 +89,7 @@ def ingest(
     base = {
         "symbol": symbol.name,
         "timeframe": timeframe.name,
-        "read": source.notes.rows_read,
+        "read": len(frame) + len(source.rejected) + source.notes.duplicates,
         "quarantined": len(quarantine),
         "quarantined_by_rule": dict(Counter(quarantine["rule"])) if len(quarantine) else {},
         "flat": int(_flat(frame).sum()),
@@ -105,7 +105,7 @@ def ingest(
     known = tables.read(
         "bars", timeframe=timeframe.name, symbols=[symbol.name], start=first, end=last, columns=BAR_FIELDS
     )
-    changes = compare(good, known, values=BAR_FIELDS, now=now)
+    changes = compare(good, known, values=BAR_FIELDS, now=now, tolerance=NOISE)
     rows = changes.rows.assign(event_timestamp=closes(changes.rows, timeframe))
     tables.append("bars", as_table(rows, SCHEMAS["bars"], symbol=symbol.name, timeframe=timeframe.name))
     return IngestReport(

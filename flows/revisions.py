@@ -32,13 +32,20 @@ class Changes:
     unchanged: int
 
 
-def compare(fresh: pd.DataFrame, stored: pa.Table, *, values: Sequence[str], now: datetime) -> Changes:
-    """Compares fresh rows with the newest stored revision of the same bars, to the bit.
+NOISE = 1e-12
+"""Relative difference below which two sources tell the same number: one wrote 0.176, the other 0.17600000000000002."""
+
+
+def compare(
+    fresh: pd.DataFrame, stored: pa.Table, *, values: Sequence[str], now: datetime, tolerance: float = 0.0
+) -> Changes:
+    """Compares fresh rows with the newest stored revision of the same bars.
 
     Args:
         fresh: rows of one symbol and timeframe, ascending by ``open_time``.
         stored: the newest revision of that symbol and timeframe, ascending; needs ``created`` and ``values``.
         values: the columns that make a row what it is.
+        tolerance: relative difference up to which a value counts as the same; 0 compares to the bit.
         now: when this run writes. A revision is always written later than what it revises, whatever the clock says.
     """
     fresh_opens = fresh["open_time"].to_numpy(dtype="datetime64[us]").astype(np.int64)
@@ -50,7 +57,8 @@ def compare(fresh: pd.DataFrame, stored: pa.Table, *, values: Sequence[str], now
     for name in values:
         was = column(stored, name)[inside] if len(known_opens) else np.full(len(fresh), np.nan)
         now_is = fresh[name].to_numpy(dtype=np.float64)
-        same &= (was == now_is) | (np.isnan(was) & np.isnan(now_is))
+        equal = np.abs(was - now_is) <= tolerance * np.abs(was) if tolerance else was == now_is
+        same &= equal | (np.isnan(was) & np.isnan(now_is))
     write = ~same
     now_us = int(pd.Timestamp(now).value // 1000)
     revised = known & write

@@ -187,7 +187,7 @@ def _filter(
     if timeframe is not None:
         parts.append(pc.field("timeframe") == timeframe)
     if symbols is not None:
-        parts.append(pc.field("symbol").isin(list(symbols)))
+        parts.append(pc.field("symbol").isin(pa.array(symbols, pa.string())))
     if start is not None:
         parts.append(pc.field("open_time") >= pa.scalar(start, TIME))
     if end is not None:

@@ -44,7 +44,6 @@ def undefined_bars(indicator: Indicator, columns: Mapping[str, FloatArray], posi
     last_unknown = np.maximum.accumulate(np.where(unknown, index, -1))
     preceding = np.where(last_unknown < 0, position, index - last_unknown - 1)  # -1 at an unknown bar itself
     undefined: BoolArray = preceding < indicator.lookback
-    undefined |= unknown
     if indicator.kind == "vwap":
         day_volume = pd.Series(columns["volume"]).groupby(columns["session_day"]).cumsum(skipna=False).to_numpy()
         undefined |= ~(day_volume > 0)

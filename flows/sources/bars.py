@@ -116,7 +116,7 @@ def _read(path: Path, symbol: Symbol, timeframe: Timeframe, options: SourceOptio
     _check_alike(tables, rows)
     bars = _concat([some.frame for some in rows])
     again = repeated(bars)
-    return _Side(tables=tables, rows=rows, bars=bars, duplicates=int(again.sum()))
+    return _Side(tables=tables, rows=rows, bars=bars[~again], duplicates=int(again.sum()))
 
 
 def _check_alike(tables: Sequence[Table], rows: Sequence[Rows]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from feature_repo.catalog import Symbol
-from flows.sources.error import SourceError, shown
+from flows.sources.error import SourceError, printable, shown
 from flows.sources.options import SourceOptions
 
 PRICES = ("open", "high", "low", "close")
@@ -25,6 +25,7 @@ _UNNAMED = ("", "unnamed0", "index")  # how pandas writes its index; meant only 
 _SYMBOL = ("symbol", "ticker", "pair", "instrument")
 _VOLUMES = ("volume", "vol", "v", "tickvolume", "tickvol")
 _QUOTE_VOLUMES = ("volumeto", "quotevolume", "volumequote", "quoteassetvolume")
+_LISTED = 20  # columns named in an error
 _PRICE_NAMES = {
     **{price: (price, price[0]) for price in PRICES},
     **{f"{side}_{price}": (f"{side}{price}", f"{price}{side}") for side in ("bid", "ask") for price in PRICES},
@@ -82,11 +83,10 @@ def choose(
     Raises:
         SourceError: a column is missing, mapped to a name that is not there, or there twice.
     """
-    chooser = _Chooser(names, options.columns or {}, error)
-    prices, ask_prices = chooser.prices(side)
-    time = chooser.time()
-    volumes = chooser.volumes(symbol)
-    found_symbol = chooser.first(_SYMBOL)
+    columns = _Columns(names, options.columns or {}, error)
+    prices, ask_prices = columns.prices(side)
+    time = columns.time()
+    volumes = columns.volumes(symbol)
     shown_as = {"time": time, **dict(zip(PRICES, ((i,) for i in prices), strict=True))}
     if ask_prices:
         shown_as = {"time": time, "bid": prices, "ask": ask_prices}
@@ -98,13 +98,15 @@ def choose(
         prices=prices,
         ask_prices=ask_prices,
         volume=volumes[0] if volumes else None,
-        symbol=found_symbol,
+        symbol=columns.first(_SYMBOL),
         close_stamped=key(names[time[-1]]) in _CLOSE_STAMPED,
-        text=text,
+        text=printable(text),
     )
 
 
-class _Chooser:
+class _Columns:
+    """The columns of a file by name, the user's mapping first."""
+
     def __init__(
         self, names: Sequence[str], mapping: Mapping[str, str], error: Callable[[str, str], SourceError]
     ) -> None:
@@ -114,7 +116,8 @@ class _Chooser:
         self._mapped = {ours: self._named(ours, theirs) for ours, theirs in mapping.items()}
 
     def _listed(self) -> str:
-        return f"its columns are {', '.join(shown(name) for name in self._names)}"
+        more = ", ..." if len(self._names) > _LISTED else ""
+        return f"its columns are {', '.join(shown(name) for name in self._names[:_LISTED])}{more}"
 
     def _named(self, ours: str, theirs: str) -> int:
         exact = [i for i, name in enumerate(self._names) if name == theirs]
@@ -157,9 +160,9 @@ class _Chooser:
         )
 
     def time(self) -> tuple[int, ...]:
-        mapped = tuple(self._mapped[ours] for ours in ("open_time", "date", "time") if ours in self._mapped)
-        if mapped:
-            return mapped
+        for told in (("open_time",), ("date", "time")):
+            if mapped := tuple(self._mapped[ours] for ours in told if ours in self._mapped):
+                return mapped
         at = self.first(_INSTANTS)
         if at is not None:
             return (at,)

@@ -26,7 +26,7 @@ class SourceError(ValueError):
     ) -> None:
         where = "" if file is None else f"{file}: " if line is None else f"{file}, {unit} {line}: "
         message = f"{where}{what}{'. ' if remedy else ''}{remedy}"
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+        super().__init__(printable(message))
         self.file = None if file is None else str(file)
         self.line = line
 
@@ -38,6 +38,11 @@ class Unreadable(Exception):  # noqa: N818 - a finding that the caller gives a p
         super().__init__(row, text)
         self.row = row
         self.text = text
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, its control characters escaped: it may come from anyone's file."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def shown(text: str) -> str:

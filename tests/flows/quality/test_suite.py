@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
-from great_expectations.datasource.fluent.interfaces import Batch
 
 from flows.quality.rules import Rule, Within
-from flows.quality.suite import evaluate
+from flows.quality.suite import evaluate, gx
+
+Batch = gx.datasource.fluent.interfaces.Batch
 
 RULES = tuple(
     Rule(name=f"{name}_out_of_bounds", description="", columns=(name,), demand=Within(low=0.0, high=1.0))

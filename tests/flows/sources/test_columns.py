@@ -64,6 +64,12 @@ def test_a_mapping_outweighs_a_known_name(read):
     assert read(text, columns={"close": "adj_close"}).frame["close"][0] == 1.9
 
 
+def test_names_are_shown_without_their_control_characters(read):
+    assert read(f"time,open\x1b[31m,h,l,c\n{ROW}\n", columns={"open": "open\x1b[31m"}).notes.detected["columns"] == (
+        r"time=time, open=open\x1b[31m, high=h, low=l, close=c, volume not reported"
+    )
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("volume", ["", "{}7"])
 def test_a_headerless_file_in_the_usual_order(read, delimiter, volume):

@@ -144,6 +144,10 @@ def test_options_that_cannot_be(options, what):
         SourceOptions(**options)
 
 
+def test_a_file_name_cannot_break_the_line_or_colour_the_terminal(read):
+    assert str(error_of(read, "", name="a\n\x1b[31m.csv")).startswith(r"a\n\x1b[31m.csv: the file is empty")
+
+
 def test_the_error_can_be_carried_to_another_process(read):
     error = error_of(read, HEADER + "total,1,2,3,4\n")
     again = copy.copy(error)
