@@ -27,3 +27,20 @@ def bars_behind(session: Session, timeframe: Timeframe, event_us: int, now_us: i
 @lru_cache(maxsize=4096)
 def _count(session: Session, timeframe: Timeframe, event_us: int, now_us: int) -> int:
     return int(expected_opens(session, timeframe, event_us, now_us - timeframe.microseconds + 1).size)
+
+
+def next_close(session: Session, timeframe: Timeframe, now_us: int) -> int:
+    """When the next bar of an open market closes, microseconds since 1970-01-01 UTC; later than ``now_us``."""
+    tick = min(timeframe.microseconds, _HOUR_US)
+    return _next_close(session, timeframe, now_us // tick * tick)
+
+
+@lru_cache(maxsize=4096)
+def _next_close(session: Session, timeframe: Timeframe, now_us: int) -> int:
+    step = timeframe.microseconds
+    first = now_us - step + 1
+    for bars in (4, 64, 2048, 65_536):  # first near, then over a weekend, then over the longest holidays
+        opens = expected_opens(session, timeframe, first, first + bars * step)
+        if opens.size:
+            return int(opens[0]) + step
+    return first + 65_536 * step

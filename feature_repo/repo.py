@@ -28,6 +28,7 @@ class Repo:
         project: Feast project; part of every online key.
         home: folder of the embedded Redis and of what else the embedded default writes.
         offline: root of the Delta tables, an absolute path or an object-store URL.
+        storage_options: how to reach an object store; may hold secrets, so they are never shown.
         redis_url: the online store's URL; None for the embedded server. Never shown: it may hold a password.
         redis_type: ``redis``, ``redis_cluster`` or ``redis_sentinel``, as in Feast.
     """
@@ -35,6 +36,7 @@ class Repo:
     project: str
     home: Path
     offline: str
+    storage_options: Mapping[str, str] = field(repr=False)
     redis_url: str | None = field(repr=False)
     redis_type: str
     raw: Mapping[str, Any] = field(repr=False)
@@ -73,6 +75,7 @@ def load_repo(path: Path | None = None, variables: Mapping[str, str] | None = No
         project=raw["project"],
         home=resolve_home(online["home"]),
         offline=resolve_location(offline["path"]),
+        storage_options=offline.get("storage_options") or {},
         redis_url=given_url(online.get("redis_url")),
         redis_type=online.get("redis_type", "redis"),
         raw=raw,

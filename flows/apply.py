@@ -12,20 +12,21 @@ Meaning = Mapping[str, str]
 
 
 class DefinitionChangedError(ValueError):
-    """A view that is already served means something else now; the message is the difference."""
+    """A name that is already served means something else now; the message is the difference."""
 
 
 def apply_definitions(store: FeatureStore, *, accept: bool = False) -> dict[str, list[str]]:
     """Registers all definitions.
 
     Args:
-        accept: take changed and removed views as well; Feast then keeps the earlier definition as a version.
+        accept: take what changed or is gone as well. Feast keeps the earlier definition of a changed view as a version.
 
     Returns:
         ``{"added": [...], "changed": [...], "removed": [...], "unchanged": [...]}``: names of views.
 
     Raises:
-        DefinitionChangedError: a served view changed or vanished and ``accept`` is False; nothing is registered.
+        DefinitionChangedError: a served view changed, or a view or service vanished, and ``accept`` is False; nothing
+            is registered.
     """
     from feature_repo import definitions
 
@@ -41,15 +42,19 @@ def apply_definitions(store: FeatureStore, *, accept: bool = False) -> dict[str,
         found["changed" if lines else "unchanged"].append(name)
         differences += lines
     found["removed"] = sorted(set(held) - set(wanted))
+    services = [s for s in store.list_feature_services() if s.name not in definitions.services]
     differences += [f"- {name}: the view is gone" for name in found["removed"]]
+    differences += [f"- {service.name}: the service is gone" for service in services]
     if differences and not accept:
         raise DefinitionChangedError(
             "\n".join(differences) + "\nStrategies read these names. Give the new meaning a new name, "
-            "or run `fstore apply --accept` to keep the old one as a version."
+            "or run `fstore apply --accept` to change what the old one means."
         )
     objects: list[Any] = [definitions.project, definitions.symbol]
     objects += [*definitions.sources.values(), *wanted.values(), *definitions.services.values()]
-    gone = [held[name] for name in found["removed"]]
+    known_sources = {source.name for source in definitions.sources.values()}
+    gone: list[Any] = [*services, *(held[name] for name in found["removed"])]
+    gone += [source for source in store.list_data_sources() if source.name not in known_sources]
     store.apply(objects, objects_to_delete=gone, partial=not gone)
     return found
 

@@ -8,16 +8,13 @@ import pandas as pd
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, Symbol, Timeframe
 from feature_repo.indicators import compute_all
-from feature_repo.sessions import session_day
-from flows.bars import closes
+from feature_repo.kernel_inputs import kernel_inputs
+from flows.bars import closes, opens_us
 
 
 def input_columns(bars: pd.DataFrame, symbol: Symbol) -> dict[str, npt.NDArray[np.float64]]:
-    """What the kernels take, from the bars table of one symbol: its columns, and each bar's trading day."""
-    opens = bars["open_time"].to_numpy(dtype="datetime64[us]").astype(np.int64)
-    columns = {name: bars[name].to_numpy(dtype=np.float64) for name in BAR_FIELDS}
-    columns["session_day"] = session_day(symbol.session, opens).astype(np.float64)
-    return columns
+    """What the kernels take, from the bars table of one symbol."""
+    return kernel_inputs(symbol.session, opens_us(bars), {name: bars[name].to_numpy() for name in BAR_FIELDS})
 
 
 def compute_features(bars: pd.DataFrame, *, symbol: Symbol, timeframe: Timeframe) -> pd.DataFrame:

@@ -6,11 +6,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo import catalog
 from feature_repo.stores.connection import connect, online_url
@@ -32,8 +35,8 @@ def materialize_symbols(
     outcomes: list[Outcome] = []
     ready: list[shard.Computed] = []
     for name in symbols:
-        symbol = catalog.symbol(name)
         try:
+            symbol = catalog.symbol(name)
             stored = shard.bars_of(symbol, tables)
             plan = shard.plan(stored)
         except Exception as error:  # one bad symbol never stops the others; it is reported by name
@@ -61,8 +64,17 @@ def materialize_symbols(
     if ready:
         shard.store(ready, tables)
         with connect(online_url(repo), repo.redis_type) as client:
-            outcomes += [shard.publish(one, client, repo.project, now=now) for one in ready]
+            outcomes += [_published(one, client, repo.project, now) for one in ready]
     return outcomes
+
+
+def _published(one: shard.Computed, client: Any, project: str, now: datetime) -> Outcome:
+    try:
+        return shard.publish(one, client, project, now=now)
+    except (RedisConnectionError, RedisTimeoutError):
+        raise  # no symbol's fault: the whole shard is tried again
+    except Exception as error:  # as above
+        return Outcome(symbol=one.symbol.name, timeframe=one.timeframe.name, problem=_describe(error))
 
 
 def _describe(error: Exception) -> str:
@@ -84,13 +96,15 @@ def materialize(symbols: list[str] | None = None, timeframes: list[str] | None =
         timeframes: only these; all that can be had when not given.
 
     Returns:
-        One outcome a symbol and timeframe, in the catalog's order.
+        One outcome a symbol and timeframe, symbols by name, timeframes from the shortest. A symbol that was asked for
+        and has no bars has one without a timeframe, which says so.
 
     Raises:
         CatalogError: a symbol or timeframe is not in the catalog; nothing has been written then.
     """
     settings, now = load_settings(), datetime.now(UTC)
-    names = [catalog.symbol(name).name for name in symbols] if symbols else list(settings.tables().symbols())
+    asked = list(dict.fromkeys(catalog.symbol(name).name for name in symbols or ()))
+    names = asked or list(settings.tables().symbols())
     frames = [catalog.timeframe(tf).name for tf in timeframes] if timeframes else list(catalog.TIMEFRAMES)
     shards = [names[i : i + settings.shard_size] for i in range(0, len(names), settings.shard_size)]
     futures = {materialize_shard.submit(_label(part), part, frames, now): part for part in shards}
@@ -104,6 +118,9 @@ def materialize(symbols: list[str] | None = None, timeframes: list[str] | None =
             outcomes += [Outcome(symbol=name, timeframe="", problem=_describe(error)) for name in part]
         done += len(part)
         log.info("%d of %d symbols", done, len(names), extra={"done": done, "total": len(names)})
+    answered = {outcome.symbol for outcome in outcomes}
+    nothing = f"no stored bars give {', '.join(frames)}: ingest some first"
+    outcomes += [Outcome(symbol=name, timeframe="", problem=nothing) for name in asked if name not in answered]
     order = {tf: i for i, tf in enumerate(["", *catalog.TIMEFRAMES])}
     outcomes.sort(key=lambda o: (o.symbol, order[o.timeframe]))
     for outcome in outcomes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from feature_repo.catalog import WINDOW_TIME, Timeframe, view
+from feature_repo.catalog import VIEW_KINDS, WINDOW_TIME, Timeframe, view
 from feature_repo.stores.codec import encode_array, encode_double, field_key
 from feature_repo.stores.publish import ViewRow, publish
 from feature_repo.stores.window import Window
@@ -13,7 +13,7 @@ from feature_repo.stores.window import Window
 def view_rows(timeframe: Timeframe, window: Window) -> tuple[ViewRow, ...]:
     """The ``ohlcv``, ``indicators`` and ``window`` rows of a symbol's window; the scalars are its last values."""
     rows = []
-    for kind in ("ohlcv", "indicators", "window"):
+    for kind in VIEW_KINDS:
         spec = view(kind, timeframe.name)
         values = {
             field_key(spec.name, name): (

@@ -45,7 +45,7 @@ def compare(
         fresh: rows of one symbol and timeframe, ascending by ``open_time``.
         stored: the newest revision of that symbol and timeframe, ascending; needs ``created`` and ``values``.
         values: the columns that make a row what it is.
-        tolerance: relative difference up to which a value counts as the same; 0 compares to the bit.
+        tolerance: relative difference up to which a value counts as the same; 0 takes equal numbers only.
         now: when this run writes. A revision is always written later than what it revises, whatever the clock says.
     """
     fresh_opens = fresh["open_time"].to_numpy(dtype="datetime64[us]").astype(np.int64)

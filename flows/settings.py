@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import UnionType
+from typing import Any
+
+from redis.connection import parse_url
 
 from feature_repo.repo import Repo, load_repo
 from feature_repo.stores.home import DEFAULT_HOME, REPO, resolve_home
@@ -40,49 +45,71 @@ class Settings:
             raise SettingsError(f"max_bad_share must be at least 0 and below 1, not {self.max_bad_share}")
         if self.shard_size < 1:
             raise SettingsError(f"shard_size must be at least 1, not {self.shard_size}")
+        if self.redis_url and not _is_redis_url(self.redis_url):
+            raise SettingsError(
+                "redis_url must be redis://, rediss:// or unix://, its parts percent-encoded, as "
+                "redis://user:p%40ss@host:6379/0 (what was given is not shown: it may hold a password)"
+            )
 
     def repo(self) -> Repo:
         """The feature repository with these settings put in."""
-        variables = {"FSTORE_HOME": str(self.home)}
-        if self.redis_url:
-            variables["FSTORE_REDIS_URL"] = self.redis_url
-        return load_repo(variables=variables)
+        return load_repo(variables={"FSTORE_HOME": str(self.home), "FSTORE_REDIS_URL": self.redis_url})
 
     def tables(self) -> OfflineTables:
         """The offline store's tables."""
-        return OfflineTables(self.repo().offline)
+        repo = self.repo()
+        return OfflineTables(repo.offline, repo.storage_options)
 
 
 def load_settings(environ: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:
     """Reads ``fstore.toml`` beside the project and then the environment, which wins.
 
+    An empty variable counts as not set, as Compose files and CI systems pass on what they do not know. Other
+    ``FSTORE_*`` variables are left alone: ``feature_store.yaml`` may have some of its own.
+
     Raises:
-        SettingsError: an unknown name, or a value that is not of the setting's type.
+        SettingsError: an unknown name in the file, or a value that is not of the setting's type.
     """
     environ = os.environ if environ is None else environ
     file = file or REPO.parent / "fstore.toml"
-    given: dict[str, tuple[object, str]] = {}
+    known = {f.name for f in fields(Settings)}
+    given: dict[str, object] = {}
     if file.exists():
         try:
-            content = tomllib.loads(file.read_text())
-        except tomllib.TOMLDecodeError as error:
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:  # no TOML, or no UTF-8
             raise SettingsError(f"{file}: {error}") from error
-        given |= {name: (value, str(file)) for name, value in content.items()}
-    known = {f.name for f in fields(Settings)}
-    for variable, value in environ.items():
-        name = variable.removeprefix(PREFIX).lower()
-        if variable.startswith(PREFIX) and name in known:
-            given[name] = (value, f"the environment variable {variable}")
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise SettingsError(f"{file}: unknown setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    return Settings(**{name: _convert(name, *found) for name, found in given.items()})  # type: ignore[arg-type]
+        unknown = sorted(set(content) - known)
+        if unknown:
+            raise SettingsError(f"{file}: unknown setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
+        given |= {name: _convert(name, value, str(file)) for name, value in content.items()}
+    for name in known:
+        variable = PREFIX + name.upper()
+        if environ.get(variable):
+            given[name] = _convert(name, environ[variable], f"the environment variable {variable}")
+    return Settings(**given)  # type: ignore[arg-type]
+
+
+# What a setting must be, the types it may be given as, and what makes it of them. Text is always one: a variable's.
+_KINDS: Mapping[str, tuple[str, UnionType | type, Callable[[Any], object]]] = {
+    "home": ("a path", str, resolve_home),
+    "redis_url": ("a URL", str, str),
+    "max_bad_share": ("a number", str | int | float, float),
+    "shard_size": ("a whole number", str | int, int),
+}
 
 
 def _convert(name: str, value: object, where: str) -> object:
-    kinds = {"home": resolve_home, "redis_url": str, "max_bad_share": float, "shard_size": int}
+    kind, types, convert = _KINDS[name]
+    if isinstance(value, types) and not isinstance(value, bool):
+        with suppress(ValueError):
+            return convert(value)
+    raise SettingsError(f"{where}: {name} must be {kind}" + (f", not {value!r}" if name != "redis_url" else ""))
+
+
+def _is_redis_url(url: str) -> bool:
     try:
-        return kinds[name](value)  # type: ignore[operator]
-    except (TypeError, ValueError):
-        kind = "a number" if name == "max_bad_share" else "a whole number"
-        raise SettingsError(f"{where}: {name} must be {kind}, not {value!r}") from None
+        parse_url(url)  # type: ignore[no-untyped-call]
+    except ValueError:  # its message would show a piece of a password with a stray "/"
+        return False
+    return True

@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, TIMEFRAMES, WINDOW_BARS, WINDOW_TIME, Symbol, Timeframe
 from feature_repo.freshness import bars_behind
 from feature_repo.sessions import on_grid
-from feature_repo.stores.tables import SCHEMAS, OfflineTables
+from feature_repo.stores.tables import SCHEMAS, OfflineTables, TableName
 from feature_repo.stores.window import Window
-from flows.bars import derive_bars
+from flows.bars import closes, derive_bars, opens_us
 from flows.features import compute_features, input_columns
 from flows.ingest import quarantine_rows, store_quarantine
 from flows.publication import publish_window
@@ -69,7 +69,7 @@ class Computed:
         last = slice(-WINDOW_BARS, None)
         columns = {name: self.bars[name].to_numpy(dtype=np.float64)[last] for name in BAR_FIELDS}
         columns |= {name: self.features[name].to_numpy(dtype=np.float64)[last] for name in INDICATOR_FIELDS}
-        opens = self.bars["open_time"].to_numpy(dtype="datetime64[us]").astype(np.int64)
+        opens = opens_us(self.bars)
         columns[WINDOW_TIME] = opens[last] / 1e6
         created = np.maximum(self.bar_changes.created_us, self.feature_changes.created_us)
         event_us = int(opens[-1]) + self.timeframe.microseconds
@@ -83,7 +83,8 @@ class Stopped(Exception):  # noqa: N818  # a verdict about data, not an error of
 def bars_of(symbol: Symbol, tables: OfflineTables) -> dict[str, pa.Table]:
     """The newest revision of a symbol's stored bars, by timeframe."""
     rows = tables.read("bars", symbols=[symbol.name])
-    return {tf: rows.filter(pa.compute.equal(rows["timeframe"], tf)) for tf in TIMEFRAMES if tf in _timeframes(rows)}
+    present = set(rows["timeframe"].unique().to_pylist())
+    return {tf: rows.filter(pc.field("timeframe") == tf) for tf in TIMEFRAMES if tf in present}
 
 
 def plan(stored: Mapping[str, pa.Table]) -> dict[str, str | None]:
@@ -120,41 +121,38 @@ def compute(
     Raises:
         Stopped: a gate stopped the symbol at this timeframe.
     """
-    known = stored.get(timeframe.name, SCHEMAS["bars"].empty_table())
-    bars = _frame(known)
-    if source is None:
-        ingested = known["source_bars"].is_null().to_numpy()
-        bars = bars[ingested].reset_index(drop=True)
-        gate = None
-        bar_values: tuple[str, ...] = BAR_FIELDS
-    else:
-        bars = derive_bars(_frame(stored[source.name]), session=symbol.session, source=source, target=timeframe)
-        if bars.empty:
-            return None
-        gate = _bar_verdict(bars, symbol, timeframe, now=now, max_bad_share=max_bad_share)
-        bars = gate.good.reset_index(drop=True)
+    bar_values: tuple[str, ...] = BAR_FIELDS
+    quarantine: list[pd.DataFrame] = []
+    bars = _closed_bars(stored[(source or timeframe).name], source or timeframe, now)
+    if source is not None:
+        bars = derive_bars(bars, session=symbol.session, source=source, target=timeframe)
         bar_values = (*BAR_FIELDS, "source_bars")
+    if bars.empty:
+        return None
+    if source is not None:
+        gate = _bar_verdict(bars, symbol, timeframe, now=now, max_bad_share=max_bad_share)
+        quarantine.append(quarantine_rows(gate, kind="bars", timeframe=timeframe, now=now))
+        bars = gate.good.reset_index(drop=True)
     features = compute_features(bars, symbol=symbol, timeframe=timeframe)
-    verdict = check_indicators(features, may_be_nan=_may_be_nan(bars, symbol), max_bad_share=max_bad_share)
+    may_be_nan = nan_allowed(input_columns(bars, symbol))
+    verdict = check_indicators(features, may_be_nan=may_be_nan, max_bad_share=max_bad_share)
     if not verdict.passed:
         raise Stopped(f"indicators: {verdict.reason}")
     # A bar whose indicators are bad is not published either: a view shows all of a bar or nothing of it.
     kept = bars["open_time"].isin(verdict.good["open_time"]).to_numpy()
     bars, features = bars[kept].reset_index(drop=True), verdict.good.reset_index(drop=True)
+    bars = bars.assign(event_timestamp=features["event_timestamp"])
+    quarantine.append(quarantine_rows(verdict, kind="indicators", timeframe=timeframe, now=now))
+    known_bars = stored.get(timeframe.name, SCHEMAS["bars"].empty_table())
     known_features = tables.read(
         "indicators", timeframe=timeframe.name, symbols=[symbol.name], columns=INDICATOR_FIELDS
     )
-    quarantine = [quarantine_rows(verdict, kind="indicators", timeframe=timeframe, now=now)]
-    if gate is not None:
-        quarantine.append(quarantine_rows(gate, kind="bars", timeframe=timeframe, now=now))
     return Computed(
         symbol=symbol,
         timeframe=timeframe,
-        bars=bars.assign(event_timestamp=features["event_timestamp"]),
+        bars=bars,
         features=features,
-        bar_changes=compare(
-            bars.assign(event_timestamp=features["event_timestamp"]), known, values=bar_values, now=now
-        ),
+        bar_changes=compare(bars, known_bars, values=bar_values, now=now),
         feature_changes=compare(features, known_features, values=INDICATOR_FIELDS, now=now),
         quarantine=quarantine,
     )
@@ -165,12 +163,12 @@ def store(computed: Sequence[Computed], tables: OfflineTables) -> None:
     for one in computed:
         for rows in one.quarantine:
             store_quarantine(tables, rows, symbol=one.symbol, timeframe=one.timeframe)
-    for table, changes in (("bars", "bar_changes"), ("indicators", "feature_changes")):
-        parts = [
-            as_table(getattr(one, changes).rows, SCHEMAS[table], symbol=one.symbol.name, timeframe=one.timeframe.name)  # type: ignore[index]
-            for one in computed
-        ]
-        tables.append(table, pa.concat_tables(parts))  # type: ignore[arg-type]
+    tables.append("bars", pa.concat_tables(_changed(one, one.bar_changes, "bars") for one in computed))
+    tables.append("indicators", pa.concat_tables(_changed(one, one.feature_changes, "indicators") for one in computed))
+
+
+def _changed(one: Computed, changes: Changes, table: TableName) -> pa.Table:
+    return as_table(changes.rows, SCHEMAS[table], symbol=one.symbol.name, timeframe=one.timeframe.name)
 
 
 def publish(one: Computed, client: Any, project: str, *, now: datetime) -> Outcome:
@@ -195,27 +193,16 @@ def publish(one: Computed, client: Any, project: str, *, now: datetime) -> Outco
 def _bar_verdict(
     bars: pd.DataFrame, symbol: Symbol, timeframe: Timeframe, *, now: datetime, max_bad_share: float
 ) -> Verdict:
-    opens = bars["open_time"].to_numpy(dtype="datetime64[us]").astype(np.int64)
-    verdict = check_bars(
-        bars,
-        symbol=symbol,
-        timeframe=timeframe,
-        now=now,
-        on_grid=on_grid(symbol.session, timeframe, opens),
-        max_bad_share=max_bad_share,
-    )
+    grid = on_grid(symbol.session, timeframe, opens_us(bars))
+    verdict = check_bars(bars, symbol=symbol, timeframe=timeframe, now=now, on_grid=grid, max_bad_share=max_bad_share)
     if not verdict.passed:
         raise Stopped(f"derived bars: {verdict.reason}")
     return verdict
 
 
-def _may_be_nan(bars: pd.DataFrame, symbol: Symbol) -> dict[str, npt.NDArray[np.bool_]]:
-    return nan_allowed(input_columns(bars, symbol))
-
-
-def _frame(rows: pa.Table) -> pd.DataFrame:
-    return rows.select(["open_time", *BAR_FIELDS]).to_pandas()
-
-
-def _timeframes(rows: pa.Table) -> set[str]:
-    return set(rows["timeframe"].unique().to_pylist())
+def _closed_bars(rows: pa.Table, timeframe: Timeframe, now: datetime) -> pd.DataFrame:
+    """The bars table of stored bars that have closed. One stored under a clock that ran ahead has to wait for its
+    close: published, it would stand in the way of every bar before it.
+    """
+    bars: pd.DataFrame = rows.select(["open_time", *BAR_FIELDS]).to_pandas()
+    return bars[closes(bars, timeframe) <= now].reset_index(drop=True)

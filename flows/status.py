@@ -32,6 +32,7 @@ def freshness(settings: Settings, now: datetime) -> list[dict[str, Any]]:
             if not found.num_rows:
                 continue
             online_us = decode_timestamp(stamp) if stamp else None
+            symbol = catalog.SYMBOLS.get(name)  # one that the catalog has lost still has its bars
             now_us = int(now.timestamp() * 1e6)
             rows.append(
                 {
@@ -41,8 +42,8 @@ def freshness(settings: Settings, now: datetime) -> list[dict[str, Any]]:
                     "offline": found["event_timestamp_max"][0].as_py(),
                     "online": None if online_us is None else datetime.fromtimestamp(online_us / 1e6, now.tzinfo),
                     "age_bars": None
-                    if online_us is None
-                    else bars_behind(catalog.symbol(name).session, catalog.timeframe(tf), online_us, now_us),
+                    if online_us is None or symbol is None
+                    else bars_behind(symbol.session, catalog.timeframe(tf), online_us, now_us),
                 }
             )
     return rows

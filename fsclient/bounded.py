@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from fsclient.breaker import BreakerConfig, CircuitBreaker, Permit, Rejected, Transition
@@ -50,68 +50,72 @@ class BoundedCalls:
             clock=clock,
             on_transition=self._report,
         )
-        self._threads, self._process = self._start_threads(), os.getpid()
+        self._threads, self._process = self._new_threads(), os.getpid()
         self.failures = 0
 
     def call(self, function: Callable[[], T]) -> T | None:
         """The result of ``function``, waiting for it in this thread."""
-        started = self._begin(function)
+        started = self._start(function)
         if started is None:
             return None
         permit, future, began = started
         try:
-            result = future.result(self._timeout_s)
-        except Exception as error:
-            self._fail(permit, future, began, error)
-            return None
-        except BaseException:
-            permit.cancel()
+            wait((future,), self._timeout_s)
+        except BaseException:  # an interrupt
+            self._abandon(permit, future)
             raise
-        permit.success(self._clock() - began)
-        return result
+        return self._finish(permit, future, began)
 
     async def acall(self, function: Callable[[], T]) -> T | None:
         """The result of ``function``, leaving the event loop free meanwhile."""
-        started = self._begin(function)
+        started = self._start(function)
         if started is None:
             return None
         permit, future, began = started
+        ended = asyncio.wrap_future(future)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                result = await asyncio.wrap_future(future)
-        except Exception as error:
-            self._fail(permit, future, began, error)
-            return None
-        except BaseException:
-            permit.cancel()
+            await asyncio.wait((ended,), timeout=self._timeout_s)
+        except BaseException:  # cancelled
+            self._abandon(permit, ended)
             raise
-        permit.success(self._clock() - began)
-        return result
+        return self._finish(permit, ended, began)
 
     def close(self) -> None:
         """Ends the threads, without waiting; calls from now on give None. Harmless when called twice."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _begin(self, function: Callable[[], T]) -> tuple[Permit, Future[T], float] | None:
+    def _start(self, function: Callable[[], T]) -> tuple[Permit, Future[T], float] | None:
         try:
             permit = self._breaker.acquire()
         except Rejected:
             return None
-        if self._process != os.getpid():  # a fork has the pool, but not its threads
-            self._threads, self._process = self._start_threads(), os.getpid()
+        if self._process != os.getpid():  # a forked process has the pool, but not its threads
+            self._threads, self._process = self._new_threads(), os.getpid()
         try:
             return permit, self._threads.submit(function), self._clock()
         except RuntimeError:  # closed, or the interpreter is shutting down
             permit.cancel()
             return None
 
-    def _fail(self, permit: Permit, future: Future[T], began: float, error: Exception) -> None:
+    def _finish(self, permit: Permit, future: Future[T] | asyncio.Future[T], began: float) -> T | None:
+        if future.cancelled():  # by close()
+            permit.cancel()
+            return None
+        error = future.exception() if future.done() else TimeoutError()
+        if error is None:
+            permit.success(self._clock() - began)
+            return future.result()
         future.cancel()  # no use in starting it any more
         self.failures += 1
         permit.failure(self._clock() - began)
         _log.debug("%s: a call failed: %s", self._name, type(error).__name__)
+        return None
 
-    def _start_threads(self) -> ThreadPoolExecutor:
+    def _abandon(self, permit: Permit, future: Future[T] | asyncio.Future[T]) -> None:
+        future.cancel()
+        permit.cancel()
+
+    def _new_threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix=self._name.replace(" ", "-"))
 
     def _report(self, change: Transition) -> None:

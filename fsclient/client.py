@@ -3,53 +3,114 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeVar
+from weakref import WeakKeyDictionary
 
-import numpy as np
 import pandas as pd
 
 from feature_repo.repo import Repo, load_repo
-from feature_repo.freshness import bars_behind
 from feature_repo.stores.tables import OfflineTables
-from fsclient.completeness import find_missing
-from fsclient.frames import latest_frame, range_frame
+from fsclient import answers
+from fsclient.breaker import CircuitBreaker
+from fsclient.breaker_config import BreakerConfig
+from fsclient.cache import FeatureCache
+from fsclient.compute import computable
+from fsclient.errors import FeatureStoreError, FeatureStoreUnavailable, InvalidRequestError, RequestTimeout
+from fsclient.flight import SingleFlight
+from fsclient.guard import Guard
+from fsclient.history import read_history, recompute_latest
+from fsclient.last_good import LastGood
+from fsclient.listener import PublishListener
 from fsclient.offline import RangeValues, read_range
-from fsclient.online import NO_BAR, LatestValues, OnlineReader, WindowValues
-from fsclient.provenance import Provenance, Source, iso
-from fsclient.request import LatestRequest, RangeRequest, When, latest_request, range_request
+from fsclient.online import OnlineReader
+from fsclient.provenance import KEY
+from fsclient.request import (
+    ComputeRequest,
+    LatestRequest,
+    RangeRequest,
+    When,
+    compute_request,
+    latest_request,
+    range_request,
+)
+from fsclient.retry import Deadline, RetryPolicy
+
+T = TypeVar("T")
+OnUnavailable = Literal["last_good", "recompute", "fail"]
+
+BREAKER = BreakerConfig(window_calls=20, minimum_calls=5, failure_rate=0.5, wait_open_s=2.0, probes=2)
+_RECOMPUTE_SHARE = 0.5  # of a call's time is kept for recomputing when that is the fallback
 
 
 class FeatureStoreClient:
     """Looks features up in one feature repository.
 
-    Use it as ``async with FeatureStoreClient() as client`` or call ``close()``. One client serves any number of
-    concurrent calls; blocking work runs in its own threads, never on the event loop.
+    Use it as ``async with FeatureStoreClient() as client``, or call ``close()``. One client serves any number of
+    concurrent calls, and several event loops in turn; blocking work runs in its own threads.
+
+    Every answer is a frame of the caller's own and says in its provenance where it came from, as of which bar, how
+    many bars old it is and what it lacks. When the online store is away, the answer is the last good one or one
+    recomputed from the offline store, labelled as such, or an error; never an invented value.
 
     Args:
-        repo: the feature repository; the one of this project when not given.
-        use_cache: answer repeated questions from memory until the next bar closes.
+        repo: the feature repository, or the path of its ``feature_store.yaml``; this project's when not given.
+        use_cache: answer repeated questions from memory until the next bar closes or something is published.
+        cache: the cache to use; its own (1,000 answers) when not given.
         timeout_s: how long a call may take as a whole.
-        clock: what time it is, UTC.
+        retries: how often a failed read is tried again within that time.
+        on_unavailable: what answers when the online store can't: the last good answer (from memory, or from disk
+            after a restart), one recomputed from the offline store's bars, or FeatureStoreUnavailable.
+        max_age_bars: no answer older than this many bars, whatever its source; None for any age.
+        now: seconds since 1970.
+        clock: monotonic seconds, for timeouts, breaker and cache.
+
+    Raises:
+        InvalidRequestError: an argument out of its range.
     """
 
     def __init__(
         self,
         *,
-        repo: Repo | None = None,
+        repo: Repo | Path | str | None = None,
         use_cache: bool = True,
-        timeout_s: float = 5.0,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        cache: FeatureCache | None = None,
+        timeout_s: float = 2.0,
+        retries: int = 2,
+        on_unavailable: OnUnavailable = "last_good",
+        max_age_bars: int | None = None,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._repo = repo or load_repo()
-        self._use_cache = use_cache
-        self._clock = clock
+        if not 0 < timeout_s < float("inf"):
+            raise InvalidRequestError(f"timeout_s must be positive and finite, not {timeout_s}")
+        if retries < 0:
+            raise InvalidRequestError(f"retries must be 0 or more, not {retries}")
+        if on_unavailable not in ("last_good", "recompute", "fail"):
+            raise InvalidRequestError(f"on_unavailable must be last_good, recompute or fail, not {on_unavailable!r}")
+        if max_age_bars is not None and max_age_bars < 0:
+            raise InvalidRequestError(f"max_age_bars must be 0 or more, not {max_age_bars}")
+        self._repo = repo if isinstance(repo, Repo) else load_repo(Path(repo) if repo else None)
+        self._timeout_s = timeout_s
+        self._on_unavailable = on_unavailable
+        self._max_age_bars = max_age_bars
+        self._now, self._clock = now, clock
+        self._cache = (cache or FeatureCache(clock=clock)) if use_cache else None
+        self._flights = SingleFlight()
+        retry = RetryPolicy(max_attempts=1 + retries)
+        self._guard = Guard(store="online", breaker=CircuitBreaker(BREAKER, clock=clock), retry=retry, clock=clock)
         self._online = OnlineReader(self._repo, timeout_s=timeout_s)
-        self._tables = OfflineTables(self._repo.offline)
+        self._tables = OfflineTables(self._repo.offline, self._repo.storage_options)
+        self._last_good = LastGood(self._repo.home / "spool", now=now)
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="fsclient")
+        self._listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, PublishListener] = WeakKeyDictionary()
+        self._changes = 0  # publishes heard, so that a load that one overtook is not cached
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -60,11 +121,15 @@ class FeatureStoreClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes connections and threads; harmless when called twice."""
+        """Ends connections, the listener and threads; harmless when called twice."""
+        self._closed = True
+        listener = self._listeners.pop(asyncio.get_running_loop(), None)
+        if listener is not None:
+            await listener.stop()
         await self._online.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    # -------------------------------------------------------------------------------------------- lookups
+    # ------------------------------------------------------------------------------------------------ lookups
 
     async def get_latest(
         self, symbols: Sequence[str] | str, features: Iterable[str], *, timeframe: str = "1h"
@@ -81,10 +146,11 @@ class FeatureStoreClient:
             provenance says why.
 
         Raises:
-            UnknownSymbolError, UnknownFeatureError, InvalidRequestError, FeatureStoreUnavailable.
+            UnknownSymbolError, UnknownFeatureError, InvalidRequestError: the request can't be meant.
+            FeatureStoreUnavailable, StaleDataError: there is no answer, or none that is new enough.
         """
         request = latest_request(symbols, features, timeframe)
-        return self._latest_answer(request, await self._online.latest(request), source="online")
+        return await self._answer(request, partial(self._latest, request))
 
     async def get_ohlcv(
         self,
@@ -105,9 +171,10 @@ class FeatureStoreClient:
             quoted, volume in the source's unit, NaN where the source reports none.
 
         Raises:
-            UnknownSymbolError, InvalidRequestError, FeatureStoreUnavailable.
+            UnknownSymbolError, InvalidRequestError, FeatureStoreUnavailable, StaleDataError.
         """
-        return await self._range(range_request(symbol, start_date, end_date, timeframe), as_known_at)
+        request = range_request(symbol, start_date, end_date, timeframe, None, as_known_at)
+        return await self._answer(request, partial(self._range, request))
 
     async def get_indicators(
         self,
@@ -129,92 +196,183 @@ class FeatureStoreClient:
             were known from its bar's close on: ``open_time`` + timeframe.
 
         Raises:
-            UnknownSymbolError, UnknownFeatureError, InvalidRequestError, FeatureStoreUnavailable.
+            UnknownSymbolError, UnknownFeatureError, InvalidRequestError, FeatureStoreUnavailable, StaleDataError.
         """
-        return await self._range(range_request(symbol, start_date, end_date, timeframe, indicators), as_known_at)
+        request = range_request(symbol, start_date, end_date, timeframe, indicators, as_known_at)
+        return await self._answer(request, partial(self._range, request))
 
-    # -------------------------------------------------------------------------------------------- answers
+    async def compute_feature(
+        self,
+        feature_name: str,
+        symbol: str,
+        start_date: When,
+        end_date: When,
+        timeframe: str = "1h",
+        parameters: Mapping[str, Any] | None = None,
+    ) -> pd.Series | pd.DataFrame:
+        """A feature computed here from stored bars, with parameters of the caller's own.
 
-    async def _range(self, request: RangeRequest, as_known_at: When | None) -> pd.DataFrame:
-        if as_known_at is None:
-            window = await self._online.window(request.symbol, request.timeframe, request.columns)
-            if window is not None and _covers(window, request):
-                return self._range_answer(request, _cut(window, request), source="online")
-        known = None if as_known_at is None else _moment(as_known_at)
-        loop = asyncio.get_running_loop()
-        values = await loop.run_in_executor(self._threads, read_range, self._tables, request, known)
-        return self._range_answer(request, values, source="offline")
+        The history that it needs before ``start_date`` is read too, so its values equal those computed from all
+        history within 1e-9.
 
-    def _range_answer(self, request: RangeRequest, values: RangeValues, *, source: Source) -> pd.DataFrame:
-        now = self._clock()
-        missing = find_missing(request, values, now)
-        event_us = int(values.opens_us[-1]) + request.timeframe.microseconds if len(values.opens_us) else NO_BAR
-        record = Provenance(
-            source=source,
-            origin=source,
-            as_of=_as_of(event_us),
-            age_bars=self._age(request.symbol, request.timeframe, event_us, now),
-            complete=not missing,
-            missing=missing,
-        )
-        return range_frame(values.opens_us, values.columns, request.columns, record)
+        Args:
+            feature_name: a kind of the catalog (``volatility``), a TA-Lib function (``RSI``), a name registered with
+                ``@feature``, or a field (``rsi_14``).
+            parameters: by the kind's or TA-Lib's own names; defaults for the rest.
 
-    def _latest_answer(self, request: LatestRequest, found: LatestValues, *, source: Source) -> pd.DataFrame:
-        now = self._clock()
-        own = [i for i, (view, _) in enumerate(request.columns) if view.timeframe is request.timeframe]
-        event_us = found.event_us[:, own].min(axis=1) if own else found.event_us.min(axis=1)
-        ages = [self._age(s, request.timeframe, int(us), now) for s, us in zip(request.symbols, event_us, strict=True)]
-        missing = _missing_values(request, found)
-        known = event_us[event_us != NO_BAR]
-        record = Provenance(
-            source=source,
-            origin=source,
-            as_of=_as_of(int(known.min())) if len(known) else None,
-            age_bars=max((a for a in ages if a is not None), default=None),
-            complete=not missing,
-            missing=missing,
-        )
-        names = [s.name for s in request.symbols]
-        return latest_frame(
-            names, request.names, found.values, event_us, [np.nan if a is None else a for a in ages], record
-        )
+        Returns:
+            A Series over ``open_time``, or a DataFrame when there are several outputs; float64, NaN in warm-up.
 
-    @staticmethod
-    def _age(symbol: Any, timeframe: Any, event_us: int, now: datetime) -> int | None:
-        if event_us == NO_BAR:
-            return None
-        return bars_behind(symbol.session, timeframe, event_us, int(now.timestamp() * 1e6))
+        Raises:
+            UnknownSymbolError, UnknownFeatureError, InvalidRequestError, FeatureStoreUnavailable, StaleDataError.
+        """
+        request = compute_request(feature_name, symbol, start_date, end_date, timeframe, parameters)
+        frame = await self._answer(request, partial(self._computed, request))
+        if len(frame.columns) > 1:
+            return frame
+        series = frame.iloc[:, 0]
+        series.attrs = frame.attrs
+        return series
 
+    # ---------------------------------------------------------------------------------------- one call's way
 
-def _covers(window: WindowValues, request: RangeRequest) -> bool:
-    """Whether the window holds every stored bar of the range: it reaches back to its start, with all columns."""
-    reaches = len(window.opens_us) and window.opens_us[0] <= request.start.value // 1000
-    return bool(reaches) and all(name in window.columns for name in request.columns)
+    async def _answer(self, request: Any, load: Callable[[Deadline], Awaitable[pd.DataFrame]]) -> pd.DataFrame:
+        """Cache, then single flight, then the load; the whole within the call's time."""
+        if self._closed:
+            raise FeatureStoreUnavailable("this client is closed; make a new one")
+        if self._cache is not None:
+            self._hear()
+            held: pd.DataFrame | None = await self._cache.aget(request.key)
+            if held is not None:
+                return self._fresh_enough(answers.from_cache(held, request, int(self._now() * 1e6)))
+        deadline = Deadline.after(self._timeout_s, clock=self._clock)
+        loaded = await self._flights.load(request.key, partial(self._load, request, load, deadline))
+        # Callers who shared a load share no frame.
+        return self._fresh_enough(answers.own_copy(loaded))
 
+    async def _load(
+        self, request: Any, load: Callable[[Deadline], Awaitable[pd.DataFrame]], deadline: Deadline
+    ) -> pd.DataFrame:
+        changes = self._changes
+        try:
+            answer = await load(deadline)
+        except FeatureStoreUnavailable as error:
+            return await self._fall_back(request, error, deadline)
+        if self._on_unavailable == "last_good" and self._last_good.keep(request.key, answer):
+            self._threads.submit(self._last_good.spool, request.key, answer)
+        if self._cache is not None and changes == self._changes:
+            listener = self._listeners.get(asyncio.get_running_loop())
+            hearing = listener is not None and listener.hearing
+            ttl_s = answers.lifetime_s(request, answer, int(self._now() * 1e6), hearing=hearing)
+            await self._cache.aset(request.key, answer, ttl_s)
+        return answer
 
-def _cut(window: WindowValues, request: RangeRequest) -> RangeValues:
-    first = np.searchsorted(window.opens_us, request.start.value // 1000, side="left")
-    last = np.searchsorted(window.opens_us, request.end.value // 1000, side="right")
-    columns = {name: window.columns[name][first:last] for name in request.columns}
-    return RangeValues(opens_us=window.opens_us[first:last], columns=columns)
+    async def _fall_back(self, request: Any, error: FeatureStoreUnavailable, deadline: Deadline) -> pd.DataFrame:
+        """The labelled answer that stands in for the store's, or the error."""
+        if self._on_unavailable == "last_good":
+            held = self._last_good.recall(request.key)
+            if held is None:
+                held = await self._in_thread(self._last_good.read_spool, request.key)
+            if held is not None:
+                return answers.as_last_good(held, request, int(self._now() * 1e6))
+        if self._on_unavailable == "recompute" and isinstance(request, LatestRequest):
+            values = await self._bounded(recompute_latest, deadline, self._tables, request)
+            return answers.latest_answer(request, values, int(self._now() * 1e6), source="recomputed")
+        raise error
 
+    def _fresh_enough(self, answer: pd.DataFrame) -> pd.DataFrame:
+        if self._max_age_bars is not None:
+            answers.withhold_expired(answer, self._max_age_bars)
+        return answer
 
-def _missing_values(request: LatestRequest, found: LatestValues) -> tuple[dict[str, Any], ...]:
-    missing: list[dict[str, Any]] = []
-    for i, j in zip(*np.nonzero(np.isnan(found.values)), strict=True):
-        if found.event_us[i, j] == NO_BAR:
-            reason = "no_data"
+    # --------------------------------------------------------------------------------------------- the loads
+
+    async def _latest(self, request: LatestRequest, deadline: Deadline) -> pd.DataFrame:
+        values = await self._ask_online(partial(self._online.latest, request), deadline)
+        answer = answers.latest_answer(request, values, int(self._now() * 1e6), source="online")
+        if answer.attrs[KEY]["as_of"] is None and self._last_good.recall(request.key) is not None:
+            # It held these symbols before and now holds none of them: the store was emptied.
+            raise FeatureStoreUnavailable("the online store has lost its data; `fstore materialize` publishes it again")
+        return answer
+
+    async def _range(self, request: RangeRequest, deadline: Deadline) -> pd.DataFrame:
+        now_us = int(self._now() * 1e6)
+        if request.as_known_at is None:
+            half = Deadline(at=self._clock() + deadline.remaining_s / 2, clock=self._clock)
+            asked = partial(self._online.window, request.symbol, request.timeframe, request.columns)
+            try:
+                window = await self._ask_online(asked, half)
+            except FeatureStoreUnavailable:
+                window = None  # the offline store has all of it, a little later
+            if window is not None and window.covers(request):
+                return answers.range_answer(request, window.cut(request), now_us, source="online")
         else:
-            reason = "warm_up" if found.stored[i, j] else "not_stored"
-        missing.append({"symbol": request.symbols[i].name, "feature": request.names[j], "reason": reason})
-    return tuple(missing)
+            window = None
+        values = await self._bounded(read_range, deadline, self._tables, request)
+        if window is not None:
+            values = window.extend(values, request)
+        return answers.range_answer(request, values, now_us, source="offline")
 
+    async def _computed(self, request: ComputeRequest, deadline: Deadline) -> pd.DataFrame:
+        values = await self._bounded(self._compute, deadline, request)
+        span = request.span
+        return answers.range_answer(
+            span, values, int(self._now() * 1e6), source="recomputed", names=tuple(values.columns)
+        )
 
-def _as_of(event_us: int) -> str | None:
-    return None if event_us == NO_BAR else iso(pd.Timestamp(event_us, unit="us", tz="UTC"))
+    def _compute(self, request: ComputeRequest) -> RangeValues:
+        span, what = request.span, computable(request.feature)
+        bars = read_history(
+            self._tables,
+            span.symbol,
+            span.timeframe,
+            start=span.start.to_pydatetime(),
+            end=span.end.to_pydatetime(),
+            warm_up=what.warm_up(request.parameters),
+        )
+        return answers.computed_values(what, request, bars)
 
+    async def _ask_online(self, read: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
+        if self._on_unavailable == "recompute":
+            deadline = Deadline(at=deadline.at - deadline.remaining_s * _RECOMPUTE_SHARE, clock=self._clock)
+        return await self._guard.run(read, deadline)
 
-def _moment(value: When) -> datetime:
-    from fsclient.request import moment
+    async def _bounded(self, work: Callable[..., T], deadline: Deadline, *args: Any) -> T:
+        """Blocking work in a thread; past the deadline its answer is no longer waited for."""
+        try:
+            async with asyncio.timeout(deadline.remaining_s):
+                return await self._in_thread(work, *args)
+        except TimeoutError:
+            raise RequestTimeout(
+                f"the offline store did not answer within {self._timeout_s:g} s; ask for less"
+            ) from None
+        except FeatureStoreError:
+            raise
+        except (OSError, RuntimeError) as error:
+            raise FeatureStoreUnavailable(f"the offline store can't be read ({type(error).__name__})") from error
 
-    return moment(value, "as_known_at").to_pydatetime()  # type: ignore[no-any-return]
+    async def _in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    # ------------------------------------------------------------------------------------------ invalidation
+
+    def _hear(self) -> None:
+        """Listens for publishes on the running loop, so that the cache follows them."""
+        loop = asyncio.get_running_loop()
+        listener = self._listeners.get(loop)
+        if listener is None:
+            listener = self._listeners[loop] = PublishListener(
+                self._repo.project, self._online.client, on_publish=self._published, on_lost=self._lost
+            )
+            listener.start()
+
+    def _published(self, changed: Iterable[tuple[str, str]]) -> None:
+        self._changes += 1
+        if self._cache is not None:
+            for prefix in answers.prefixes(changed):
+                self._cache.invalidate_prefix(prefix)
+
+    def _lost(self) -> None:
+        self._changes += 1
+        if self._cache is not None:
+            self._cache.clear()

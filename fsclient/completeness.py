@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,11 @@ from fsclient.provenance import iso
 from fsclient.request import RangeRequest
 
 
-def find_missing(request: RangeRequest, values: RangeValues, now: datetime) -> tuple[dict[str, Any], ...]:
+def find_missing(request: RangeRequest, values: RangeValues, now_us: int) -> tuple[dict[str, Any], ...]:
     """Gaps in open sessions from the range's start to its end (or now), and warm-up, as a provenance tells them."""
     missing: list[dict[str, Any]] = []
     step = request.timeframe.microseconds
-    first, last = request.start.value // 1000, min(request.end.value // 1000, int(now.timestamp() * 1e6) - step)
+    first, last = request.start.value // 1000, min(request.end.value // 1000, now_us - step)
     expected = expected_opens(request.symbol.session, request.timeframe, first, last + 1)
     absent = expected[~np.isin(expected, values.opens_us, assume_unique=True)]
     if len(absent):
@@ -35,8 +34,8 @@ def find_missing(request: RangeRequest, values: RangeValues, now: datetime) -> t
                     "bars": int(end - begin),
                 }
             )
-    for name in request.columns:
-        empty = int(np.isnan(values.columns[name]).sum())
+    for name, column in values.columns.items():
+        empty = int(np.isnan(column).sum())
         if empty:
             missing.append({"symbol": request.symbol.name, "feature": name, "reason": "warm_up", "bars": empty})
     return tuple(missing)

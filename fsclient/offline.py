@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +29,8 @@ class RangeValues:
     columns: Mapping[str, FloatArray]
 
 
-def read_range(tables: OfflineTables, request: RangeRequest, as_known_at: datetime | None = None) -> RangeValues:
-    """The newest revision of every bar in the range, or what was known at a moment."""
+def read_range(tables: OfflineTables, request: RangeRequest) -> RangeValues:
+    """The newest revision of every bar in the range, or what was known at ``request.as_known_at``."""
     bar_columns = [name for name in request.columns if name in BAR_FIELDS]
     others = [name for name in request.columns if name not in BAR_FIELDS]
     span = {
@@ -39,7 +38,7 @@ def read_range(tables: OfflineTables, request: RangeRequest, as_known_at: dateti
         "symbols": [request.symbol.name],
         "start": request.start.to_pydatetime(),
         "end": request.end.to_pydatetime(),
-        "as_known_at": as_known_at,
+        "as_known_at": request.as_known_at and request.as_known_at.to_pydatetime(),
     }
     parts: list[tuple[pa.Table, list[str]]] = []
     if bar_columns:

@@ -24,7 +24,8 @@ from feature_repo.stores.codec import (
     timestamp_key,
 )
 from feature_repo.stores.connection import connect_async, online_url
-from fsclient.request import LatestRequest
+from fsclient.offline import RangeValues
+from fsclient.request import LatestRequest, RangeRequest
 
 Int64Array = npt.NDArray[np.int64]
 NO_BAR = np.iinfo(np.int64).min
@@ -59,6 +60,34 @@ class WindowValues:
     event_us: int
     opens_us: Int64Array
     columns: Mapping[str, FloatArray]
+
+    def covers(self, request: RangeRequest) -> bool:
+        """Whether it holds every stored bar of the range: it reaches back to the start, with all columns."""
+        reaches = len(self.opens_us) > 0 and int(self.opens_us[0]) <= request.start.value // 1000
+        return reaches and all(name in self.columns for name in request.columns)
+
+    def cut(self, request: RangeRequest) -> RangeValues:
+        """The range's part of it."""
+        return self._between(request.start.value // 1000, request)
+
+    def extend(self, stored: RangeValues, request: RangeRequest) -> RangeValues:
+        """``stored`` with the bars that follow its last and only this window has: the offline store may lag."""
+        if not all(name in self.columns for name in request.columns):
+            return stored
+        known = int(stored.opens_us[-1]) if len(stored.opens_us) else None
+        if known is None or known < int(self.opens_us[0]):
+            return stored  # between the two, bars could be missing that neither tells of
+        newer = self._between(max(known + 1, request.start.value // 1000), request)
+        if not len(newer.opens_us):
+            return stored
+        columns = {name: np.concatenate([stored.columns[name], newer.columns[name]]) for name in request.columns}
+        return RangeValues(opens_us=np.concatenate([stored.opens_us, newer.opens_us]), columns=columns)
+
+    def _between(self, start_us: int, request: RangeRequest) -> RangeValues:
+        first = np.searchsorted(self.opens_us, start_us, side="left")
+        last = np.searchsorted(self.opens_us, request.end.value // 1000, side="right")
+        columns = {name: self.columns[name][first:last] for name in request.columns}
+        return RangeValues(opens_us=self.opens_us[first:last], columns=columns)
 
 
 class OnlineReader:
@@ -95,7 +124,7 @@ class OnlineReader:
         return WindowValues(event_us=decode_timestamp(reply[-1]), opens_us=opens, columns=found)
 
     async def _fetch(self, keys: Sequence[bytes], fields: Sequence[bytes]) -> list[list[bytes | None]]:
-        client = await self._client()
+        client = await self.client()
         if len(keys) == 1:
             return [await client.hmget(keys[0], fields)]
         async with client.pipeline(transaction=False) as pipe:
@@ -103,7 +132,8 @@ class OnlineReader:
                 pipe.hmget(key, fields)
             return list(await pipe.execute())
 
-    async def _client(self) -> Any:
+    async def client(self) -> Any:
+        """The running event loop's redis.asyncio client."""
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:

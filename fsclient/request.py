@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TypeAlias
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import pandas as pd
 
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, CatalogError, Symbol, Timeframe, View
+from fsclient.compute import computable
 from fsclient.errors import InvalidRequestError, UnknownFeatureError, UnknownSymbolError
 
 When: TypeAlias = str | datetime | date | pd.Timestamp
@@ -21,13 +23,19 @@ _DATE_ALONE = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}\s*|\s*\d{8}\s*", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeRequest:
-    """Columns of one symbol and timeframe over a range of bars; both ends inclusive on ``open_time``."""
+    """Columns of one symbol and timeframe over a range of bars; both ends inclusive on ``open_time``.
+
+    ``key`` is canonical: two requests for the same thing have the same. Those of one symbol and timeframe begin with
+    ``symbol|timeframe|``, of one symbol and several with ``symbol|*|``, of several symbols with ``*|``.
+    """
 
     symbol: Symbol
     timeframe: Timeframe
     start: pd.Timestamp
     end: pd.Timestamp
     columns: tuple[str, ...]
+    as_known_at: pd.Timestamp | None = None
+    key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +51,17 @@ class LatestRequest:
     timeframe: Timeframe
     names: tuple[str, ...]
     columns: tuple[tuple[View, str], ...]
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeRequest:
+    """A feature to compute over a range, with all of its parameters; ``span.columns`` are the bars' own."""
+
+    feature: str
+    parameters: Mapping[str, Any]
+    span: RangeRequest
+    key: str
 
 
 def symbol_of(name: object) -> Symbol:
@@ -75,7 +94,12 @@ def fields_of(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def range_request(
-    symbol: object, start: When, end: When, timeframe: object, columns: Iterable[str] | None = None
+    symbol: object,
+    start: When,
+    end: When,
+    timeframe: object,
+    columns: Iterable[str] | None = None,
+    as_known_at: When | None = None,
 ) -> RangeRequest:
     """A checked range; ``columns`` None for the bar's own.
 
@@ -83,15 +107,32 @@ def range_request(
         UnknownSymbolError, UnknownFeatureError: a name is not in the catalog.
         InvalidRequestError: an unknown timeframe, an unreadable date, or start after end.
     """
+    names = columns if columns is None or isinstance(columns, str) else tuple(columns)
+    try:
+        return _range_request(symbol, start, end, timeframe, names, as_known_at)
+    except TypeError:  # something that can't be a dictionary's key; the checks name it
+        return _range_request.__wrapped__(symbol, start, end, timeframe, names, as_known_at)
+
+
+@lru_cache(maxsize=2048)  # a strategy asks the same questions all day
+def _range_request(
+    symbol: object, start: When, end: When, timeframe: object, columns: Any, as_known_at: When | None
+) -> RangeRequest:
     first, last = moment(start, "start_date"), moment(end, "end_date", end=True)
     if first > last:
         raise InvalidRequestError(f"start_date {first} is after end_date {last}; both ends are inclusive")
+    found, tf = symbol_of(symbol), timeframe_of(timeframe)
+    fields = BAR_FIELDS if columns is None else fields_of(columns)
+    known = None if as_known_at is None else moment(as_known_at, "as_known_at")
+    asked = "|".join(["range", str(first.value), str(last.value), str(known and known.value), *fields])
     return RangeRequest(
-        symbol=symbol_of(symbol),
-        timeframe=timeframe_of(timeframe),
+        symbol=found,
+        timeframe=tf,
         start=first,
         end=last,
-        columns=BAR_FIELDS if columns is None else fields_of(columns),
+        columns=fields,
+        as_known_at=known,
+        key=f"{found.name}|{tf.name}|{asked}",
     )
 
 
@@ -101,10 +142,16 @@ def latest_request(symbols: Sequence[str] | str, features: Iterable[str], timefr
     Raises:
         UnknownSymbolError, UnknownFeatureError, InvalidRequestError: as ``range_request``.
     """
-    if isinstance(symbols, str):
-        symbols = (symbols,)
-    if isinstance(features, str):
-        features = (features,)
+    names = (symbols,) if isinstance(symbols, str) else tuple(symbols)
+    asked = (features,) if isinstance(features, str) else tuple(features)
+    try:
+        return _latest_request(names, asked, timeframe)
+    except TypeError:
+        return _latest_request.__wrapped__(names, asked, timeframe)
+
+
+@lru_cache(maxsize=2048)
+def _latest_request(symbols: tuple[str, ...], features: tuple[str, ...], timeframe: object) -> LatestRequest:
     own = timeframe_of(timeframe)
     names: list[str] = []
     columns: list[tuple[View, str]] = []
@@ -114,14 +161,36 @@ def latest_request(symbols: Sequence[str] | str, features: Iterable[str], timefr
         for field in fields_of((rest,)):
             names.append(f"{prefix}:{field}" if colon else field)
             columns.append((catalog.view("ohlcv" if field in BAR_FIELDS else "indicators", tf.name), field))
-    if not names:
-        raise InvalidRequestError("no feature was asked for; name at least one, such as close or rsi_14")
-    if len(set(names)) != len(names):
-        twice = next(n for n in names if names.count(n) > 1)
-        raise InvalidRequestError(f"feature {twice!r} was asked for twice")
-    return LatestRequest(
-        symbols=tuple(symbol_of(s) for s in symbols), timeframe=own, names=tuple(names), columns=tuple(columns)
-    )
+    found = tuple(symbol_of(s) for s in symbols)
+    for what, given in (("symbol", [s.name for s in found]), ("feature", names)):
+        if not given:
+            raise InvalidRequestError(f"no {what} was asked for; name at least one, such as EUR/USD and rsi_14")
+        if len(set(given)) != len(given):
+            raise InvalidRequestError(f"{what} {next(n for n in given if given.count(n) > 1)!r} was asked for twice")
+    frames = {view.timeframe.name for view, _ in columns} | {own.name}
+    about = "|".join(["latest", own.name, *names])
+    if len(found) == 1:
+        key = f"{found[0].name}|{own.name if len(frames) == 1 else '*'}|{about}"
+    else:
+        key = f"*|{about}|of|" + "|".join(s.name for s in found)
+    return LatestRequest(symbols=found, timeframe=own, names=tuple(names), columns=tuple(columns), key=key)
+
+
+def compute_request(
+    feature: str, symbol: object, start: When, end: When, timeframe: object, parameters: Mapping[str, Any] | None
+) -> ComputeRequest:
+    """A checked computation.
+
+    Raises:
+        UnknownSymbolError, UnknownFeatureError, InvalidRequestError: as ``range_request``; and a parameter that the
+            feature does not take.
+    """
+    span = range_request(symbol, start, end, timeframe)
+    what = computable(feature)
+    given = what.with_parameters(parameters)
+    asked = f"compute|{what.name}|{sorted(given.items())!r}"
+    key = f"{span.symbol.name}|{span.timeframe.name}|{asked}|{span.start.value}|{span.end.value}"
+    return ComputeRequest(feature=feature, parameters=given, span=span, key=key)
 
 
 def moment(value: When, what: str, *, end: bool = False) -> pd.Timestamp:

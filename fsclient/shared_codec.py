@@ -42,26 +42,19 @@ def decode(data: bytes) -> Any:
     """What ``encode`` was given.
 
     Raises:
-        ValueError: not bytes of ``encode``, of another version of it, or damaged (``pyarrow.ArrowInvalid`` is one).
+        ValueError: not bytes of ``encode``, of another version of it, or damaged.
     """
     header, kind, payload = data[: _HEADER - 1], data[_HEADER - 1 : _HEADER], data[_HEADER:]
     if header != _MAGIC + _VERSION:
         raise ValueError("not a cached value, or one of another version")
     if kind == _BYTES:
         return payload
-    if kind == _JSON:
-        return orjson.loads(payload)
-    if kind not in (_FRAME, _SERIES):
+    if kind not in (_FRAME, _SERIES, _JSON):
         raise ValueError(f"a cached value of unknown kind {kind!r}")
-    with pa.ipc.open_stream(pa.py_buffer(payload)) as reader:
-        table = reader.read_all()
-    table.validate(full=True)  # the bytes come from outside: no offset may point out of them
-    frame = table.to_pandas()
-    if kind == _FRAME:
-        return frame
-    series = frame["value"].rename(orjson.loads(table.schema.metadata[_SERIES_NAME]))
-    series.attrs = frame.attrs
-    return series
+    try:
+        return orjson.loads(payload) if kind == _JSON else _decode_table(kind, payload)
+    except Exception as error:
+        raise ValueError(f"a damaged cached value: {type(error).__name__}") from error
 
 
 def _header(kind: bytes) -> bytes:
@@ -79,10 +72,22 @@ def _encode_table(kind: bytes, frame: pd.DataFrame, metadata: dict[bytes, bytes]
     return data
 
 
+def _decode_table(kind: bytes, payload: bytes) -> pd.DataFrame | pd.Series:
+    with pa.ipc.open_stream(pa.py_buffer(payload)) as reader:
+        table = reader.read_all()
+    table.validate(full=True)  # the bytes come from outside: no offset may point out of them
+    frame = table.to_pandas()
+    if kind == _FRAME:
+        return frame
+    series = frame["value"].rename(orjson.loads(table.schema.metadata[_SERIES_NAME]))
+    series.attrs = frame.attrs
+    return series
+
+
 def _is_plain(frame: pd.DataFrame) -> bool:
     """Whether Arrow gives the frame back exactly: numbers, booleans and times under unique string names."""
     names = frame.columns
-    return (
+    return bool(
         len(names) > 0
         and names.name is None
         and names.is_unique
@@ -97,7 +102,9 @@ def _is_plain(frame: pd.DataFrame) -> bool:
 def _is_plain_index(index: pd.Index) -> bool:
     if type(index) not in (pd.Index, pd.RangeIndex, pd.DatetimeIndex) or type(index.name) not in (str, type(None)):
         return False
-    return _is_plain_dtype(index.dtype) or (index.dtype == np.dtype(object) and all(type(i) is str for i in index))
+    if index.dtype == np.dtype(object):
+        return all(type(label) is str for label in index)
+    return _is_plain_dtype(index.dtype)
 
 
 def _is_plain_dtype(dtype: Any) -> bool:
@@ -110,9 +117,9 @@ def _is_json(value: Any) -> bool:
     if kind is float:
         return math.isfinite(value)
     if kind is int:
-        return -(2**63) <= value < 2**64
+        return bool(-(2**63) <= value < 2**64)
     if kind is str:
-        return value.isascii() or value == value.encode("utf-8", "ignore").decode()  # no lone surrogates
+        return bool(value == value.encode("utf-8", "ignore").decode())  # no lone surrogates
     if kind is dict:
         return all(type(key) is str and _is_json(key) and _is_json(item) for key, item in value.items())
     if kind is list:

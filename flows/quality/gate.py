@@ -123,7 +123,7 @@ def judge(
     share = bad.mean()
     reason = ""
     if share > max_bad_share:
-        reason = f"{100 * share:.3g} % of the rows are bad, at most {100 * max_bad_share:.3g} % are tolerated"
+        reason = f"{100 * share:.4g} % of the rows are bad, at most {100 * max_bad_share:.4g} % are tolerated"
     elif not first.success:
         last = evaluate(rules, columns[~bad]) if bad.any() else first
         if not last.success:

@@ -96,7 +96,7 @@ def _title(result: ExpectationValidationResult) -> str:
 @cache
 def _batch_definition() -> BatchDefinition[None]:
     config = DataContextConfig(
-        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        store_backend_defaults=InMemoryStoreBackendDefaults(),  # no files, and no Data Docs
         analytics_enabled=False,
         progress_bars=ProgressBarsConfig(globally=False),
     )

@@ -48,10 +48,10 @@ def scribble(frame: pd.DataFrame) -> None:
             frame.iloc[0, position] = -1
             values = frame.iloc[:, position].to_numpy()
             values[-1] = -1
-    frame["scribble"] = 1
     for labels in (frame.index.values, frame.columns.values):
-        if labels.flags.writeable and len(labels) and not isinstance(frame.index, pd.MultiIndex):
+        if labels.flags.writeable and len(labels) > 1 and not isinstance(frame.index, pd.MultiIndex):
             labels[0] = labels[-1]
+    frame.insert(0, "scribble", 1)
 
 
 @pytest.mark.parametrize("name", FRAMES)

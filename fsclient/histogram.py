@@ -1,0 +1,42 @@
+"""Latencies counted in fixed buckets of logarithmic width, so that a percentile costs neither memory nor a sort.
+
+The n-th bound is ``LOWEST_S * 2 ** (n / STEPS)``: eight buckets to each doubling, from a microsecond to two minutes. A
+percentile is at most 4.5 % off the true one within that range, as in an HDR histogram of about one and a half digits.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+LOWEST_S = 1e-6
+STEPS = 8
+_DOUBLINGS = 27
+
+BOUNDS_S: tuple[float, ...] = tuple(LOWEST_S * 2 ** (n / STEPS) for n in range(_DOUBLINGS * STEPS + 1))
+"""Upper bounds, seconds, inclusive, of all buckets but the last, which has none."""
+BUCKETS = len(BOUNDS_S) + 1
+
+
+def bucket_of(duration_s: float) -> int:
+    """The number of the bucket that a duration falls into."""
+    return bisect_left(BOUNDS_S, duration_s)
+
+
+def percentile_s(buckets: Sequence[int], share: float) -> float | None:
+    """The duration that ``share`` (0 to 1) of all do not exceed, seconds; None when there are none.
+
+    The geometric middle of the bucket that holds it; beyond the bounds, the bound itself.
+    """
+    total = sum(buckets)
+    if not total:
+        return None
+    rank = max(1.0, share * total)
+    seen = 0
+    for number, count in enumerate(buckets):
+        seen += count
+        if seen >= rank:
+            break
+    if number == 0 or number == len(BOUNDS_S):
+        return BOUNDS_S[min(number, len(BOUNDS_S) - 1)]
+    return (BOUNDS_S[number - 1] * BOUNDS_S[number]) ** 0.5

@@ -1,0 +1,90 @@
+"""The same client for code without an event loop: backtrader, freqtrade, notebooks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import pandas as pd
+
+from fsclient.client import FeatureStoreClient
+from fsclient.request import When
+
+T = TypeVar("T")
+
+
+class SyncFeatureStoreClient:
+    """``FeatureStoreClient`` with plain methods; takes the same arguments, gives the same answers and errors.
+
+    It runs the client on an event loop in a thread of its own, so it works inside a running loop (a notebook) too and
+    may be shared between threads. Use it as ``with SyncFeatureStoreClient() as client``, or call ``close()``.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._client = FeatureStoreClient(**options)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fsclient-sync", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the client and its thread; harmless when called twice."""
+        if not self._thread.is_alive():
+            return
+        self._run(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def get_latest(
+        self, symbols: Sequence[str] | str, features: Iterable[str], *, timeframe: str = "1h"
+    ) -> pd.DataFrame:
+        """See ``FeatureStoreClient.get_latest``."""
+        return self._run(self._client.get_latest(symbols, features, timeframe=timeframe))
+
+    def get_ohlcv(
+        self, symbol: str, start_date: When, end_date: When, timeframe: str = "1h", *, as_known_at: When | None = None
+    ) -> pd.DataFrame:
+        """See ``FeatureStoreClient.get_ohlcv``."""
+        return self._run(self._client.get_ohlcv(symbol, start_date, end_date, timeframe, as_known_at=as_known_at))
+
+    def get_indicators(
+        self,
+        symbol: str,
+        start_date: When,
+        end_date: When,
+        timeframe: str = "1h",
+        indicators: Iterable[str] = (),
+        *,
+        as_known_at: When | None = None,
+    ) -> pd.DataFrame:
+        """See ``FeatureStoreClient.get_indicators``."""
+        call = self._client.get_indicators(symbol, start_date, end_date, timeframe, indicators, as_known_at=as_known_at)
+        return self._run(call)
+
+    def compute_feature(
+        self,
+        feature_name: str,
+        symbol: str,
+        start_date: When,
+        end_date: When,
+        timeframe: str = "1h",
+        parameters: Mapping[str, Any] | None = None,
+    ) -> pd.Series | pd.DataFrame:
+        """See ``FeatureStoreClient.compute_feature``."""
+        return self._run(
+            self._client.compute_feature(feature_name, symbol, start_date, end_date, timeframe, parameters)
+        )
+
+    def _run(self, call: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
