@@ -32,7 +32,7 @@ types: $(READY)
 check: lint types test ## lint, types and tests: what CI runs
 
 bench: $(READY) ## the benchmark table
-	@$(BIN)/pytest tests/benchmarks -s -o timeout=900 -m benchmark
+	@$(BIN)/pytest tests/benchmarks -s -m benchmark -W ignore -o timeout=900
 
 clean: ## remove what was set up and what the demo wrote
 	rm -rf .venv .fstore

@@ -7,12 +7,11 @@ an as-of join can't see an unclosed bar.
 
 from datetime import timedelta
 
-from feast import Entity, FeatureService, FeatureView, Field, Project, ValueType
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, Project, ValueType
 from feast.data_format import DeltaFormat
 from feast.types import Array, Float64, String
 
 from feature_repo import catalog
-from feature_repo.stores.offline import BarSource
 
 project = Project(name=catalog.PROJECT, description="Checked OHLCV bars and indicators, live as in the backtest")
 
@@ -34,7 +33,7 @@ def _describe(view: catalog.View, field: str) -> Field:
 
 
 sources = {
-    view.name: BarSource(
+    view.name: FileSource(
         name=view.source,
         path="indicators" if view.kind == "indicators" else "bars",
         file_format=DeltaFormat(),

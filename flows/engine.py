@@ -10,8 +10,8 @@ from flows.settings import Settings
 def configure_prefect(settings: Settings) -> None:
     """Sets Prefect's defaults for this process and its children; call it before Prefect is imported.
 
-    A variable that is set stays as it is: ``PREFECT_API_URL`` leads every run to that server. Profiles in ``~/.prefect``
-    count only when ``PREFECT_HOME`` names it: a server of another project is not where these runs belong.
+    A variable that is set stays as it is: ``PREFECT_API_URL`` leads every run to that server. Profiles in
+    ``~/.prefect`` count only when ``PREFECT_HOME`` names it: another project's server is not where these runs belong.
     """
     defaults = {
         "DO_NOT_TRACK": "1",

@@ -1,4 +1,4 @@
-"""Bars from a source, through the gate, into the offline store. Plain functions; ``flows.deployable`` wraps them."""
+"""Bars from a source, through the gate, into the offline store."""
 
 from __future__ import annotations
 

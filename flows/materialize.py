@@ -87,7 +87,7 @@ def materialize_shard(label: str, symbols: list[str], timeframes: list[str], now
     return materialize_symbols(symbols, timeframes, load_settings(), now)
 
 
-@flow(name="materialize", task_runner=ThreadPoolTaskRunner(max_workers=4))
+@flow(name="materialize", task_runner=ThreadPoolTaskRunner(max_workers=4))  # type: ignore[arg-type]
 def materialize(symbols: list[str] | None = None, timeframes: list[str] | None = None) -> list[Outcome]:
     """Computes, checks, stores and publishes every symbol that has bars.
 

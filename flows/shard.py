@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -54,26 +55,22 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computed:
-    """A symbol and timeframe that passed both gates and waits to be stored and published."""
+    """A symbol and timeframe that passed both gates and waits to be stored and published.
+
+    It holds what has changed and the window, not the history: a shard's symbols wait together.
+
+    Attributes:
+        bars: how many bars the indicators were computed of.
+        window: the online window, as it will stand after this run.
+    """
 
     symbol: Symbol
     timeframe: Timeframe
-    bars: pd.DataFrame
-    features: pd.DataFrame
+    bars: int
+    window: Window
     bar_changes: Changes
     feature_changes: Changes
-    quarantine: Sequence[pd.DataFrame] = field(default=())
-
-    def window(self) -> Window:
-        """The online window: the last bars with their indicators, as they will stand after this run."""
-        last = slice(-WINDOW_BARS, None)
-        columns = {name: self.bars[name].to_numpy(dtype=np.float64)[last] for name in BAR_FIELDS}
-        columns |= {name: self.features[name].to_numpy(dtype=np.float64)[last] for name in INDICATOR_FIELDS}
-        opens = opens_us(self.bars)
-        columns[WINDOW_TIME] = opens[last] / 1e6
-        created = np.maximum(self.bar_changes.created_us, self.feature_changes.created_us)
-        event_us = int(opens[-1]) + self.timeframe.microseconds
-        return Window(event_us=event_us, created_us=int(created[last].max()), columns=columns)
+    quarantine: Sequence[pd.DataFrame]
 
 
 class Stopped(Exception):  # noqa: N818  # a verdict about data, not an error of the program
@@ -147,14 +144,28 @@ def compute(
     known_features = tables.read(
         "indicators", timeframe=timeframe.name, symbols=[symbol.name], columns=INDICATOR_FIELDS
     )
+    bar_changes = compare(bars, known_bars, values=bar_values, now=now)
+    feature_changes = compare(features, known_features, values=INDICATOR_FIELDS, now=now)
     return Computed(
         symbol=symbol,
         timeframe=timeframe,
-        bars=bars,
-        features=features,
-        bar_changes=compare(bars, known_bars, values=bar_values, now=now),
-        feature_changes=compare(features, known_features, values=INDICATOR_FIELDS, now=now),
+        bars=len(bars),
+        window=_window(bars, features, np.maximum(bar_changes.created_us, feature_changes.created_us)),
+        bar_changes=bar_changes,
+        feature_changes=feature_changes,
         quarantine=quarantine,
+    )
+
+
+def _window(bars: pd.DataFrame, features: pd.DataFrame, created_us: npt.NDArray[np.int64]) -> Window:
+    bars, features = bars.tail(WINDOW_BARS), features.tail(WINDOW_BARS)
+    columns = {WINDOW_TIME: opens_us(bars) / 1e6}
+    columns |= {name: bars[name].to_numpy(dtype=np.float64, copy=True) for name in BAR_FIELDS}
+    columns |= {name: features[name].to_numpy(dtype=np.float64, copy=True) for name in INDICATOR_FIELDS}
+    return Window(
+        event_us=int(bars["event_timestamp"].iloc[-1].timestamp() * 1e6),
+        created_us=int(created_us[-WINDOW_BARS:].max()),
+        columns=columns,
     )
 
 
@@ -173,20 +184,19 @@ def _changed(one: Computed, changes: Changes, table: TableName) -> pa.Table:
 
 def publish(one: Computed, client: Any, project: str, *, now: datetime) -> Outcome:
     """Publishes a computed symbol and timeframe, and says what the run did for it."""
-    window = one.window()
-    published = publish_window(client, project, one.symbol.name, one.timeframe, window)
+    published = publish_window(client, project, one.symbol.name, one.timeframe, one.window)
     changes = one.feature_changes
     return Outcome(
         symbol=one.symbol.name,
         timeframe=one.timeframe.name,
-        bars=len(one.bars),
+        bars=one.bars,
         stored=changes.stored,
         revised=changes.revised,
         unchanged=changes.unchanged,
         quarantined=sum(len(rows) for rows in one.quarantine),
         published=published,
-        as_of=datetime.fromtimestamp(window.event_us / 1e6, UTC),
-        age_bars=bars_behind(one.symbol.session, one.timeframe, window.event_us, int(now.timestamp() * 1e6)),
+        as_of=datetime.fromtimestamp(one.window.event_us / 1e6, UTC),
+        age_bars=bars_behind(one.symbol.session, one.timeframe, one.window.event_us, int(now.timestamp() * 1e6)),
     )
 
 

@@ -125,7 +125,7 @@ def computable(name: str) -> Computable:
 @cache
 def _templates() -> Mapping[str, Indicator]:
     """The first indicator of each kind: its parameters are the kind's defaults."""
-    return {i.kind: i for i in reversed(INDICATORS.values())}
+    return {i.kind: i for i in tuple(INDICATORS.values())[::-1]}
 
 
 def _of_kind(template: Indicator) -> Computable:
@@ -171,18 +171,19 @@ def _of_field(name: str) -> Computable:
 def _talib_names() -> frozenset[str]:
     import talib
 
-    return frozenset(talib.get_functions()) - {"MAVP"}  # MAVP takes a period for each bar, which no bar has
+    return frozenset(talib.get_functions()) - {"MAVP"}  # type: ignore[no-untyped-call]  # MAVP takes a period for each bar, which no bar has
 
 
 def _of_talib(name: str) -> Computable:
     from talib import abstract
 
-    about = abstract.Function(name)
+    function_of: Callable[[str], Any] = vars(abstract)["Function"]  # made at import; type checkers don't see it
+    about = function_of(name)
     flags = about.info["function_flags"] or []
 
     def run(columns: Values, given: Mapping[str, Any]) -> Values:
         try:
-            found = abstract.Function(name)({c: columns[c] for c in BAR_FIELDS}, **given)
+            found = function_of(name)({c: columns[c] for c in BAR_FIELDS}, **given)
         except Exception as error:  # TA-Lib raises nothing more specific
             raise InvalidRequestError(f"{name} with {dict(given)}: {error}") from None
         arrays = found if isinstance(found, list) else [found]
@@ -192,7 +193,7 @@ def _of_talib(name: str) -> Computable:
     def warm_up(given: Mapping[str, Any]) -> int | None:
         if "Output is path-dependent" in flags:  # OBV, AD, SAR and the like never forget where they began
             return None
-        function = abstract.Function(name)
+        function = function_of(name)
         function.parameters = dict(given)
         return int(function.lookback) * _FORGET + 1
 

@@ -6,8 +6,10 @@ percentile is at most 4.5 % off the true one within that range, as in an HDR his
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 
 LOWEST_S = 1e-6
 STEPS = 8
@@ -32,11 +34,9 @@ def percentile_s(buckets: Sequence[int], share: float) -> float | None:
     if not total:
         return None
     rank = max(1.0, share * total)
-    seen = 0
-    for number, count in enumerate(buckets):
-        seen += count
-        if seen >= rank:
-            break
-    if number == 0 or number == len(BOUNDS_S):
-        return BOUNDS_S[min(number, len(BOUNDS_S) - 1)]
-    return (BOUNDS_S[number - 1] * BOUNDS_S[number]) ** 0.5
+    number = next(n for n, seen in enumerate(accumulate(buckets)) if seen >= rank)
+    if number == 0:
+        return LOWEST_S
+    if number == len(BOUNDS_S):
+        return BOUNDS_S[-1]
+    return math.sqrt(BOUNDS_S[number - 1] * BOUNDS_S[number])

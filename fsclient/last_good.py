@@ -98,10 +98,11 @@ def _dump(key: str, answer: pd.DataFrame, now: float) -> bytes:
     table = pa.Table.from_pandas(answer)
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    frame = sink.getvalue().to_pybytes()
+    frame: bytes = sink.getvalue().to_pybytes()
     head = {"schema": SCHEMA, "key": key, "saved_at": now, KEY: answer.attrs[KEY]}
     payload = json.dumps(head).encode() + b"\n" + frame
-    return _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload
+    body: bytes = _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload
+    return body
 
 
 def _load(key: str, body: bytes, now: float) -> pd.DataFrame | None:

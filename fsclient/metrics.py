@@ -14,75 +14,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
-from fsclient.histogram import BUCKETS, bucket_of, percentile_s
+from fsclient.calls import CallCounter, CallCounts, CallRecord
+from fsclient.histogram import percentile_s
+
+__all__ = ["CallCounts", "CallRecord", "Metrics", "MetricsSnapshot", "feature_store_metrics"]
 
 _log = logging.getLogger("feature_store_client")
 _MOST_SYMBOLS = 1_000
 _OTHER = "other"
 
 
-class CallRecord(NamedTuple):
-    """One call of the client. Immutable; a named tuple because it is made for every call, at a third of the cost.
-
-    Attributes:
-        method: the client's method, such as ``get_latest``.
-        symbol: what it was asked about; None for several symbols.
-        timeframe: as asked, such as ``1h``.
-        source: where the answer came from, as in its provenance; None when there was none.
-        duration_s: seconds from call to answer.
-        error: the name of the error's class; None when it was answered.
-        cache_hit: whether the cache had the answer; None when it was not asked.
-        stale: whether the answer may not be what the store would say now.
-        attempts: how often a store was asked; 0 for an answer from the cache.
-        rows: rows of the answer.
-    """
-
-    method: str
-    symbol: str | None = None
-    timeframe: str | None = None
-    source: str | None = None
-    duration_s: float = 0.0
-    error: str | None = None
-    cache_hit: bool | None = None
-    stale: bool = False
-    attempts: int = 1
-    rows: int = 0
-
-
 Hook = Callable[[CallRecord], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallCounts:
-    """All calls of one method that were answered from one source; None for those that were not answered.
-
-    Attributes:
-        errors: calls by the name of their error.
-        retries: attempts after the first.
-        seconds: durations added up.
-        buckets: calls by duration, see ``histogram``.
-    """
-
-    method: str
-    source: str | None
-    calls: int
-    errors: Mapping[str, int]
-    cache_hits: int
-    cache_misses: int
-    stale: int
-    retries: int
-    rows: int
-    seconds: float
-    buckets: tuple[int, ...]
-
-    @property
-    def is_fallback(self) -> bool:
-        """Whether the source stood in for the store; recomputing is ``compute_feature``'s ordinary way."""
-        return self.source == "last_good" or (self.source == "recomputed" and self.method != "compute_feature")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +58,7 @@ class Metrics:
     def reset(self) -> None:
         """Forget all counts; hooks stay."""
         with self._lock:
-            self._series: dict[tuple[str, str | None], _Series] = {}
+            self._series: dict[tuple[str, str | None], CallCounter] = {}
             self._symbols: dict[str, int] = {}
             self._since = self._clock()
 
@@ -131,11 +77,11 @@ class Metrics:
             self._failed.discard(hook)
 
     def record(self, call: CallRecord) -> None:
-        """Count one call and tell the hooks; never raises."""
+        """Count one call and tell the hooks."""
         with self._lock:
             series = self._series.get((call.method, call.source))
             if series is None:
-                series = self._series[call.method, call.source] = _Series()
+                series = self._series[call.method, call.source] = CallCounter()
             series.count(call)
             symbol = call.symbol
             if symbol is not None:
@@ -201,10 +147,16 @@ class Metrics:
             f"{method} p50 {ms['p50']:.3g} ms, p99 {ms['p99']:.3g} ms" for method, ms in m["latency_ms"].items()
         )
         _log.info(
-            "%d calls in %.0f s, %d errors %s, cache hit rate %.1f %%, %d fallbacks, %d stale, %d retries%s",
-            *(m["calls"]["total"], m["uptime_s"], m["errors"]["total"], m["errors"]["by_kind"] or ""),
-            *(100 * m["cache"]["hit_rate"], m["fallbacks"]["total"], m["stale"], m["retries"]),
-            f"; {latency}" if latency else "",
+            "%d calls in %.0f s, %d errors %s, cache hit rate %.1f %%, %d fallbacks, %d stale, %d retries; %s",
+            m["calls"]["total"],
+            m["uptime_s"],
+            m["errors"]["total"],
+            m["errors"]["by_kind"],
+            100 * m["cache"]["hit_rate"],
+            m["fallbacks"]["total"],
+            m["stale"],
+            m["retries"],
+            latency or "no latencies yet",
         )
 
     def export_metrics_json(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -228,47 +180,6 @@ class Metrics:
         if hook not in self._failed:
             self._failed.add(hook)
             _log.exception("a metrics hook failed: %r; it is still called, and not reported again", hook)
-
-
-class _Series:
-    __slots__ = ("buckets", "calls", "errors", "hits", "misses", "retries", "rows", "seconds", "stale")
-
-    def __init__(self) -> None:
-        self.calls = self.hits = self.misses = self.stale = self.retries = self.rows = 0
-        self.seconds = 0.0
-        self.errors: dict[str, int] = {}
-        self.buckets = [0] * BUCKETS
-
-    def count(self, call: CallRecord) -> None:
-        _, _, _, _, duration_s, error, cache_hit, stale, attempts, rows = call  # faster than attribute by attribute
-        self.calls += 1
-        self.seconds += duration_s
-        self.buckets[bucket_of(duration_s)] += 1
-        self.rows += rows
-        if cache_hit is not None:
-            self.hits += cache_hit
-            self.misses += not cache_hit
-        if error is not None:
-            self.errors[error] = self.errors.get(error, 0) + 1
-        if stale:
-            self.stale += 1
-        if attempts > 1:
-            self.retries += attempts - 1
-
-    def copy(self, method: str, source: str | None) -> CallCounts:
-        return CallCounts(
-            method=method,
-            source=source,
-            calls=self.calls,
-            errors=dict(self.errors),
-            cache_hits=self.hits,
-            cache_misses=self.misses,
-            stale=self.stale,
-            retries=self.retries,
-            rows=self.rows,
-            seconds=self.seconds,
-            buckets=tuple(self.buckets),
-        )
 
 
 def _total(counts: Iterable[tuple[str | None, int]]) -> dict[str, int]:

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from fsclient.calls import CallCounts
 from fsclient.histogram import BOUNDS_S, STEPS
-from fsclient.metrics import CallCounts, Metrics, feature_store_metrics
+from fsclient.metrics import Metrics, feature_store_metrics
 
 _EVERY = 2 * STEPS  # one exported bucket for each factor of four, from 1 us to 67 s
 
@@ -84,8 +85,5 @@ def register(registry: Any = None, metrics: Metrics = feature_store_metrics) -> 
 
 
 def _cumulative(counts: CallCounts) -> list[tuple[str, int]]:
-    from prometheus_client.utils import floatToGoString
-
     ends = range(0, len(BOUNDS_S), _EVERY)
-    within = [(floatToGoString(BOUNDS_S[end]), sum(counts.buckets[: end + 1])) for end in ends]
-    return [*within, ("+Inf", counts.calls)]
+    return [*((f"{BOUNDS_S[end]:.6g}", sum(counts.buckets[: end + 1])) for end in ends), ("+Inf", counts.calls)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from feast import FeatureView, FileSource, OnDemandFeatureView, RepoConfig
+from feast import FeatureView, OnDemandFeatureView, RepoConfig
 from feast.data_source import DataSource
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
@@ -37,13 +37,6 @@ class BarOfflineStoreConfig(FeastConfigBaseModel):
     def tables(self) -> OfflineTables:
         """The tables."""
         return OfflineTables(resolve_location(self.path), self.storage_options)
-
-
-class BarSource(FileSource):
-    """A source of this store: which of its tables, below the root that the configuration names."""
-
-    def validate(self, config: RepoConfig) -> None:
-        """Nothing to look at yet: the first run makes the tables (Feast would warn of each, beside the repository)."""
 
 
 class BarRetrievalJob(RetrievalJob):
@@ -93,6 +86,20 @@ class BarOfflineStore(OfflineStore):
     """The offline store."""
 
     supports_filter_by_created_timestamp = True
+
+    def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
+        """Nothing to look at yet: the first run makes the tables. Feast would look beside the repository, and warn."""
+
+    def get_table_column_names_and_types_from_data_source(
+        self,
+        config: RepoConfig,  # noqa: ARG002  # Feast passes it
+        data_source: DataSource,
+    ) -> Iterable[tuple[str, str]]:
+        """A source's columns, which are known without its table."""
+        view = _view(data_source)
+        kind = pa.list_(pa.float64()) if view.is_window else pa.float64()
+        types = {ENTITY: pa.string(), "event_timestamp": TIME, "created": TIME, **dict.fromkeys(view.fields, kind)}
+        return [(name, str(type_)) for name, type_ in types.items()]
 
     @staticmethod
     def get_historical_features(

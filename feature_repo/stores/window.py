@@ -48,7 +48,8 @@ def read_joined(
     bars = tables.read("bars", columns=BAR_FIELDS, **span)  # type: ignore[arg-type]
     indicators = tables.read("indicators", columns=INDICATOR_FIELDS, **span)  # type: ignore[arg-type]
     joined = bars.join(indicators, keys=_ON, join_type="inner", right_suffix="_indicators")
-    created = pc.max_element_wise(joined["created"], joined["created_indicators"])
+    bar, indicator = joined["created"], joined["created_indicators"]
+    created = pc.if_else(pc.greater(indicator, bar), indicator, bar)
     joined = joined.drop_columns(["created", "created_indicators"]).append_column("created", created)
     return joined.sort_by([("symbol", "ascending"), ("open_time", "ascending")]).combine_chunks()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,11 @@ from feature_repo import catalog
 from flows.cli import show
 from flows.engine import configure_prefect
 from flows.settings import Settings, load_settings
+from flows.sources.options import Format, Stamp
+from fsclient.errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    from feature_repo.gaps import GapKind
     from flows.ingest import IngestReport
     from flows.shard import Outcome
     from flows.sources import SourceBars
@@ -29,7 +32,7 @@ def demo() -> None:
     from flows.sources import DEMO, bundled, read_bars
 
     settings, started = load_settings(), time.monotonic()
-    show.out.print(f"[bold]fstore demo[/]  real bars, all files below {settings.home}\n")
+    show.line(("fstore demo", "bold"), f"  real bars, all files below {settings.home}\n")
     _applied(settings, accept=False)
     reports = []
     for symbol, timeframe, file in DEMO:
@@ -41,7 +44,7 @@ def demo() -> None:
     if not sum(r.stored + r.revised for r in reports) + sum(o.stored + o.revised for o in outcomes):
         show.out.print("[green]Nothing new:[/] every bar and every value was already stored; nothing was written.\n")
     _print_newest()
-    show.out.print(f"\nDone in {time.monotonic() - started:.1f} s. Try next:\n{_NEXT}")
+    show.out.print(f"\nDone in {time.monotonic() - started:.1f} s. Try next:\n{_NEXT}", soft_wrap=True)
     if any(o.problem for o in outcomes) or any(r.stopped for r in reports):
         raise typer.Exit(1)
 
@@ -69,25 +72,22 @@ def ingest(
     source: Annotated[Path, typer.Argument(help="A CSV or Parquet file, or a folder of them.")],
     symbol: Annotated[str, typer.Option(help="Such as EUR/USD.")],
     timeframe: Annotated[str, typer.Option(help="1m, 5m, 15m, 30m, 1h, 4h or 1d.")],
-    file_format: Annotated[str, typer.Option("--format", help="auto, csv or parquet.")] = "auto",
+    file_format: Annotated[Format, typer.Option("--format", help="Told by the content when not given.")] = "auto",
     tz: Annotated[str | None, typer.Option(help="Zone of times that name none, such as America/New_York.")] = None,
-    stamp: Annotated[str, typer.Option(help="Whether a time is the bar's open or close: auto, open, close.")] = "auto",
+    stamp: Annotated[Stamp, typer.Option(help="Which end of its bar a time is.")] = "auto",
     columns: Annotated[str, typer.Option(help="Ours=theirs, such as open=o,volume=tick_volume.")] = "",
     delimiter: Annotated[str | None, typer.Option(help="Detected when not given.")] = None,
     ask: Annotated[Path | None, typer.Option(help="SOURCE holds bid prices, this file the ask: mid is stored.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Bars from a file or folder, through the quality gate, into the offline store."""
-    from flows.sources import SourceOptions, read_bars
+    from flows.sources import SourceError, SourceOptions, read_bars
 
     found, frame = catalog.symbol(symbol), catalog.timeframe(timeframe)
-    options = SourceOptions(
-        format=file_format,  # type: ignore[arg-type]
-        tz=tz,
-        stamp=stamp,  # type: ignore[arg-type]
-        columns=_mapping(columns),
-        delimiter=delimiter,
-    )
+    try:
+        options = SourceOptions(format=file_format, tz=tz, stamp=stamp, columns=_mapping(columns), delimiter=delimiter)
+    except SourceError as error:  # an option, not yet a file
+        raise InvalidRequestError(str(error)) from None
     bars = read_bars(source, symbol=found, timeframe=frame, options=options, ask=ask)
     report = _ingested(bars, symbol, timeframe, load_settings())
     if as_json:
@@ -129,13 +129,14 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         show.dump({"home": str(settings.home), "offline": repo.offline, "redis": redis, "views": rows})
         return
-    show.out.print(f"home     {settings.home}\noffline  {repo.offline}\nredis    {redis}\n")
+    show.line(f"home     {settings.home}\noffline  {repo.offline}\nredis    {redis}\n")
     if not rows:
         show.out.print("No bars yet: [cyan]fstore demo[/] or [cyan]fstore ingest FILE --symbol … --timeframe …[/]")
         return
-    columns = {"symbol": "symbol", "timeframe": "timeframe", "bars": "bars", "offline": "offline as of",
-               "online": "online as of", "age_bars": "age, bars"}  # fmt: skip
-    show.table("Freshness", rows, columns, "age: closed bars that an open market has made since the online one")
+    columns = {"name": "symbol", "bars": "bars", "offline": "offline as of (UTC)", "online": "online as of (UTC)",
+               "age_bars": "age in bars"}  # fmt: skip
+    caption = "age: closed bars that an open market has made since the online one"
+    show.table("Freshness", [_named(row) for row in rows], columns, caption)
 
 
 # ------------------------------------------------------------------------------------------------- the steps
@@ -174,7 +175,7 @@ def _materialized(symbols: list[str] | None, timeframes: list[str] | None, setti
         return flow(symbols=symbols, timeframes=timeframes)
 
 
-_BREAKS = {
+_BREAKS: dict[GapKind, str] = {
     "missing": "gaps in open hours",
     "across_close": "gaps beside a market close",
     "closed": "breaks while the market was closed",
@@ -192,19 +193,23 @@ def _print_reports(reports: Sequence[IngestReport]) -> None:
         _report_row(r) | {"span": f"{r.first_open:%Y-%m-%d} to {r.last_open:%Y-%m-%d}" if r.first_open else "-"}
         for r in reports
     ]
-    columns = {"symbol": "symbol", "timeframe": "tf", "span": "open time, UTC", "read": "read",
+    columns = {"name": "symbol", "span": "open time (UTC)", "read": "read",
                "stored": "stored", "unchanged": "unchanged", "revised": "revised",
                "quarantined": "quarantined", "gaps": "gaps", "missing": "missing"}  # fmt: skip
-    show.table("Ingested and checked", rows, columns)
+    show.table("Ingested and checked", [_named(row) for row in rows], columns)
     for r in reports:
-        notes = [f"{n:,} {rule}" for rule, n in r.quarantined_by_rule.items()]
-        notes += [f"{r.gaps.by_kind[kind]:,} {what}" for kind, what in _BREAKS.items() if r.gaps.by_kind.get(kind)]
-        seen = {"flat bars": r.flat, "with zero volume": r.zero_volume, "out of order in the file": r.out_of_order}
-        notes += [f"{n:,} {what}" for what, n in seen.items() if n]
+        seen = {
+            **{f"quarantined, {rule}": n for rule, n in r.quarantined_by_rule.items()},
+            **{what: r.gaps.by_kind[kind] for kind, what in _BREAKS.items()},
+            "flat bars": r.flat,
+            "bars with zero volume": r.zero_volume,
+            "rows out of order": r.out_of_order,
+        }
+        notes = "; ".join(f"{what}: {n:,}" for what, n in seen.items() if n)
         if notes:
-            show.out.print(f"  {r.symbol} {r.timeframe}: {'; '.join(notes)}")
+            show.line(f"{r.symbol} {r.timeframe}  {notes}")
         if r.stopped:
-            show.err.print(f"[bold red]stopped[/] {r.symbol} {r.timeframe}: {r.stopped}; nothing of it was stored")
+            _stopped(r.symbol, r.timeframe, f"{r.stopped}; nothing of it was stored")
     show.out.print()
 
 
@@ -212,14 +217,23 @@ def _print_outcomes(outcomes: Sequence[Outcome]) -> None:
     if not outcomes:
         show.out.print("No bars to materialize: [cyan]fstore ingest FILE --symbol … --timeframe …[/] brings some.")
         return
-    columns = {"symbol": "symbol", "timeframe": "tf", "bars": "rows in", "stored": "stored", "revised": "revised",
+    columns = {"name": "symbol", "bars": "rows in", "stored": "stored", "revised": "revised",
                "unchanged": "unchanged", "quarantined": "quarantined", "published": "published",
                "as_of": "as of (UTC)", "age_bars": "age in bars"}  # fmt: skip
-    show.table("Materialized: bars to indicators to the online store", [asdict(o) for o in outcomes], columns)
+    show.table("Materialized: bars to indicators to the online store", [_named(asdict(o)) for o in outcomes], columns)
     for o in outcomes:
         if o.problem:
-            show.err.print(f"[bold red]stopped[/] {o.symbol} {o.timeframe}: {o.problem}")
+            _stopped(o.symbol, o.timeframe, o.problem)
     show.out.print()
+
+
+def _named(row: Mapping[str, Any]) -> dict[str, Any]:
+    """``row`` with what it is about, such as EUR/USD 1h, as its ``name``."""
+    return {**row, "name": f"{row['symbol']} {row['timeframe']}".strip()}
+
+
+def _stopped(symbol: str, timeframe: str, why: str) -> None:
+    show.line(("stopped", "bold red"), f" {symbol} {timeframe}".rstrip() + f": {why}", to=show.err)
 
 
 def _print_newest() -> None:

@@ -6,11 +6,12 @@ import sys
 from typing import Any
 
 import typer
-from rich.console import Console
+from redis.exceptions import RedisError
 
 from feature_repo.catalog import CatalogError
 from feature_repo.stores.embedded import EmbeddedServerError
-from flows.cli import jobs, lookups
+from flows.apply import DefinitionChangedError
+from flows.cli import jobs, lookups, show
 from flows.settings import SettingsError
 from flows.sources import SourceError
 from fsclient.errors import FeatureStoreError, InvalidRequestError, UnknownFeatureError, UnknownSymbolError
@@ -27,7 +28,7 @@ for command in (jobs.demo, jobs.apply, jobs.ingest, jobs.materialize, jobs.statu
     app.command()(command)
 
 _MISUSE = (CatalogError, SettingsError, InvalidRequestError, UnknownSymbolError, UnknownFeatureError)
-_FAILURE = (SourceError, EmbeddedServerError, FeatureStoreError)
+_FAILURE = (SourceError, DefinitionChangedError, EmbeddedServerError, FeatureStoreError, OSError)
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -35,12 +36,15 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return app(arguments)
     except _MISUSE as error:
-        _complain(error)
+        _complain(str(error))
         sys.exit(2)
     except _FAILURE as error:
-        _complain(error)
+        _complain(str(error))
+        sys.exit(1)
+    except RedisError as error:
+        _complain(f"the online store does not answer ({error}). Is FSTORE_REDIS_URL right, and its server up?")
         sys.exit(1)
 
 
-def _complain(error: Exception) -> None:
-    Console(stderr=True, highlight=False).print("[bold red]error[/]", str(error), markup=True, soft_wrap=True)
+def _complain(message: str) -> None:
+    show.line(("error", "bold red"), f" {message}", to=show.err)

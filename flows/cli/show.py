@@ -12,9 +12,12 @@ import numpy as np
 import orjson
 import pandas as pd
 from rich.box import SIMPLE_HEAD
+from rich.columns import Columns
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from fsclient.provenance import KEY
 
@@ -29,6 +32,7 @@ def _console(*, stderr: bool = False) -> Console:
 out = _console()
 err = _console(stderr=True)
 _MOST_ROWS = 40
+_UNBOUNDED = 100_000
 
 
 def split(names: str) -> list[str]:
@@ -52,25 +56,43 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+def line(*parts: str | tuple[str, str], to: Console = out) -> None:
+    """Prints one line of text and (text, style) parts, as they are: a path or a file's text is no markup."""
+    to.print(Text.assemble(*parts), soft_wrap=True)
+
+
 def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], caption: str = "") -> None:
-    """Prints rows as a table; ``columns`` maps a row's key to its heading. Numbers stand right."""
-    look: dict[str, Any] = {
-        "title_justify": "left",
-        "caption_justify": "left",
-        "title_style": "bold",
-        "padding": (0, 1),
-    }
-    grid = Table(title=title or None, caption=caption or None, box=SIMPLE_HEAD, **look)
+    """Prints rows as a table, or as a block each where the screen is too narrow: nothing is ever cut.
+
+    ``columns`` maps a row's key to its heading; the first tells what a row is. Numbers stand right.
+    """
+    grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for key, heading in columns.items():
         number = any(isinstance(row.get(key), int | float) for row in rows)
-        grid.add_column(heading, justify="right" if number else "left", no_wrap=True)
+        grid.add_column(Text(heading), justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        grid.add_row(*(cell(row.get(key)) for key in columns))
-    out.print(grid)
+        grid.add_row(*(Text(cell(row.get(key))) for key in columns))
+    if title:
+        line((title, "bold"))
+    if out.measure(grid, options=out.options.update(width=_UNBOUNDED)).maximum <= out.width:
+        out.print(grid)
+    else:
+        _print_blocks(rows, columns)
+    if caption:
+        line((caption, "italic"))
+
+
+def _print_blocks(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    first, *others = columns
+    for row in rows:
+        line((cell(row.get(first)), "bold"))
+        pairs = [Text.assemble((f"{columns[key]} ", "dim"), cell(row.get(key))) for key in others]
+        out.print(Padding(Columns(pairs, padding=(0, 2)), (0, 0, 0, 2)))
+    out.print()
 
 
 def cell(value: Any) -> str:
-    """A value as a person reads it."""
+    """A value as a person reads it: six digits at least, all decimals that a large price is quoted with."""
     if value is None or value is pd.NaT:
         return "-"
     if isinstance(value, bool | np.bool_):
@@ -80,7 +102,9 @@ def cell(value: Any) -> str:
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     if isinstance(value, float | np.floating):
-        return "-" if np.isnan(value) else f"{value:.6g}"
+        if np.isnan(value):
+            return "-"
+        return f"{value:,.5f}".rstrip("0").rstrip(".") if 1e3 <= abs(float(value)) < 1e15 else f"{value:.6g}"
     return str(value)
 
 

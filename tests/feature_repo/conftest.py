@@ -50,6 +50,7 @@ def feature_store(repo: Repo) -> Any:
 
     store = repo.feature_store()
     store.apply([d.project, d.symbol, *d.sources.values(), *d.views.values(), *d.services.values()])
+    store.refresh_registry()  # else what is cached shows them a minute later
     return store
 
 

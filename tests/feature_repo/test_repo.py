@@ -12,7 +12,7 @@ from feature_repo.repo import Repo, given_url, load_repo
 from feature_repo.stores.connection import online_url
 from feature_repo.stores.home import REPO
 
-SECRET = "redis://:hush$HOME@db.example:6379/0"
+URL = "redis://:hush$HOME@db.example:6379/0"
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def test_variables_come_from_the_environment_and_the_ones_given_before_it(
 
 
 def test_a_value_is_not_expanded_again() -> None:
-    assert load_repo(variables={"FSTORE_REDIS_URL": SECRET}).redis_url == SECRET
+    assert load_repo(variables={"FSTORE_REDIS_URL": URL}).redis_url == URL
 
 
 @pytest.mark.parametrize("url", [None, "", "${FSTORE_REDIS_URL}"])
@@ -64,9 +64,9 @@ def test_a_url_is_used_and_starts_nothing(tmp_path: Path) -> None:
 
 
 def test_a_password_is_not_shown(tmp_path: Path) -> None:
-    repo = load_repo(variables={"FSTORE_HOME": str(tmp_path), "FSTORE_REDIS_URL": SECRET})
+    repo = load_repo(variables={"FSTORE_HOME": str(tmp_path), "FSTORE_REDIS_URL": URL})
     config = repo.feature_store().config
-    assert config.online_store.url == SECRET
+    assert config.online_store.url == URL
     for shown in (repo, config, config.online_store):
         assert "hush" not in repr(shown)
         assert "hush" not in str(shown)
@@ -77,7 +77,7 @@ def test_a_file_without_our_stores_is_refused(tmp_path: Path, store: str) -> Non
     file = tmp_path / "feature_store.yaml"
     lines = (REPO / "feature_store.yaml").read_text().splitlines()
     start = lines.index(f"{store}:")
-    file.write_text("\n".join(lines[:start] + [f"{store}:", "  type: redis"]))
+    file.write_text("\n".join([*lines[:start], f"{store}:", "  type: redis"]))
     with pytest.raises(ValueError, match=r"online_store\.home and offline_store\.path are needed"):
         load_repo(file)
 
