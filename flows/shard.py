@@ -163,7 +163,7 @@ def _window(bars: pd.DataFrame, features: pd.DataFrame, created_us: npt.NDArray[
     columns |= {name: bars[name].to_numpy(dtype=np.float64, copy=True) for name in BAR_FIELDS}
     columns |= {name: features[name].to_numpy(dtype=np.float64, copy=True) for name in INDICATOR_FIELDS}
     return Window(
-        event_us=int(bars["event_timestamp"].iloc[-1].timestamp() * 1e6),
+        event_us=int(bars["event_timestamp"].iloc[-1].value // 1000),
         created_us=int(created_us[-WINDOW_BARS:].max()),
         columns=columns,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +13,11 @@ import pandas as pd
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
 from feature_repo.freshness import bars_behind, next_close
 from feature_repo.kernel_inputs import kernel_inputs
+from feature_repo.stores.codec import FloatArray
 from fsclient.completeness import find_missing
 from fsclient.compute import Computable
 from fsclient.errors import StaleDataError
-from fsclient.frames import latest_frame, range_frame
+from fsclient.frames import Int64Array, latest_frame, range_frame
 from fsclient.offline import RangeValues
 from fsclient.online import NO_BAR, LatestValues
 from fsclient.provenance import KEY, Provenance, Source, iso
@@ -36,41 +38,75 @@ CLOSED_S = 3600.0
 # -------------------------------------------------------------------------------------------------- building
 
 
-def latest_answer(request: LatestRequest, found: LatestValues, now_us: int, *, source: Source) -> pd.DataFrame:
-    """A lookup's answer. ``event_timestamp`` is that of the request's own timeframe, the oldest if views differ."""
-    own = [i for i, (view, _) in enumerate(request.columns) if view.timeframe is request.timeframe]
-    event_us = (found.event_us[:, own] if own else found.event_us).min(axis=1)
-    ages = [_age(s, request.timeframe, int(us), now_us) for s, us in zip(request.symbols, event_us, strict=True)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatestAnswer:
+    """A lookup's answer, from which every caller gets a frame of his own.
+
+    Attributes:
+        event_us: (n,) int64, close of each symbol's bar at the request's own timeframe, the oldest if views differ.
+        ages: (n,) float64 bars, NaN where there is no bar.
+    """
+
+    request: LatestRequest
+    values: FloatArray
+    event_us: Int64Array
+    ages: FloatArray
+    record: Provenance
+
+    def frame(self) -> pd.DataFrame:
+        """A new frame with its own memory."""
+        request = self.request
+        return latest_frame(request.index, request.labels, self.values, self.event_us, self.ages, self.record.as_dict())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeAnswer:
+    """A range's answer, from which every caller gets a frame of his own."""
+
+    values: RangeValues
+    names: tuple[str, ...]
+    record: Provenance
+
+    def frame(self) -> pd.DataFrame:
+        """A new frame with its own memory."""
+        return range_frame(self.values.opens_us, self.values.columns, self.names, self.record.as_dict())
+
+
+Answer = LatestAnswer | RangeAnswer
+
+
+def latest_answer(request: LatestRequest, found: LatestValues, now_us: int, *, source: Source) -> LatestAnswer:
+    """A lookup's answer."""
+    event_us = found.event_us[:, request.own].min(axis=1)
+    ages = _ages(request, event_us, now_us)
     missing = _missing_values(request, found)
     known = event_us[event_us != NO_BAR]
     record = Provenance(
         source=source,
         origin=source,
-        as_of=_iso(int(known.min())) if len(known) else None,
-        age_bars=max((age for age in ages if age is not None), default=None),
+        as_of=iso(int(known.min())) if len(known) else None,
+        age_bars=_oldest(ages),
         complete=not missing,
         missing=missing,
     )
-    names = [s.name for s in request.symbols]
-    floats = [np.nan if age is None else float(age) for age in ages]
-    return latest_frame(names, request.names, found.values, event_us, floats, record)
+    return LatestAnswer(request=request, values=found.values, event_us=event_us, ages=ages, record=record)
 
 
 def range_answer(
-    request: RangeRequest, values: RangeValues, now_us: int, *, source: Source, names: Sequence[str] | None = None
-) -> pd.DataFrame:
+    request: RangeRequest, values: RangeValues, now_us: int, *, source: Source, names: tuple[str, ...] | None = None
+) -> RangeAnswer:
     """A range's answer."""
     missing = find_missing(request, values, now_us)
     event_us = int(values.opens_us[-1]) + request.timeframe.microseconds if len(values.opens_us) else NO_BAR
     record = Provenance(
         source=source,
         origin=source,
-        as_of=None if event_us == NO_BAR else _iso(event_us),
+        as_of=None if event_us == NO_BAR else iso(event_us),
         age_bars=_age(request.symbol, request.timeframe, event_us, now_us),
         complete=not missing,
         missing=missing,
     )
-    return range_frame(values.opens_us, values.columns, names or request.columns, record)
+    return RangeAnswer(values=values, names=names or request.columns, record=record)
 
 
 def computed_values(what: Computable, request: ComputeRequest, bars: RangeValues) -> RangeValues:
@@ -97,41 +133,31 @@ def _missing_values(request: LatestRequest, found: LatestValues) -> tuple[dict[s
 # ------------------------------------------------------------------------------------------------- repeating
 
 
-def own_copy(answer: pd.DataFrame) -> pd.DataFrame:
-    """A copy for one caller."""
-    copied = answer.copy()  # pandas deep-copies attrs
-    copied.index = answer.index[:]
-    return copied
-
-
 def from_cache(answer: pd.DataFrame, request: Request, now_us: int) -> pd.DataFrame:
     """A cached answer, the caller's own already, labelled as such; its age is told as of now."""
     record = answer.attrs[KEY]
     record["source"] = "cache"
     if not isinstance(request, LatestRequest):  # a lookup is not repeated past the next close, so its age stands
         span = request.span if isinstance(request, ComputeRequest) else request
-        record["age_bars"] = _age(span.symbol, span.timeframe, _as_of_us(record), now_us)
+        record["age_bars"] = _age(span.symbol, span.timeframe, _as_of_us(record["as_of"]), now_us)
     return answer
 
 
-def lifetime_s(request: Request, answer: pd.DataFrame, now_us: int, *, hearing: bool) -> float:
+def lifetime_s(request: Request, record: Provenance, now_us: int, *, hearing: bool) -> float:
     """How long an answer may be repeated: until the next bar closes, if publishes are heard until then."""
     if not hearing:
         return UNHEARD_S
-    record = answer.attrs[KEY]
-    if record["as_of"] is None:
+    if record.as_of is None:
         return ABSENT_S
     if isinstance(request, LatestRequest):
         pairs = {(s.session, v.timeframe) for s in request.symbols for v, _ in request.columns}
     else:
         span = request.span if isinstance(request, ComputeRequest) else request
-        if span.end.value // 1000 + span.timeframe.microseconds <= now_us and span.end.value // 1000 <= _as_of_us(
-            record
-        ):
+        if span.end.value // 1000 < _as_of_us(record.as_of):  # a bar that comes later opens after the range
             return CLOSED_S
         pairs = {(span.symbol.session, span.timeframe)}
     until_s = min(next_close(session, tf, now_us) - now_us for session, tf in pairs) / 1e6
-    if record["age_bars"] in (1, 2, 3):  # the bar that just closed is due any moment
+    if record.age_bars in (1, 2, 3):  # the bar that just closed is due any moment
         until_s = min(until_s, SETTLE_S)
     return max(until_s, 0.001)
 
@@ -151,12 +177,11 @@ def as_last_good(answer: pd.DataFrame, request: Request, now_us: int) -> pd.Data
     record |= {"source": "last_good", "stale": True}
     if isinstance(request, LatestRequest):
         events = answer["event_timestamp"].to_numpy(dtype="datetime64[us]").astype(np.int64)
-        ages = [_age(s, request.timeframe, int(us), now_us) for s, us in zip(request.symbols, events, strict=True)]
-        answer["age_bars"] = [np.nan if age is None else float(age) for age in ages]
-        record["age_bars"] = max((age for age in ages if age is not None), default=None)
+        answer["age_bars"] = ages = _ages(request, events, now_us)
+        record["age_bars"] = _oldest(ages)
     else:
         span = request.span if isinstance(request, ComputeRequest) else request
-        record["age_bars"] = _age(span.symbol, span.timeframe, _as_of_us(record), now_us)
+        record["age_bars"] = _age(span.symbol, span.timeframe, _as_of_us(record["as_of"]), now_us)
     return answer
 
 
@@ -198,11 +223,16 @@ def _age(symbol: Symbol, timeframe: Timeframe, event_us: int, now_us: int) -> in
     return None if event_us == NO_BAR else bars_behind(symbol.session, timeframe, event_us, now_us)
 
 
-def _iso(us: int) -> str:
-    return iso(pd.Timestamp(us, unit="us", tz="UTC"))
+def _ages(request: LatestRequest, event_us: Int64Array, now_us: int) -> FloatArray:
+    pairs = zip(request.symbols, event_us.tolist(), strict=True)
+    ages = [_age(symbol, request.timeframe, us, now_us) for symbol, us in pairs]
+    return np.array([np.nan if age is None else age for age in ages], dtype=np.float64)
 
 
-def _as_of_us(record: dict[str, Any]) -> int:
-    if record["as_of"] is None:
-        return NO_BAR
-    return int(datetime.fromisoformat(record["as_of"]).timestamp() * 1e6)
+def _oldest(ages: FloatArray) -> int | None:
+    known = ages[~np.isnan(ages)]
+    return int(known.max()) if len(known) else None
+
+
+def _as_of_us(as_of: str | None) -> int:
+    return NO_BAR if as_of is None else round(datetime.fromisoformat(as_of).timestamp() * 1e6)

@@ -15,7 +15,7 @@ no call and starts no timer. Who calls takes a permit first and says afterwards 
     permit.success(elapsed_s)
 
 A call that its own deadline cut off is a failure, though inside of it that looks like a cancellation: measure from
-outside of the timeout, as ``retry.call`` does.
+outside of the timeout, as ``guard`` does.
 """
 
 from __future__ import annotations

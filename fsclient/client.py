@@ -17,6 +17,7 @@ import pandas as pd
 from feature_repo.repo import Repo, load_repo
 from feature_repo.stores.tables import OfflineTables
 from fsclient import answers
+from fsclient.answers import Answer, Request
 from fsclient.breaker import CircuitBreaker
 from fsclient.breaker_config import BreakerConfig
 from fsclient.cache import FeatureCache
@@ -29,7 +30,6 @@ from fsclient.last_good import LastGood
 from fsclient.listener import PublishListener
 from fsclient.offline import RangeValues, read_range
 from fsclient.online import OnlineReader
-from fsclient.provenance import KEY
 from fsclient.request import (
     ComputeRequest,
     LatestRequest,
@@ -104,7 +104,7 @@ class FeatureStoreClient:
         self._flights = SingleFlight()
         retry = RetryPolicy(max_attempts=1 + retries)
         self._guard = Guard(store="online", breaker=CircuitBreaker(BREAKER, clock=clock), retry=retry, clock=clock)
-        self._online = OnlineReader(self._repo, timeout_s=timeout_s)
+        self._online = OnlineReader(self._repo)
         self._tables = OfflineTables(self._repo.offline, self._repo.storage_options)
         self._last_good = LastGood(self._repo.home / "spool", now=now)
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="fsclient")
@@ -236,7 +236,7 @@ class FeatureStoreClient:
 
     # ---------------------------------------------------------------------------------------- one call's way
 
-    async def _answer(self, request: Any, load: Callable[[Deadline], Awaitable[pd.DataFrame]]) -> pd.DataFrame:
+    async def _answer(self, request: Request, load: Callable[[Deadline], Awaitable[Answer]]) -> pd.DataFrame:
         """Cache, then single flight, then the load; the whole within the call's time."""
         if self._closed:
             raise FeatureStoreUnavailable("this client is closed; make a new one")
@@ -247,27 +247,27 @@ class FeatureStoreClient:
                 return self._fresh_enough(answers.from_cache(held, request, int(self._now() * 1e6)))
         deadline = Deadline.after(self._timeout_s, clock=self._clock)
         loaded = await self._flights.load(request.key, partial(self._load, request, load, deadline))
-        # Callers who shared a load share no frame.
-        return self._fresh_enough(answers.own_copy(loaded))
+        return self._fresh_enough(loaded())  # callers who shared a load share no frame
 
     async def _load(
-        self, request: Any, load: Callable[[Deadline], Awaitable[pd.DataFrame]], deadline: Deadline
-    ) -> pd.DataFrame:
+        self, request: Request, load: Callable[[Deadline], Awaitable[Answer]], deadline: Deadline
+    ) -> Callable[[], pd.DataFrame]:
+        """What makes a frame for each caller."""
         changes = self._changes
         try:
             answer = await load(deadline)
         except FeatureStoreUnavailable as error:
-            return await self._fall_back(request, error, deadline)
+            return partial(pd.DataFrame.copy, await self._fall_back(request, error, deadline))
         if self._on_unavailable == "last_good" and self._last_good.keep(request.key, answer):
             self._threads.submit(self._last_good.spool, request.key, answer)
         if self._cache is not None and changes == self._changes:
             listener = self._listeners.get(asyncio.get_running_loop())
             hearing = listener is not None and listener.hearing
-            ttl_s = answers.lifetime_s(request, answer, int(self._now() * 1e6), hearing=hearing)
-            await self._cache.aset(request.key, answer, ttl_s)
-        return answer
+            ttl_s = answers.lifetime_s(request, answer.record, int(self._now() * 1e6), hearing=hearing)
+            await self._cache.aset(request.key, answer.frame(), ttl_s)
+        return answer.frame
 
-    async def _fall_back(self, request: Any, error: FeatureStoreUnavailable, deadline: Deadline) -> pd.DataFrame:
+    async def _fall_back(self, request: Request, error: FeatureStoreUnavailable, deadline: Deadline) -> pd.DataFrame:
         """The labelled answer that stands in for the store's, or the error."""
         if self._on_unavailable == "last_good":
             held = self._last_good.recall(request.key)
@@ -277,7 +277,7 @@ class FeatureStoreClient:
                 return answers.as_last_good(held, request, int(self._now() * 1e6))
         if self._on_unavailable == "recompute" and isinstance(request, LatestRequest):
             values = await self._bounded(recompute_latest, deadline, self._tables, request)
-            return answers.latest_answer(request, values, int(self._now() * 1e6), source="recomputed")
+            return answers.latest_answer(request, values, int(self._now() * 1e6), source="recomputed").frame()
         raise error
 
     def _fresh_enough(self, answer: pd.DataFrame) -> pd.DataFrame:
@@ -287,15 +287,15 @@ class FeatureStoreClient:
 
     # --------------------------------------------------------------------------------------------- the loads
 
-    async def _latest(self, request: LatestRequest, deadline: Deadline) -> pd.DataFrame:
+    async def _latest(self, request: LatestRequest, deadline: Deadline) -> Answer:
         values = await self._ask_online(partial(self._online.latest, request), deadline)
         answer = answers.latest_answer(request, values, int(self._now() * 1e6), source="online")
-        if answer.attrs[KEY]["as_of"] is None and self._last_good.recall(request.key) is not None:
+        if answer.record.as_of is None and self._last_good.holds(request.key):
             # It held these symbols before and now holds none of them: the store was emptied.
             raise FeatureStoreUnavailable("the online store has lost its data; `fstore materialize` publishes it again")
         return answer
 
-    async def _range(self, request: RangeRequest, deadline: Deadline) -> pd.DataFrame:
+    async def _range(self, request: RangeRequest, deadline: Deadline) -> Answer:
         now_us = int(self._now() * 1e6)
         if request.as_known_at is None:
             half = Deadline(at=self._clock() + deadline.remaining_s / 2, clock=self._clock)
@@ -313,7 +313,7 @@ class FeatureStoreClient:
             values = window.extend(values, request)
         return answers.range_answer(request, values, now_us, source="offline")
 
-    async def _computed(self, request: ComputeRequest, deadline: Deadline) -> pd.DataFrame:
+    async def _computed(self, request: ComputeRequest, deadline: Deadline) -> Answer:
         values = await self._bounded(self._compute, deadline, request)
         span = request.span
         return answers.range_answer(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from feature_repo.sessions import expected_opens
 from fsclient.offline import RangeValues
@@ -29,8 +28,8 @@ def find_missing(request: RangeRequest, values: RangeValues, now_us: int) -> tup
                 {
                     "symbol": request.symbol.name,
                     "reason": "gap",
-                    "start": _iso(absent[begin]),
-                    "end": _iso(absent[end - 1]),
+                    "start": iso(int(absent[begin])),
+                    "end": iso(int(absent[end - 1])),
                     "bars": int(end - begin),
                 }
             )
@@ -39,7 +38,3 @@ def find_missing(request: RangeRequest, values: RangeValues, now_us: int) -> tup
         if empty:
             missing.append({"symbol": request.symbol.name, "feature": name, "reason": "warm_up", "bars": empty})
     return tuple(missing)
-
-
-def _iso(us: int) -> str:
-    return iso(pd.Timestamp(int(us), unit="us", tz="UTC"))

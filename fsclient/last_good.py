@@ -9,13 +9,12 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 from cachetools import LRUCache
 
-from fsclient.isolation import seal, unseal
+from fsclient.answers import Answer
 from fsclient.provenance import KEY
 
 SCHEMA = 1
@@ -37,27 +36,32 @@ class LastGood:
     def __init__(self, folder: Path | None, *, now: Callable[[], float], max_size: int = 1_000) -> None:
         self._folder = folder
         self._now = now
-        self._memory: LRUCache[str, Any] = LRUCache(max_size)
+        self._memory: LRUCache[str, Answer] = LRUCache(max_size)
         self._spooled: LRUCache[str, str | None] = LRUCache(max_size)
         self._lock = threading.Lock()
 
-    def keep(self, key: str, answer: pd.DataFrame) -> bool:
+    def keep(self, key: str, answer: Answer) -> bool:
         """Remembers an answer. Returns whether it is worth spooling: it is of another bar than the one on disk."""
         with self._lock:
-            self._memory[key] = seal(answer)
-            return self._folder is not None and self._spooled.get(key, "") != answer.attrs[KEY]["as_of"]
+            self._memory[key] = answer
+            return self._folder is not None and self._spooled.get(key, "") != answer.record.as_of
 
     def recall(self, key: str) -> pd.DataFrame | None:
-        """The last good answer from memory, the caller's own copy."""
+        """The last good answer from memory, the caller's own frame."""
         with self._lock:
-            sealed = self._memory.get(key)
-        return None if sealed is None else unseal(sealed)
+            held = self._memory.get(key)
+        return None if held is None else held.frame()
 
-    def spool(self, key: str, answer: pd.DataFrame) -> None:
+    def holds(self, key: str) -> bool:
+        """Whether memory has an answer."""
+        with self._lock:
+            return key in self._memory
+
+    def spool(self, key: str, answer: Answer) -> None:
         """Writes an answer to disk; blocking. A disk that fails costs the fallback, never the call."""
         if self._folder is None:
             return
-        body = _dump(key, answer, self._now())
+        body = _dump(key, answer.frame(), self._now())
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle, name = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
@@ -67,7 +71,7 @@ class LastGood:
         except OSError:
             return
         with self._lock:
-            self._spooled[key] = answer.attrs[KEY]["as_of"]
+            self._spooled[key] = answer.record.as_of
         self._prune()
 
     def read_spool(self, key: str) -> pd.DataFrame | None:

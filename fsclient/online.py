@@ -93,24 +93,18 @@ class WindowValues:
 class OnlineReader:
     """Reads one repository's online store; one connection pool for each event loop that uses it."""
 
-    def __init__(self, repo: Repo, *, timeout_s: float) -> None:
+    def __init__(self, repo: Repo) -> None:
         self._repo = repo
-        self._timeout_s = timeout_s
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 
     async def latest(self, request: LatestRequest) -> LatestValues:
         """The newest values; one HMGET a symbol serves all views and timeframes."""
-        views = list(dict.fromkeys(v for v, _ in request.columns))
-        fields = [field_key(v.name, field) for v, field in request.columns]
-        fields += [timestamp_key(v.name) for v in views]
-        replies = await self._fetch([entity_key(s.name, self._repo.project) for s in request.symbols], fields)
+        replies = await self._fetch([entity_key(s.name, self._repo.project) for s in request.symbols], request.fields)
         n, m = len(request.symbols), len(request.columns)
-        values, stored = decode_doubles([cell for reply in replies for cell in reply[:m]])
-        stamps = np.array(
-            [[decode_timestamp(t) if t else NO_BAR for t in reply[m:]] for reply in replies], dtype=np.int64
-        ).reshape(n, len(views))
-        at = [views.index(v) for v, _ in request.columns]
-        return LatestValues(values=values.reshape(n, m), stored=stored.reshape(n, m), event_us=stamps[:, at])
+        values, stored = decode_doubles([cell for reply in replies for cell in reply[:m]] if n > 1 else replies[0][:m])
+        stamps = np.array([[decode_timestamp(t) if t else NO_BAR for t in reply[m:]] for reply in replies])
+        event_us = stamps[:, request.at]
+        return LatestValues(values=values.reshape(n, m), stored=stored.reshape(n, m), event_us=event_us)
 
     async def window(self, symbol: Symbol, timeframe: Timeframe, columns: Sequence[str]) -> WindowValues | None:
         """The symbol's window with these columns; None when nothing is published."""
@@ -138,7 +132,8 @@ class OnlineReader:
         client = self._clients.get(loop)
         if client is None:
             url = await asyncio.to_thread(online_url, self._repo)  # may have to start the embedded server
-            client = connect_async(url, self._repo.redis_type, timeout_s=self._timeout_s)
+            # Waits are bounded by each call's deadline, which ends them by cancellation.
+            client = connect_async(url, self._repo.redis_type, timeout_s=None)
             self._clients[loop] = client
         return client
 

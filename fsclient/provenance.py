@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 import pandas as pd
@@ -39,7 +40,15 @@ class Provenance:
 
     def as_dict(self) -> dict[str, Any]:
         """A plain dict that JSON (and so Parquet metadata) can hold."""
-        return {**asdict(self), "missing": [dict(m) for m in self.missing]}
+        return {
+            "source": self.source,
+            "origin": self.origin,
+            "as_of": self.as_of,
+            "age_bars": self.age_bars,
+            "complete": self.complete,
+            "missing": [dict(m) for m in self.missing],
+            "stale": self.stale,
+        }
 
 
 def provenance(frame: pd.DataFrame | pd.Series) -> Provenance:
@@ -54,7 +63,8 @@ def provenance(frame: pd.DataFrame | pd.Series) -> Provenance:
     return Provenance(**{**record, "missing": tuple(record.get("missing", ()))})
 
 
-def iso(moment: datetime | pd.Timestamp) -> str:
-    """ISO-8601 in UTC with a ``Z``."""
-    text: str = pd.Timestamp(moment).isoformat()
-    return text.replace("+00:00", "Z")
+@lru_cache(maxsize=1024)
+def iso(us: int) -> str:
+    """Microseconds since 1970-01-01 as ISO-8601 in UTC with a ``Z``."""
+    seconds, micros = divmod(us, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros).isoformat().replace("+00:00", "Z")

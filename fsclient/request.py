@@ -9,13 +9,17 @@ from datetime import date, datetime
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, CatalogError, Symbol, Timeframe, View
+from feature_repo.stores.codec import field_key, timestamp_key
 from fsclient.compute import computable
 from fsclient.errors import InvalidRequestError, UnknownFeatureError, UnknownSymbolError
 
+Int64Array = npt.NDArray[np.int64]
 When: TypeAlias = str | datetime | date | pd.Timestamp
 
 _DATE_ALONE = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}\s*|\s*\d{8}\s*", re.ASCII)
@@ -38,13 +42,18 @@ class RangeRequest:
     key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LatestRequest:
     """The newest values of some features of some symbols.
 
     Attributes:
         names: the features as they were asked for, ``"4h:sma_200"`` for one of another timeframe.
         columns: for each of them the view and the field.
+        views: the distinct views of ``columns``.
+        at: (m,) int64, which of ``views`` each column is of.
+        fields: the hash fields to read: of the columns, then of the views' timestamps.
+        own: (k,) int64, the columns of the request's own timeframe; all when there is none.
+        index, labels: the answer's row and column labels.
     """
 
     symbols: tuple[Symbol, ...]
@@ -52,6 +61,12 @@ class LatestRequest:
     names: tuple[str, ...]
     columns: tuple[tuple[View, str], ...]
     key: str
+    views: tuple[View, ...]
+    at: Int64Array
+    fields: tuple[bytes, ...]
+    own: Int64Array
+    index: pd.Index
+    labels: pd.Index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +188,22 @@ def _latest_request(symbols: tuple[str, ...], features: tuple[str, ...], timefra
         key = f"{found[0].name}|{own.name if len(frames) == 1 else '*'}|{about}"
     else:
         key = f"*|{about}|of|" + "|".join(s.name for s in found)
-    return LatestRequest(symbols=found, timeframe=own, names=tuple(names), columns=tuple(columns), key=key)
+    views = tuple(dict.fromkeys(view for view, _ in columns))
+    cells = [field_key(view.name, field) for view, field in columns]
+    of_own = [i for i, (view, _) in enumerate(columns) if view.timeframe is own]
+    return LatestRequest(
+        symbols=found,
+        timeframe=own,
+        names=tuple(names),
+        columns=tuple(columns),
+        key=key,
+        views=views,
+        at=np.array([views.index(view) for view, _ in columns]),
+        fields=(*cells, *(timestamp_key(view.name) for view in views)),
+        own=np.array(of_own or range(len(columns))),
+        index=pd.Index([s.name for s in found], name="symbol"),
+        labels=pd.Index([*names, "event_timestamp", "age_bars"]),
+    )
 
 
 def compute_request(

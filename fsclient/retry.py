@@ -16,8 +16,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fsclient.breaker import CircuitBreaker, Permit, Rejected
-
 T = TypeVar("T")
 
 
@@ -145,7 +143,6 @@ async def call(
     policy: RetryPolicy,
     deadline: Deadline,
     on: type[Exception] | tuple[type[Exception], ...],
-    breaker: CircuitBreaker | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> T:
     """What ``attempt_fn`` gives, tried again as ``policy`` allows, each attempt cut off at the deadline.
@@ -154,12 +151,8 @@ async def call(
         attempt_fn: makes one attempt; gets its number, 1 for the first.
         on: the exceptions that another attempt may mend. There is no default: nobody retries everything by accident.
             Cancellation is never retried.
-        breaker: is asked before each attempt and told of its end. What ``on`` names and what the deadline cut off
-            count as failures; other exceptions and the caller's own cancellation count as nothing. (Inside of an
-            attempt the two cancellations look alike, which is why this is done here.)
 
     Raises:
-        Rejected: the breaker lets no attempt through; its cause is the failure before, if there was one.
         DeadlineExceededError: the deadline passed, before or during an attempt; its cause is the last failure.
         TypeError: ``on`` is something else than exception classes.
         Exception: the last attempt's own, when it is not of ``on`` or the policy gave up.
@@ -168,41 +161,24 @@ async def call(
     attempt = 0
     failure: Exception | None = None
     while not deadline.expired:
-        permit = _acquire(breaker, failure)
         attempt += 1
-        began = deadline.clock()
         limit = asyncio.timeout(deadline.remaining_s if deadline.at < math.inf else None)
         try:
             async with limit:
                 answer = await attempt_fn(attempt)
         except Exception as error:
-            counts = limit.expired() or isinstance(error, on)
-            if permit is not None:
-                permit.failure(deadline.clock() - began) if counts else permit.cancel()
-            failure = error
             if limit.expired():
+                failure = error
                 break
-            delay_s = policy.next_delay(attempt, deadline) if counts else None
+            delay_s = policy.next_delay(attempt, deadline) if isinstance(error, on) else None
             if delay_s is None:
                 raise
+            failure = error
             await sleep(delay_s)
-        except BaseException:
-            if permit is not None:
-                permit.cancel()
-            raise
         else:
-            if permit is not None:
-                permit.success(deadline.clock() - began)
             policy.budget.deposit()
             return answer
     raise DeadlineExceededError(f"no answer within the deadline ({attempt} attempts made)") from failure
-
-
-def _acquire(breaker: CircuitBreaker | None, failure: Exception | None) -> Permit | None:
-    try:
-        return None if breaker is None else breaker.acquire()
-    except Rejected as rejected:
-        raise rejected from failure
 
 
 def _check_retryable(on: object) -> None:

@@ -28,8 +28,8 @@ def connect(url: str, redis_type: str = "redis", *, timeout_s: float = READ_TIME
     return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
 
 
-def connect_async(url: str, redis_type: str = "redis", *, timeout_s: float = READ_TIMEOUT_S) -> Any:
-    """The same for asyncio; the client belongs to the running event loop."""
+def connect_async(url: str, redis_type: str = "redis", *, timeout_s: float | None = READ_TIMEOUT_S) -> Any:
+    """The same for asyncio; the client belongs to the running event loop. ``timeout_s`` None: the caller bounds it."""
     from redis.asyncio import Redis, RedisCluster
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsclient.breaker import BreakerConfig, CircuitBreaker, Rejected
 from fsclient.retry import Deadline, DeadlineExceededError, RetryBudget, RetryPolicy, call
 
 
@@ -357,92 +356,6 @@ def test_only_ordinary_exceptions_can_be_retried(on: Any) -> None:
 
     with pytest.raises(TypeError, match="on= takes exception classes"):
         run(main())
-
-
-# ---------------------------------------------------------------------------------------------------- breaker
-
-
-def guarded_by(breaker: CircuitBreaker, attempt: Any, timeout_s: float = 1.0, attempts: int = 1) -> Any:
-    async def main() -> Any:
-        policy = fast(max_attempts=attempts)
-        return await call(attempt, policy=policy, deadline=in_seconds(timeout_s), on=ConnectionError, breaker=breaker)
-
-    return run(main())
-
-
-@pytest.fixture
-def breaker() -> CircuitBreaker:
-    return CircuitBreaker(BreakerConfig(window_calls=10, minimum_calls=2, slow_call_s=0.5), clock=lambda: 0.0)
-
-
-def counted(breaker: CircuitBreaker) -> tuple[int, int, int]:
-    taken = breaker.snapshot()
-    return taken.calls, taken.failed, taken.slow
-
-
-def test_every_attempt_counts_in_the_breaker_and_it_can_stop_the_next(breaker: CircuitBreaker) -> None:
-    async def attempt(_: int) -> None:
-        raise ConnectionError("refused")
-
-    with pytest.raises(Rejected) as rejected:
-        guarded_by(breaker, attempt, attempts=5)
-    assert counted(breaker) == (2, 2, 0)
-    assert isinstance(rejected.value.__cause__, ConnectionError)
-
-
-def test_an_attempt_that_the_deadline_cut_off_is_a_slow_failure(breaker: CircuitBreaker) -> None:
-    """Fault: a black hole. It must open the breaker, although inside of the attempt it looks like a cancellation."""
-
-    async def attempt(_: int) -> None:
-        await asyncio.Event().wait()
-
-    for _ in range(2):
-        with pytest.raises(DeadlineExceededError):
-            guarded_by(breaker, attempt)
-    assert counted(breaker) == (2, 2, 2)
-    assert breaker.state == "open"
-
-
-def test_an_answer_counts_with_its_duration(breaker: CircuitBreaker) -> None:
-    async def attempt(_: int) -> str:
-        await asyncio.sleep(0.6)
-        return "answer"
-
-    assert guarded_by(breaker, attempt) == "answer"
-    assert counted(breaker) == (1, 0, 1)
-
-
-def test_the_callers_mistake_and_its_cancellation_count_as_nothing(breaker: CircuitBreaker) -> None:
-    async def mistaken(_: int) -> None:
-        raise KeyError("EUR/USX")
-
-    with pytest.raises(KeyError):
-        guarded_by(breaker, mistaken)
-
-    async def cancelled(_: int) -> None:
-        raise asyncio.CancelledError
-
-    with pytest.raises(asyncio.CancelledError):
-        guarded_by(breaker, cancelled)
-    assert counted(breaker) == (0, 0, 0)
-
-
-def test_a_probe_is_given_back_by_a_cancelled_call() -> None:
-    clock = Clock()
-    config = BreakerConfig(window_calls=10, minimum_calls=1, wait_open_s=1.0, probes=1)
-    breaker = CircuitBreaker(config, clock=clock)
-    breaker.acquire().failure(0.1)
-    clock.now = 1.0
-
-    async def cancelled(_: int) -> None:
-        raise asyncio.CancelledError
-
-    with pytest.raises(asyncio.CancelledError):
-        guarded_by(breaker, cancelled)
-    assert breaker.snapshot().probes_left == 1
-
-
-# ---------------------------------------------------------------------------------------------------- no limit
 
 
 def test_no_deadline_is_no_limit() -> None:

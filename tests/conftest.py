@@ -1,0 +1,24 @@
+"""What every test needs: none of the user's own settings, and a home that is not the project's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No ``FSTORE_*`` or ``PREFECT_*`` variable of the user's; a home and a quiet Prefect of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("FSTORE_", "PREFECT_"))]:
+            patch.delenv(name)
+        home = tmp_path_factory.mktemp("session_home")
+        patch.setenv("FSTORE_HOME", str(home))
+        patch.setenv("PREFECT_HOME", str(home / "prefect"))
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        patch.setenv("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")
+        patch.setenv("PREFECT_LOGGING_LEVEL", "ERROR")
+        patch.setenv("DO_NOT_TRACK", "1")
+        yield

@@ -1,0 +1,192 @@
+"""Generated bars, a home of the test's own, one embedded server and one Prefect server a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from feature_repo.catalog import SYMBOLS, TIMEFRAMES, WINDOW_FIELDS, view
+from feature_repo.sessions import expected_opens
+from feature_repo.stores.codec import decode_array, decode_doubles, decode_timestamp, entity_key
+from feature_repo.stores.codec import field_key as key
+from feature_repo.stores.codec import timestamp_key
+from feature_repo.stores.connection import connect
+from feature_repo.stores.embedded import ensure_server, stop_server
+from feature_repo.stores.tables import OfflineTables
+from flows.ingest import IngestReport, ingest
+from flows.settings import Settings, load_settings
+from flows.sources import SourceBars, SourceNotes
+
+NOW = datetime(2024, 6, 3, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def now() -> datetime:
+    """A Monday noon after all generated bars."""
+    return NOW
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = tmp_path_factory.mktemp("server_home")
+    yield ensure_server(home)
+    stop_server(home)
+
+
+@pytest.fixture
+def redis(server_url: str) -> Iterator[Any]:
+    """A client of the session's server, emptied."""
+    with connect(server_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def settings(server_url: str, redis: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings with a home of the test's own, in the environment too: a flow's tasks read them there."""
+    monkeypatch.setenv("FSTORE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FSTORE_REDIS_URL", server_url)
+    return load_settings()
+
+
+@pytest.fixture
+def tables(settings: Settings) -> OfflineTables:
+    return settings.tables()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(environment: None) -> Iterator[None]:
+    """A real Prefect server with an empty database."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=90):
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_bars() -> Callable[..., pd.DataFrame]:
+    """``n`` bars that an open market makes from ``start`` on: a random walk within the symbol's price bounds."""
+
+    def make(
+        n: int,
+        timeframe: str = "1h",
+        symbol: str = "EUR/USD",
+        *,
+        start: datetime = datetime(2024, 1, 8, tzinfo=UTC),
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        spec, tf = SYMBOLS[symbol], TIMEFRAMES[timeframe]
+        first = int(start.timestamp() * 1e6)
+        opens = expected_opens(spec.session, tf, first, first + tf.microseconds * (2 * n + 5000))[:n]
+        rng = np.random.default_rng(seed)
+        close = 2 * spec.price_min * np.exp(np.cumsum(rng.normal(0, 3e-4, n)))
+        open_ = np.concatenate([close[:1], close[:-1]])
+        return pd.DataFrame(
+            {
+                "open_time": pd.DatetimeIndex(opens.view("datetime64[us]")).tz_localize("UTC"),
+                "open": open_,
+                "high": np.maximum(open_, close) * (1 + rng.uniform(0, 1e-4, n)),
+                "low": np.minimum(open_, close) * (1 - rng.uniform(0, 1e-4, n)),
+                "close": close,
+                "volume": rng.integers(1, 1000, n).astype(np.float64),
+            }
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def source_of() -> Callable[[pd.DataFrame], SourceBars]:
+    """Bars as a source that was read without fault."""
+
+    def make(bars: pd.DataFrame) -> SourceBars:
+        frame = bars.assign(file="bars.csv", line=np.arange(len(bars)) + 2)
+        notes = SourceNotes(
+            files=("bars.csv",), rows_read=len(bars), out_of_order=0, duplicates=0, header_lines_skipped=0, detected={}
+        )
+        none = frame.head(0)[["file", "line", "open_time"]].assign(raw="", rule="", detail="")
+        return SourceBars(frame=frame, rejected=none, notes=notes)
+
+    return make
+
+
+Take = Callable[..., IngestReport]
+
+
+@pytest.fixture
+def take(tables: OfflineTables, source_of: Callable[[pd.DataFrame], SourceBars]) -> Take:
+    """Ingests bars into the test's tables."""
+
+    def run(
+        bars: pd.DataFrame | SourceBars,
+        timeframe: str = "1h",
+        symbol: str = "EUR/USD",
+        *,
+        now: datetime = NOW,
+        max_bad_share: float = 0.05,
+    ) -> IngestReport:
+        source = bars if isinstance(bars, SourceBars) else source_of(bars)
+        return ingest(
+            source,
+            symbol=SYMBOLS[symbol],
+            timeframe=TIMEFRAMES[timeframe],
+            tables=tables,
+            now=now,
+            max_bad_share=max_bad_share,
+        )
+
+    return run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What the online store holds of a symbol and timeframe.
+
+    Attributes:
+        closes: each of the three views' bar close.
+        scalars: the ``ohlcv`` and ``indicators`` views.
+        window: field -> array.
+    """
+
+    closes: tuple[datetime, ...]
+    scalars: dict[str, float]
+    window: dict[str, np.typing.NDArray[np.float64]]
+
+
+@pytest.fixture
+def held(redis: Any, settings: Settings) -> Callable[..., Held | None]:
+    """Reads the online store as Feast lays it out; None where it has nothing."""
+
+    def read(symbol: str = "EUR/USD", timeframe: str = "1h") -> Held | None:
+        stored = redis.hgetall(entity_key(symbol, settings.repo().project))
+        views = [view(kind, timeframe) for kind in ("ohlcv", "indicators", "window")]
+        stamps = [stored.get(timestamp_key(v.name)) for v in views]
+        if not any(stamps):
+            return None
+        fields = [(v, name) for v in views[:2] for name in v.fields]
+        values, present = decode_doubles([stored.get(key(v.name, name)) for v, name in fields])
+        assert present.all()
+        return Held(
+            closes=tuple(datetime.fromtimestamp(decode_timestamp(stamp) / 1e6, UTC) for stamp in stamps),
+            scalars={name: float(value) for (_, name), value in zip(fields, values, strict=True)},
+            window={name: decode_array(stored[key(views[2].name, name)]) for name in WINDOW_FIELDS},
+        )
+
+    return read
+
+
+@pytest.fixture
+def contents(redis: Any, tables: OfflineTables) -> Callable[[], tuple[Any, ...]]:
+    """All that is stored, to compare before and after: each table's version, and the online store's bytes."""
+
+    def read() -> tuple[Any, ...]:
+        versions = [tables.version(table) for table in ("bars", "indicators", "quarantine")]
+        return *versions, {name: redis.hgetall(name) for name in redis.scan_iter("*")}
+
+    return read
