@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,6 +27,7 @@ from feature_repo.stores.codec import (
 from feature_repo.stores.connection import connect_async, online_url
 from fsclient.offline import RangeValues
 from fsclient.request import LatestRequest, RangeRequest
+from fsclient.wire import Wires, pack_hmget, pack_tail
 
 Int64Array = npt.NDArray[np.int64]
 NO_BAR = np.iinfo(np.int64).min
@@ -91,10 +93,15 @@ class WindowValues:
 
 
 class OnlineReader:
-    """Reads one repository's online store; one connection pool for each event loop that uses it."""
+    """Reads one repository's online store.
+
+    A single server without TLS is read over one shared connection a loop; Cluster, Sentinel and TLS through redis-py.
+    """
 
     def __init__(self, repo: Repo) -> None:
         self._repo = repo
+        self._url: str | None = None
+        self._wires = Wires()
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 
     async def latest(self, request: LatestRequest) -> LatestValues:
@@ -110,35 +117,52 @@ class OnlineReader:
         """The symbol's window with these columns; None when nothing is published."""
         spec: View = view("window", timeframe.name)
         fields = [field_key(spec.name, name) for name in (WINDOW_TIME, *columns)]
-        (reply,) = await self._fetch([entity_key(symbol.name, self._repo.project)], [*fields, timestamp_key(spec.name)])
+        (reply,) = await self._fetch([entity_key(symbol.name, self._repo.project)], (*fields, timestamp_key(spec.name)))
         if not reply[-1] or not reply[0]:
             return None
         opens = (decode_array(reply[0]) * 1e6).astype(np.int64)
         found = {name: decode_array(cell) for name, cell in zip(columns, reply[1:-1], strict=True) if cell}
         return WindowValues(event_us=decode_timestamp(reply[-1]), opens_us=opens, columns=found)
 
-    async def _fetch(self, keys: Sequence[bytes], fields: Sequence[bytes]) -> list[list[bytes | None]]:
+    async def _fetch(self, keys: Sequence[bytes], fields: tuple[bytes, ...]) -> list[list[bytes | None]]:
+        url = await self._found()
+        if self._repo.redis_type == "redis" and url.startswith(("redis://", "unix://")):
+            tail = _packed(fields)
+            commands = [pack_hmget(key, len(fields), tail) for key in keys]
+            try:
+                return await (await self._wires.get(url)).ask(commands)
+            except OSError:
+                self._url = self._repo.redis_url  # the embedded server's owner may have gone: find or start it again
+                raise
         client = await self.client()
-        if len(keys) == 1:
-            return [await client.hmget(keys[0], fields)]
         async with client.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hmget(key, fields)
             return list(await pipe.execute())
+
+    async def _found(self) -> str:
+        if self._url is None:
+            self._url = await asyncio.to_thread(online_url, self._repo)  # may have to start the embedded server
+        return self._url
 
     async def client(self) -> Any:
         """The running event loop's redis.asyncio client."""
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            url = await asyncio.to_thread(online_url, self._repo)  # may have to start the embedded server
             # Waits are bounded by each call's deadline, which ends them by cancellation.
-            client = connect_async(url, self._repo.redis_type, timeout_s=None)
+            client = connect_async(await self._found(), self._repo.redis_type, timeout_s=None)
             self._clients[loop] = client
         return client
 
     async def close(self) -> None:
         """Closes the connections of the running event loop."""
+        await self._wires.close()
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
+
+
+@lru_cache(maxsize=1024)
+def _packed(fields: tuple[bytes, ...]) -> bytes:
+    return pack_tail(fields)

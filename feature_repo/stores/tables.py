@@ -7,6 +7,7 @@ commit, so a reader sees all of it or nothing.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from cachetools import LRUCache
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
@@ -66,15 +68,44 @@ class OfflineTables:
     def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
         self.root = root
         self._options = dict(storage_options or {})
+        # What a table looked like at a version never changes, so handles and file lists are kept until it has a newer.
+        self._tables: dict[TableName, DeltaTable] = {}
+        self._datasets: LRUCache[Any, Any] = LRUCache(64)
+        self._lock = threading.Lock()
 
     def _path(self, table: TableName) -> str:
         return f"{self.root.rstrip('/')}/{table}"
 
     def _open(self, table: TableName) -> DeltaTable | None:
-        try:
-            return DeltaTable(self._path(table), storage_options=self._options)
-        except TableNotFoundError:
-            return None
+        """The table at its newest version."""
+        with self._lock:
+            held = self._tables.get(table)
+            if held is not None and self._is_newest(table, held):
+                return held
+            try:
+                held = DeltaTable(self._path(table), storage_options=self._options)
+            except TableNotFoundError:
+                return None
+            self._tables[table] = held
+            return held
+
+    def _is_newest(self, table: TableName, held: DeltaTable) -> bool:
+        path = self._path(table)
+        if "://" in path:
+            return False  # an object store would have to be asked; opening the table asks it no more than that
+        return not (Path(path) / "_delta_log" / f"{held.version() + 1:020d}.json").exists()
+
+    def _dataset(self, name: TableName, table: DeltaTable, pruning: tuple[tuple[str, str, Any], ...]) -> Any:
+        """The files of a table that can hold what is asked for; listing them takes longer than reading some."""
+        key = (name, table.version(), pruning)
+        with self._lock:
+            found = self._datasets.get(key)
+        if found is None:
+            predicate = [(column, sign, list(v) if sign == "in" else v) for column, sign, v in pruning]
+            found = table.to_pyarrow_dataset(file_pruning_predicate=predicate or None)
+            with self._lock:
+                self._datasets[key] = found
+        return found
 
     def append(self, table: TableName, rows: pa.Table) -> None:
         """Adds ``rows`` (the table's schema without ``month``) in one commit; no rows, no commit.
@@ -153,8 +184,8 @@ class OfflineTables:
         if months is not None:
             if not months:
                 return _empty(table, wanted)
-            pruning.append(("month", "in", months))
-        dataset = found.to_pyarrow_dataset(file_pruning_predicate=pruning or None)
+            pruning.append(("month", "in", tuple(months)))
+        dataset = self._dataset(table, found, tuple(pruning))
         present = [c for c in wanted if c in dataset.schema.names]
         rows = dataset.to_table(columns=present, filter=_filter(timeframe, symbols, start, end, as_known_at))
         for name in wanted:  # a column that the catalog has gained since the table was written
@@ -202,7 +233,7 @@ def _filter(
 
 def _sorted(rows: pa.Table, *, all_revisions: bool) -> pa.Table:
     """Ascending by symbol, timeframe, open time and created; the last of each bar unless all are asked for."""
-    if rows.num_rows < 2:
+    if rows.num_rows < 2 or _is_ascending(rows):
         return rows
     order = pc.sort_indices(rows, sort_keys=[(k, "ascending") for k in ("symbol", "timeframe", "open_time", "created")])
     rows = rows.take(order).combine_chunks()
@@ -218,6 +249,15 @@ def _sorted(rows: pa.Table, *, all_revisions: bool) -> pa.Table:
         same &= codes[1:] == codes[:-1]
     newest[:-1] = ~same
     return rows if newest.all() else rows.filter(pa.array(newest))
+
+
+def _is_ascending(rows: pa.Table) -> bool:
+    """Whether rows of one symbol and timeframe are in order already, each bar once: the usual case, told cheaply."""
+    for key in ("symbol", "timeframe"):
+        if pc.count_distinct(rows[key]).as_py() > 1:
+            return False
+    opens = rows["open_time"].combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False)
+    return bool((opens[1:] > opens[:-1]).all())
 
 
 def _empty(table: TableName, columns: Sequence[str]) -> pa.Table:
