@@ -45,11 +45,16 @@ class Repo:
         """Feast's own view of this repository."""
         from feast import FeatureStore, RepoConfig
 
+        class QuietConfig(RepoConfig):
+            """Feast's, which it shows in errors and logs; without the URLs, which may hold passwords."""
+
+            def __repr_args__(self) -> list[tuple[str, Any]]:
+                return [("project", self.project)]
+
         # Feast logs an advice on this very configuration at every start; it is chosen, and the advice is known.
         logging.getLogger("feast.repo_config").setLevel(logging.ERROR)
-        config = RepoConfig(**self.raw)
+        config = QuietConfig(**self.raw)
         config.repo_path = REPO
-        config.online_config = config.online_store  # the same as a record that doesn't show its URL
         return FeatureStore(config=config)
 
 

@@ -1,6 +1,8 @@
-"""What a strategy imports: the client, its errors, and the provenance of its answers."""
+"""What a strategy imports: the client, its cache, its metrics, its errors, and the provenance of its answers."""
 
+from fsclient.cache import FeatureCache
 from fsclient.client import FeatureStoreClient
+from fsclient.compute import feature
 from fsclient.errors import (
     AuthenticationError,
     CircuitOpenError,
@@ -12,10 +14,17 @@ from fsclient.errors import (
     UnknownFeatureError,
     UnknownSymbolError,
 )
+from fsclient.metrics import CallRecord, feature_store_metrics
 from fsclient.provenance import Provenance, provenance
+from fsclient.sync import SyncFeatureStoreClient
 
 __all__ = [
     "FeatureStoreClient",
+    "SyncFeatureStoreClient",
+    "FeatureCache",
+    "feature_store_metrics",
+    "CallRecord",
+    "feature",
     "Provenance",
     "provenance",
     "FeatureStoreError",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
-from weakref import WeakKeyDictionary
 
 import pandas as pd
 
+from feature_repo.catalog import BAR_FIELDS
 from feature_repo.repo import Repo, load_repo
 from feature_repo.stores.tables import OfflineTables
 from fsclient import answers
@@ -21,20 +23,23 @@ from fsclient.answers import Answer, Request
 from fsclient.breaker import CircuitBreaker
 from fsclient.breaker_config import BreakerConfig
 from fsclient.cache import FeatureCache
-from fsclient.compute import computable
-from fsclient.errors import FeatureStoreError, FeatureStoreUnavailable, InvalidRequestError, RequestTimeout
+from fsclient.errors import FeatureStoreUnavailable, InvalidRequestError, RequestTimeout
 from fsclient.flight import SingleFlight
-from fsclient.guard import Guard
+from fsclient.guard import Guard, Tally
 from fsclient.history import read_history, recompute_latest
+from fsclient.isolation import seal
 from fsclient.last_good import LastGood
 from fsclient.listener import PublishListener
-from fsclient.offline import RangeValues, read_range
-from fsclient.online import OnlineReader
+from fsclient.metrics import CallRecord, Metrics, feature_store_metrics
+from fsclient.offline import OFFLINE_OUTAGE, read_opens, read_range
+from fsclient.online import OnlineReader, WindowValues
+from fsclient.provenance import KEY
 from fsclient.request import (
     ComputeRequest,
     LatestRequest,
     RangeRequest,
     When,
+    closed_part,
     compute_request,
     latest_request,
     range_request,
@@ -42,10 +47,15 @@ from fsclient.request import (
 from fsclient.retry import Deadline, RetryPolicy
 
 T = TypeVar("T")
+R = TypeVar("R", LatestRequest, RangeRequest, ComputeRequest)
 OnUnavailable = Literal["last_good", "recompute", "fail"]
 
 BREAKER = BreakerConfig(window_calls=20, minimum_calls=5, failure_rate=0.5, wait_open_s=2.0, probes=2)
-_RECOMPUTE_SHARE = 0.5  # of a call's time is kept for recomputing when that is the fallback
+_FALLBACK_SHARE = {"last_good": 0.05, "recompute": 0.5, "fail": 0.0}
+"""How much of a call's time is kept for what stands in for the online store's answer."""
+_SPOOL_S = 0.03  # what reading a file of the spool may take when no time is left
+_CLOSED = "this client is closed; make a new one"
+_LOST = "the online store has lost its data; `fstore materialize` publishes it again"
 
 
 class FeatureStoreClient:
@@ -67,6 +77,7 @@ class FeatureStoreClient:
         on_unavailable: what answers when the online store can't: the last good answer (from memory, or from disk
             after a restart), one recomputed from the offline store's bars, or FeatureStoreUnavailable.
         max_age_bars: no answer older than this many bars, whatever its source; None for any age.
+        metrics: where calls are counted; this process's own, which Redis tells to others, when not given.
         now: seconds since 1970.
         clock: monotonic seconds, for timeouts, breaker and cache.
 
@@ -84,6 +95,7 @@ class FeatureStoreClient:
         retries: int = 2,
         on_unavailable: OnUnavailable = "last_good",
         max_age_bars: int | None = None,
+        metrics: Metrics = feature_store_metrics,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -99,17 +111,21 @@ class FeatureStoreClient:
         self._timeout_s = timeout_s
         self._on_unavailable = on_unavailable
         self._max_age_bars = max_age_bars
-        self._now, self._clock = now, clock
+        self._now, self._clock, self._metrics = now, clock, metrics
         self._cache = (cache or FeatureCache(clock=clock)) if use_cache else None
         self._flights = SingleFlight()
         retry = RetryPolicy(max_attempts=1 + retries)
         self._guard = Guard(store="online", breaker=CircuitBreaker(BREAKER, clock=clock), retry=retry, clock=clock)
-        self._online = OnlineReader(self._repo)
+        online_s = timeout_s * (1 - _FALLBACK_SHARE[on_unavailable])
+        self._online = OnlineReader(self._repo, timeout_s=online_s, in_thread=self._in_thread)
         self._tables = OfflineTables(self._repo.offline, self._repo.storage_options)
         self._last_good = LastGood(self._repo.home / "spool", now=now)
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="fsclient")
-        self._listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, PublishListener] = WeakKeyDictionary()
+        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fsclient-spool")  # never behind long reads
+        self._listeners: dict[asyncio.AbstractEventLoop, PublishListener] = {}
         self._changes = 0  # publishes heard, so that a load that one overtook is not cached
+        self._seen: set[tuple[str, str]] = set()  # symbols and timeframes that the online store has had
+        self._scope = _scope(self._repo)
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -121,13 +137,17 @@ class FeatureStoreClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends connections, the listener and threads; harmless when called twice."""
+        """Ends connections, listeners and threads; calls under way fail. Harmless when called twice."""
         self._closed = True
-        listener = self._listeners.pop(asyncio.get_running_loop(), None)
-        if listener is not None:
-            await listener.stop()
+        listeners, self._listeners = self._listeners, {}
+        own = listeners.pop(asyncio.get_running_loop(), None)
+        for listener in listeners.values():
+            listener.abandon()
+        if own is not None:
+            await own.stop()
         await self._online.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._disk.shutdown(wait=False)  # what is kept for the next start is still written
 
     # ------------------------------------------------------------------------------------------------ lookups
 
@@ -149,8 +169,8 @@ class FeatureStoreClient:
             UnknownSymbolError, UnknownFeatureError, InvalidRequestError: the request can't be meant.
             FeatureStoreUnavailable, StaleDataError: there is no answer, or none that is new enough.
         """
-        request = latest_request(symbols, features, timeframe)
-        return await self._answer(request, partial(self._latest, request))
+        about = (symbols if isinstance(symbols, str) else None, timeframe)
+        return await self._call("get_latest", about, lambda: latest_request(symbols, features, timeframe), self._latest)
 
     async def get_ohlcv(
         self,
@@ -173,8 +193,12 @@ class FeatureStoreClient:
         Raises:
             UnknownSymbolError, InvalidRequestError, FeatureStoreUnavailable, StaleDataError.
         """
-        request = range_request(symbol, start_date, end_date, timeframe, None, as_known_at)
-        return await self._answer(request, partial(self._range, request))
+        return await self._call(
+            "get_ohlcv",
+            (symbol, timeframe),
+            lambda: range_request(symbol, start_date, end_date, timeframe, None, as_known_at),
+            self._range,
+        )
 
     async def get_indicators(
         self,
@@ -198,8 +222,12 @@ class FeatureStoreClient:
         Raises:
             UnknownSymbolError, UnknownFeatureError, InvalidRequestError, FeatureStoreUnavailable, StaleDataError.
         """
-        request = range_request(symbol, start_date, end_date, timeframe, indicators, as_known_at)
-        return await self._answer(request, partial(self._range, request))
+        return await self._call(
+            "get_indicators",
+            (symbol, timeframe),
+            lambda: range_request(symbol, start_date, end_date, timeframe, indicators or (), as_known_at),
+            self._range,
+        )
 
     async def compute_feature(
         self,
@@ -226,8 +254,12 @@ class FeatureStoreClient:
         Raises:
             UnknownSymbolError, UnknownFeatureError, InvalidRequestError, FeatureStoreUnavailable, StaleDataError.
         """
-        request = compute_request(feature_name, symbol, start_date, end_date, timeframe, parameters)
-        frame = await self._answer(request, partial(self._computed, request))
+        frame = await self._call(
+            "compute_feature",
+            (symbol, timeframe),
+            lambda: compute_request(feature_name, symbol, start_date, end_date, timeframe, parameters),
+            self._computed,
+        )
         if len(frame.columns) > 1:
             return frame
         series = frame.iloc[:, 0]
@@ -236,92 +268,149 @@ class FeatureStoreClient:
 
     # ---------------------------------------------------------------------------------------- one call's way
 
-    async def _answer(self, request: Request, load: Callable[[Deadline], Awaitable[Answer]]) -> pd.DataFrame:
+    async def _call(
+        self,
+        method: str,
+        about: tuple[str | None, str],
+        ask: Callable[[], R],
+        load: Callable[[R, Deadline], Awaitable[Answer]],
+    ) -> pd.DataFrame:
+        """One call, counted: however it ends, it is one record of the metrics."""
+        started, tally = self._clock(), Tally()
+        frame: pd.DataFrame | None = None
+        failure: str | None = None
+        try:
+            frame = await self._answer(ask(), load, tally)
+        except BaseException as error:
+            failure = type(error).__name__
+            raise
+        finally:
+            record = frame.attrs[KEY] if frame is not None else None
+            self._metrics.record(
+                CallRecord(
+                    method,
+                    about[0],
+                    about[1],
+                    record and record["source"],
+                    self._clock() - started,
+                    failure,
+                    tally.hit,
+                    bool(record and record["stale"]),
+                    tally.attempts,
+                    0 if frame is None else len(frame),
+                )
+            )
+        return frame
+
+    async def _answer(self, request: R, load: Callable[[R, Deadline], Awaitable[Answer]], tally: Tally) -> pd.DataFrame:
         """Cache, then single flight, then the load; the whole within the call's time."""
         if self._closed:
-            raise FeatureStoreUnavailable("this client is closed; make a new one")
+            raise FeatureStoreUnavailable(_CLOSED)
+        deadline = Deadline.after(self._timeout_s, clock=self._clock)
+        key = self._scope + request.key
         if self._cache is not None:
             self._hear()
-            held: pd.DataFrame | None = await self._cache.aget(request.key)
+            held: pd.DataFrame | None = await self._cache.aget(key)
+            tally.hit = held is not None
             if held is not None:
-                return self._fresh_enough(answers.from_cache(held, request, int(self._now() * 1e6)))
-        deadline = Deadline.after(self._timeout_s, clock=self._clock)
-        loaded = await self._flights.load(request.key, partial(self._load, request, load, deadline))
-        return self._fresh_enough(loaded())  # callers who shared a load share no frame
+                return self._fresh_enough(answers.from_cache(held, request, self._now_us()), request)
+        tally.count()
+        loaded = await self._flights.load(key, partial(self._load, key, request, partial(load, request), deadline))
+        return self._fresh_enough(loaded(), request)  # callers who shared a load share no frame
 
     async def _load(
-        self, request: Request, load: Callable[[Deadline], Awaitable[Answer]], deadline: Deadline
+        self, key: str, request: Request, load: Callable[[Deadline], Awaitable[Answer]], deadline: Deadline
     ) -> Callable[[], pd.DataFrame]:
         """What makes a frame for each caller."""
         changes = self._changes
         try:
             answer = await load(deadline)
         except FeatureStoreUnavailable as error:
-            return partial(pd.DataFrame.copy, await self._fall_back(request, error, deadline))
-        if self._on_unavailable == "last_good" and self._last_good.keep(request.key, answer):
-            self._threads.submit(self._last_good.spool, request.key, answer)
+            return await self._stand_in(key, request, deadline, error)
+        if isinstance(request, LatestRequest):
+            if answer.record.as_of is None:  # the store has lost these symbols, or never had them
+                try:
+                    return await self._stand_in(key, request, deadline, FeatureStoreUnavailable(_LOST))
+                except FeatureStoreUnavailable:
+                    if self._seen & request.pairs:
+                        raise
+            elif all(entry["reason"] != "no_data" for entry in answer.record.missing):
+                self._seen |= request.pairs
+        if self._on_unavailable == "last_good" and not self._closed and self._last_good.keep(key, answer):
+            self._disk.submit(self._last_good.spool, key, answer)
         if self._cache is not None and changes == self._changes:
-            listener = self._listeners.get(asyncio.get_running_loop())
-            hearing = listener is not None and listener.hearing
-            ttl_s = answers.lifetime_s(request, answer.record, int(self._now() * 1e6), hearing=hearing)
-            await self._cache.aset(request.key, answer.frame(), ttl_s)
+            ttl_s = answers.lifetime_s(request, answer.record, self._now_us(), hearing=self.hears_publishes)
+            with suppress(TimeoutError):  # the caller does not wait for a slow shared tier
+                async with asyncio.timeout(deadline.remaining_s):
+                    await self._cache.aset(key, answer.frame(), ttl_s)
         return answer.frame
 
-    async def _fall_back(self, request: Request, error: FeatureStoreUnavailable, deadline: Deadline) -> pd.DataFrame:
-        """The labelled answer that stands in for the store's, or the error."""
+    async def _stand_in(
+        self, key: str, request: Request, deadline: Deadline, error: FeatureStoreUnavailable
+    ) -> Callable[[], pd.DataFrame]:
+        """What makes the labelled frames that stand in for the store's answer; ``error`` when there are none."""
+        if self._closed:
+            raise FeatureStoreUnavailable(_CLOSED)
         if self._on_unavailable == "last_good":
-            held = self._last_good.recall(request.key)
+            held = self._last_good.recall(key)
             if held is None:
-                held = await self._in_thread(self._last_good.read_spool, request.key)
+                held = await self._read_spool(key, deadline)
             if held is not None:
-                return answers.as_last_good(held, request, int(self._now() * 1e6))
+                frame: Callable[[], pd.DataFrame] = seal(answers.as_last_good(held, request, self._now_us())).fresh
+                return frame
         if self._on_unavailable == "recompute" and isinstance(request, LatestRequest):
-            values = await self._bounded(recompute_latest, deadline, self._tables, request)
-            return answers.latest_answer(request, values, int(self._now() * 1e6), source="recomputed").frame()
+            now_us = self._now_us()
+            values = await self._bounded(recompute_latest, deadline, self._tables, request, now_us)
+            answer = answers.latest_answer(request, values, now_us, source="recomputed")
+            if answer.record.as_of is not None:
+                return answer.frame
         raise error
 
-    def _fresh_enough(self, answer: pd.DataFrame) -> pd.DataFrame:
+    async def _read_spool(self, key: str, deadline: Deadline) -> pd.DataFrame | None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline.remaining_s + _SPOOL_S):
+                return await asyncio.get_running_loop().run_in_executor(self._disk, self._last_good.read_spool, key)
+        return None
+
+    def _fresh_enough(self, answer: pd.DataFrame, request: Request) -> pd.DataFrame:
         if self._max_age_bars is not None:
-            answers.withhold_expired(answer, self._max_age_bars)
+            answers.withhold_expired(answer, request, self._max_age_bars, self._now_us())
         return answer
+
+    def _now_us(self) -> int:
+        return int(self._now() * 1e6)
 
     # --------------------------------------------------------------------------------------------- the loads
 
     async def _latest(self, request: LatestRequest, deadline: Deadline) -> Answer:
         values = await self._ask_online(partial(self._online.latest, request), deadline)
-        answer = answers.latest_answer(request, values, int(self._now() * 1e6), source="online")
-        if answer.record.as_of is None and self._last_good.holds(request.key):
-            # It held these symbols before and now holds none of them: the store was emptied.
-            raise FeatureStoreUnavailable("the online store has lost its data; `fstore materialize` publishes it again")
-        return answer
+        return answers.latest_answer(request, values, self._now_us(), source="online")
 
     async def _range(self, request: RangeRequest, deadline: Deadline) -> Answer:
-        now_us = int(self._now() * 1e6)
+        now_us = self._now_us()
+        window: WindowValues | None = None
         if request.as_known_at is None:
             half = Deadline(at=self._clock() + deadline.remaining_s / 2, clock=self._clock)
             asked = partial(self._online.window, request.symbol, request.timeframe, request.columns)
-            try:
+            with suppress(FeatureStoreUnavailable):  # the offline store has all of it, a little later
                 window = await self._ask_online(asked, half)
-            except FeatureStoreUnavailable:
-                window = None  # the offline store has all of it, a little later
             if window is not None and window.covers(request):
                 return answers.range_answer(request, window.cut(request), now_us, source="online")
-        else:
-            window = None
-        values = await self._bounded(read_range, deadline, self._tables, request)
+        return await self._bounded(self._read_range, deadline, request, window, now_us)
+
+    def _read_range(self, request: RangeRequest, window: WindowValues | None, now_us: int) -> Answer:
+        closed = closed_part(request, now_us)
+        values = read_range(self._tables, closed)
         if window is not None:
-            values = window.extend(values, request)
-        return answers.range_answer(request, values, now_us, source="offline")
+            values = window.extend(values, closed)
+        bar_opens = None if set(request.columns) <= set(BAR_FIELDS) else partial(read_opens, self._tables, closed)
+        return answers.range_answer(request, values, now_us, source="offline", bar_opens=bar_opens)
 
     async def _computed(self, request: ComputeRequest, deadline: Deadline) -> Answer:
-        values = await self._bounded(self._compute, deadline, request)
-        span = request.span
-        return answers.range_answer(
-            span, values, int(self._now() * 1e6), source="recomputed", names=tuple(values.columns)
-        )
+        return await self._bounded(self._compute, deadline, request, self._now_us())
 
-    def _compute(self, request: ComputeRequest) -> RangeValues:
-        span, what = request.span, computable(request.feature)
+    def _compute(self, request: ComputeRequest, now_us: int) -> Answer:
+        span, what = closed_part(request.span, now_us), request.what
         bars = read_history(
             self._tables,
             span.symbol,
@@ -330,12 +419,12 @@ class FeatureStoreClient:
             end=span.end.to_pydatetime(),
             warm_up=what.warm_up(request.parameters),
         )
-        return answers.computed_values(what, request, bars)
+        values = answers.computed_values(request, bars)
+        return answers.range_answer(request.span, values, now_us, source="recomputed", names=tuple(values.columns))
 
     async def _ask_online(self, read: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
-        if self._on_unavailable == "recompute":
-            deadline = Deadline(at=deadline.at - deadline.remaining_s * _RECOMPUTE_SHARE, clock=self._clock)
-        return await self._guard.run(read, deadline)
+        kept_s = deadline.remaining_s * _FALLBACK_SHARE[self._on_unavailable]
+        return await self._guard.run(read, Deadline(at=deadline.at - kept_s, clock=self._clock))
 
     async def _bounded(self, work: Callable[..., T], deadline: Deadline, *args: Any) -> T:
         """Blocking work in a thread; past the deadline its answer is no longer waited for."""
@@ -346,33 +435,48 @@ class FeatureStoreClient:
             raise RequestTimeout(
                 f"the offline store did not answer within {self._timeout_s:g} s; ask for less"
             ) from None
-        except FeatureStoreError:
-            raise
-        except (OSError, RuntimeError) as error:
-            raise FeatureStoreUnavailable(f"the offline store can't be read ({type(error).__name__})") from error
+        except OFFLINE_OUTAGE as error:
+            raise FeatureStoreUnavailable(
+                f"the offline store can't be read ({type(error).__name__}); see `fstore status`"
+            ) from error
 
     async def _in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        if self._closed:
+            raise FeatureStoreUnavailable(_CLOSED)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     # ------------------------------------------------------------------------------------------ invalidation
 
+    @property
+    def hears_publishes(self) -> bool:
+        """Whether the cache of the running loop follows publishes; until it does, answers are repeated for a second."""
+        listener = self._listeners.get(asyncio.get_running_loop())
+        return listener is not None and listener.hearing
+
     def _hear(self) -> None:
         """Listens for publishes on the running loop, so that the cache follows them."""
         loop = asyncio.get_running_loop()
-        listener = self._listeners.get(loop)
-        if listener is None:
+        if loop not in self._listeners:
+            for ended in [other for other in self._listeners if other.is_closed()]:
+                del self._listeners[ended]
             listener = self._listeners[loop] = PublishListener(
                 self._repo.project, self._online.client, on_publish=self._published, on_lost=self._lost
             )
             listener.start()
 
-    def _published(self, changed: Iterable[tuple[str, str]]) -> None:
+    async def _published(self, changed: Iterable[tuple[str, str]]) -> None:
         self._changes += 1
         if self._cache is not None:
             for prefix in answers.prefixes(changed):
-                self._cache.invalidate_prefix(prefix)
+                await self._cache.ainvalidate_prefix(self._scope + prefix)
 
-    def _lost(self) -> None:
+    async def _lost(self) -> None:
         self._changes += 1
         if self._cache is not None:
-            self._cache.clear()
+            await self._cache.ainvalidate_prefix(self._scope)
+
+
+def _scope(repo: Repo) -> str:
+    """What the keys of a repository begin with: a cache may serve clients of several."""
+    where = "\n".join([repo.project, repo.offline, repo.redis_url or str(repo.home)])
+    return hashlib.sha256(where.encode()).hexdigest()[:12] + "|"

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import difflib
 import math
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,12 +31,14 @@ class Computable:
 
     Attributes:
         name: what it is asked for by.
+        identity: tells it from another of the same name: a function that is registered anew is another feature.
         parameters: its parameters with their defaults.
         run: bar columns and parameters to output arrays.
         warm_up: from parameters, how many bars must precede the first bar asked for; None for all history.
     """
 
     name: str
+    identity: str
     parameters: Mapping[str, Any]
     run: Callable[[Values, Mapping[str, Any]], Values]
     warm_up: Callable[[Mapping[str, Any]], int | None]
@@ -45,28 +49,36 @@ class Computable:
         Raises:
             InvalidRequestError: a name that it does not take, or a value that is not of the default's kind.
         """
-        given = dict(given or {})
-        for name, value in given.items():
-            if name not in self.parameters:
-                takes = ", ".join(f"{k}={v}" for k, v in self.parameters.items()) or "none"
-                raise InvalidRequestError(f"{self.name} has no parameter {name!r}; it takes {takes}")
-            default = self.parameters[name]
-            whole = isinstance(default, int) and not isinstance(default, bool)
-            if isinstance(default, int | float) and (
-                isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
-            ):
-                raise InvalidRequestError(f"{self.name}: {name} must be a number, not {value!r}")
-            if whole and value != int(value):
-                raise InvalidRequestError(f"{self.name}: {name} must be a whole number, not {value!r}")
-            if whole:
-                given[name] = int(value)
-        return {**self.parameters, **given}
+        try:
+            given = dict(given or {})
+        except (TypeError, ValueError):
+            raise InvalidRequestError(f"{self.name}: parameters must be a dict, not {given!r}") from None
+        return {**self.parameters, **{name: self._checked(name, value) for name, value in given.items()}}
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if name not in self.parameters:
+            takes = ", ".join(f"{k}={v}" for k, v in self.parameters.items()) or "none"
+            raise InvalidRequestError(f"{self.name} has no parameter {name!r}; it takes {takes}")
+        default = self.parameters[name]
+        if isinstance(default, bool) or not isinstance(default, Real):
+            if value is None or isinstance(value, bool | int | float | str):  # plain, so that a key can hold it
+                return value
+            raise InvalidRequestError(f"{self.name}: {name} must be a number, a text, a bool or None, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise InvalidRequestError(f"{self.name}: {name} must be a number, not {value!r}")
+        if not isinstance(default, int):
+            return float(value)
+        if value != int(value):
+            raise InvalidRequestError(f"{self.name}: {name} must be a whole number, not {value!r}")
+        return int(value)
 
 
 _registered: dict[str, Computable] = {}
 
 
-def feature(name: str, *, inputs: Sequence[str] = ("close",), lookback: int = 0, **parameters: Any) -> Callable[[F], F]:
+def feature(
+    name: str, *, inputs: Sequence[str] = ("close",), lookback: int | None = None, **parameters: Any
+) -> Callable[[F], F]:
     """Registers a function as a feature of this process, for ``compute_feature``.
 
     The function takes one float64 array an input, oldest bar first, and the parameters by name; it returns one array
@@ -75,26 +87,34 @@ def feature(name: str, *, inputs: Sequence[str] = ("close",), lookback: int = 0,
 
     Args:
         inputs: bar columns: ``open, high, low, close, volume``.
-        lookback: bars that must precede a bar for its value to be right.
+        lookback: bars that must precede a bar for its value to be right, whatever the parameters; all history when
+            not given.
         parameters: the function's parameters with their defaults.
 
     Raises:
         InvalidRequestError: an unknown input, a negative lookback, or a name that the catalog or TA-Lib has.
     """
+    inputs = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     for column in inputs:
         if column not in BAR_FIELDS:
             raise InvalidRequestError(f"@feature {name!r}: unknown input {column!r}; bars have {', '.join(BAR_FIELDS)}")
-    if lookback < 0:
+    if lookback is not None and lookback < 0:
         raise InvalidRequestError(f"@feature {name!r}: lookback must be 0 or more bars, not {lookback}")
     if name in _templates() or name in PRODUCER or name.upper() in _talib_names():
         raise InvalidRequestError(f"@feature {name!r}: the catalog or TA-Lib has that name; choose another")
 
     def register(function: F) -> F:
         def run(columns: Values, given: Mapping[str, Any]) -> Values:
-            found = function(*(columns[c] for c in inputs), **given)
+            try:
+                found = function(*(columns[c] for c in inputs), **given)
+            except Exception as error:  # the user's own, whatever it is: no outage of a store
+                raise InvalidRequestError(f"@feature {name!r} failed: {type(error).__name__}: {error}") from error
             return _checked(name, found if isinstance(found, Mapping) else {name: found}, len(columns["close"]))
 
-        _registered[name] = Computable(name=name, parameters=dict(parameters), run=run, warm_up=lambda _: lookback)
+        identity = f"{name}#{secrets.token_hex(8)}"
+        _registered[name] = Computable(
+            name=name, identity=identity, parameters=dict(parameters), run=run, warm_up=lambda _: lookback
+        )
         return function
 
     return register
@@ -106,16 +126,17 @@ def computable(name: str) -> Computable:
     Raises:
         UnknownFeatureError: none of them; names the nearest.
     """
+    name = str(name)
     if name in _registered:
         return _registered[name]
     if name in _templates():
         return _of_kind(_templates()[name])
     if name in PRODUCER:
         return _of_field(name)
-    if str(name).upper() in _talib_names():
-        return _of_talib(str(name).upper())
+    if name.upper() in _talib_names():
+        return _of_talib(name.upper())
     known = [*_registered, *_templates(), *PRODUCER, *_talib_names()]
-    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Did you mean {', '.join(near)}?" if near else ""
     raise UnknownFeatureError(
         f"unknown feature {name!a}.{hint} compute_feature takes the catalog's kinds, TA-Lib's functions and @feature's"
@@ -154,13 +175,16 @@ def _of_kind(template: Indicator) -> Computable:
         bars = sum(int(v) for v in given.values() if isinstance(v, int)) + 1
         return bars * _FORGET if recursive else bars
 
-    return Computable(name=template.kind, parameters=template.parameters, run=run, warm_up=warm_up)
+    return Computable(
+        name=template.kind, identity=template.kind, parameters=template.parameters, run=run, warm_up=warm_up
+    )
 
 
 def _of_field(name: str) -> Computable:
     indicator = PRODUCER[name]
     return Computable(
         name=name,
+        identity=name,
         parameters={},
         run=lambda columns, _: {name: compute(indicator, columns)[name]},
         warm_up=lambda _: indicator.warm_up,
@@ -197,11 +221,16 @@ def _of_talib(name: str) -> Computable:
         function.parameters = dict(given)
         return int(function.lookback) * _FORGET + 1
 
-    return Computable(name=name.lower(), parameters=dict(about.parameters), run=run, warm_up=warm_up)
+    return Computable(
+        name=name.lower(), identity=f"talib {name}", parameters=dict(about.parameters), run=run, warm_up=warm_up
+    )
 
 
 def _checked(name: str, found: Mapping[str, Any], bars: int) -> Values:
-    outputs = {key: np.asarray(values, dtype=np.float64) for key, values in found.items()}
+    try:
+        outputs = {key: np.asarray(values, dtype=np.float64) for key, values in found.items()}
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError(f"@feature {name!r} gave no numbers: {error}") from None
     for key, values in outputs.items():
         if values.shape != (bars,):
             raise InvalidRequestError(f"@feature {name!r} gave {key} of shape {values.shape} for {bars} bars")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
 from redis.exceptions import AuthenticationError as RedisAuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo.stores.codec import CodecError
@@ -25,6 +26,23 @@ TRANSIENT: tuple[type[Exception], ...] = (RedisConnectionError, RedisTimeoutErro
 """What another attempt may mend."""
 OUTAGE: tuple[type[Exception], ...] = (RedisError, OSError, CodecError, EmbeddedServerError, DeadlineExceededError)
 """What says that a store cannot answer now."""
+
+
+_tally: ContextVar[Tally | None] = ContextVar("fsclient_tally", default=None)
+
+
+class Tally:
+    """How one call was answered, for its metrics: whether the cache had it, and how often a store was asked for it."""
+
+    __slots__ = ("attempts", "hit")
+
+    def __init__(self) -> None:
+        self.hit: bool | None = None
+        self.attempts = 0
+
+    def count(self) -> None:
+        """Count what is asked on behalf of this call from here on, by the tasks that it starts too."""
+        _tally.set(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,18 +77,32 @@ class Guard:
             ) from None
         started = self.clock()
         try:
-            answer = await call(lambda _: attempt(), policy=self.retry, deadline=deadline, on=TRANSIENT)
-        except RedisAuthenticationError as error:
-            permit.cancel()
-            raise AuthenticationError(f"the {self.store} store refuses the user or password of its URL") from error
+            answer = await call(
+                lambda _: self._with_credentials(attempt), policy=self.retry, deadline=deadline, on=TRANSIENT
+            )
         except OUTAGE as error:
             permit.failure(self.clock() - started)
             raise _translated(self.store, error) from error
-        except BaseException:  # cancelled, or our own mistake: says nothing about the store
+        except BaseException:  # cancelled, or somebody's mistake: says nothing about the store
             permit.cancel()
             raise
         permit.success(self.clock() - started)
         return answer
+
+    async def _with_credentials(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """An attempt whose refused credentials are told at once: to redis-py they are a connection error like others,
+        which another attempt may mend.
+        """
+        tally = _tally.get()
+        if tally is not None:
+            tally.attempts += 1
+        try:
+            return await attempt()
+        except (RedisAuthenticationError, NoPermissionError) as error:
+            raise AuthenticationError(
+                f"the {self.store} store refuses the user or password of its URL, or the user may not read "
+                f"({type(error).__name__}); correct FSTORE_REDIS_URL"
+            ) from None
 
 
 def _translated(store: str, error: Exception) -> FeatureStoreUnavailable:

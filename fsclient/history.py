@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
-from feature_repo.catalog import BAR_FIELDS, PRODUCER, Symbol, Timeframe, View
+from feature_repo.catalog import BAR_FIELDS, PRODUCER, Symbol, Timeframe
 from feature_repo.indicators import compute
 from feature_repo.kernel_inputs import kernel_inputs
 from feature_repo.stores.tables import OfflineTables
@@ -15,6 +16,8 @@ from feature_repo.stores.window import column, microseconds
 from fsclient.offline import RangeValues
 from fsclient.online import NO_BAR, LatestValues
 from fsclient.request import LatestRequest
+
+_LONGEST_S = 150 * 365 * 86_400
 
 
 def read_history(
@@ -32,31 +35,36 @@ def read_history(
         start: None for the newest bar alone.
         warm_up: None for all history.
     """
-    span = {"timeframe": timeframe.name, "symbols": [symbol.name], "end": end}
+    span: dict[str, Any] = {"timeframe": timeframe.name, "symbols": [symbol.name], "end": end}
     if start is None:
-        opens = microseconds(tables.read("bars", columns=[], **span), "open_time")  # type: ignore[arg-type]
+        opens = microseconds(tables.read("bars", columns=[], **span), "open_time")
         start = _moment(int(opens[-1])) if len(opens) else end
     bars = warm_up
     while True:
-        since = None
-        if bars is not None and start is not None:  # a market is open at least a quarter of the time, most days
-            since = start - timedelta(seconds=timeframe.seconds * bars * 4) - timedelta(days=5)
-        rows = tables.read("bars", columns=BAR_FIELDS, start=since, **span)  # type: ignore[arg-type]
+        since = None if bars is None or start is None else _bars_before(start, timeframe, bars)
+        rows = tables.read("bars", columns=BAR_FIELDS, start=since, **span)
         opens = microseconds(rows, "open_time")
-        before = int(np.searchsorted(opens, _micros(start))) if start is not None else len(opens)
+        before = len(opens) if start is None else int(np.searchsorted(opens, _micros(start)))
         if since is None or before >= (warm_up or 0):
             return RangeValues(opens_us=opens, columns={name: column(rows, name) for name in BAR_FIELDS})
-        bars = bars * 8 if bars is not None and bars < 100_000 else None
+        bars = bars * 8 if bars else None
 
 
-def recompute_latest(tables: OfflineTables, request: LatestRequest) -> LatestValues:
-    """The newest closed bar's features, computed here from the offline store's bars."""
+def _bars_before(start: datetime, timeframe: Timeframe, bars: int) -> datetime | None:
+    """A moment with so many bars before ``start``, most likely; None when that is further back than prices go."""
+    back_s = timeframe.seconds * bars * 4 + 5 * 86_400  # a market is open at least a quarter of the time, most days
+    return start - timedelta(seconds=back_s) if back_s < _LONGEST_S else None
+
+
+def recompute_latest(tables: OfflineTables, request: LatestRequest, now_us: int) -> LatestValues:
+    """The features of the newest bar that has closed by ``now_us``, computed here from the offline store's bars."""
     n, m = len(request.symbols), len(request.columns)
     values, event_us = np.full((n, m), np.nan), np.full((n, m), NO_BAR, dtype=np.int64)
     for i, symbol in enumerate(request.symbols):
         for timeframe in dict.fromkeys(view.timeframe for view, _ in request.columns):
             wanted = [j for j, (view, _) in enumerate(request.columns) if view.timeframe is timeframe]
-            newest, close_us = _newest(tables, symbol, timeframe, [request.columns[j] for j in wanted])
+            end = _moment(now_us - timeframe.microseconds)
+            newest, close_us = _newest(tables, symbol, timeframe, [request.columns[j][1] for j in wanted], end)
             if close_us != NO_BAR:
                 values[i, wanted], event_us[i, wanted] = newest, close_us
     return LatestValues(values=values, stored=event_us != NO_BAR, event_us=event_us)
@@ -74,10 +82,9 @@ def warm_up_of(fields: Iterable[str]) -> int | None:
 
 
 def _newest(
-    tables: OfflineTables, symbol: Symbol, timeframe: Timeframe, columns: list[tuple[View, str]]
+    tables: OfflineTables, symbol: Symbol, timeframe: Timeframe, fields: list[str], end: datetime
 ) -> tuple[list[float], int]:
-    fields = [field for _, field in columns]
-    bars = read_history(tables, symbol, timeframe, start=None, end=None, warm_up=warm_up_of(fields))
+    bars = read_history(tables, symbol, timeframe, start=None, end=end, warm_up=warm_up_of(fields))
     if not len(bars.opens_us):
         return [], NO_BAR
     inputs = kernel_inputs(symbol.session, bars.opens_us, bars.columns)

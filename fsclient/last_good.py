@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 from cachetools import LRUCache
 
 from fsclient.answers import Answer
-from fsclient.provenance import KEY
+from fsclient.provenance import KEY, from_iso
+
+log = logging.getLogger("feature_store_client")
 
 SCHEMA = 1
 _MAGIC = b"fsclient-last-good\n"
 _MOST_FILES = 2_000
+_MOST_BYTES = 64 * 2**20
+_LARGEST_BYTES = 2 * 2**20
+"""A larger answer (a range of some 40,000 bars) is not kept: it would push out hundreds of others."""
 
 
 class LastGood:
@@ -29,22 +36,28 @@ class LastGood:
     refused when it is torn or altered (checksum), of another schema, of another question, or from the future.
 
     Args:
-        folder: where the spool is; None for memory only.
+        folder: where the spool is.
         now: seconds since 1970, to refuse what claims to come from the future.
     """
 
-    def __init__(self, folder: Path | None, *, now: Callable[[], float], max_size: int = 1_000) -> None:
+    def __init__(self, folder: Path, *, now: Callable[[], float]) -> None:
         self._folder = folder
         self._now = now
-        self._memory: LRUCache[str, Answer] = LRUCache(max_size)
-        self._spooled: LRUCache[str, str | None] = LRUCache(max_size)
+        self._memory: LRUCache[str, Answer] = LRUCache(_MOST_BYTES, getsizeof=_size_of)
+        self._spooled: LRUCache[str, tuple[Any, ...]] = LRUCache(_MOST_FILES)
         self._lock = threading.Lock()
 
     def keep(self, key: str, answer: Answer) -> bool:
-        """Remembers an answer. Returns whether it is worth spooling: it is of another bar than the one on disk."""
+        """Remembers an answer, if it holds anything and is not too large.
+
+        Returns:
+            Whether it is worth spooling: it is of another bar than the one on disk, or a correction of it.
+        """
+        if answer.record.as_of is None or _size_of(answer) > _LARGEST_BYTES:
+            return False
         with self._lock:
             self._memory[key] = answer
-            return self._folder is not None and self._spooled.get(key, "") != answer.record.as_of
+            return self._spooled.get(key) != answer.newest
 
     def recall(self, key: str) -> pd.DataFrame | None:
         """The last good answer from memory, the caller's own frame."""
@@ -52,32 +65,24 @@ class LastGood:
             held = self._memory.get(key)
         return None if held is None else held.frame()
 
-    def holds(self, key: str) -> bool:
-        """Whether memory has an answer."""
-        with self._lock:
-            return key in self._memory
-
     def spool(self, key: str, answer: Answer) -> None:
         """Writes an answer to disk; blocking. A disk that fails costs the fallback, never the call."""
-        if self._folder is None:
-            return
+        with self._lock:
+            if self._spooled.get(key) == answer.newest:
+                return  # another call was first
         body = _dump(key, answer.frame(), self._now())
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle, name = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
-            with os.fdopen(handle, "wb") as file:
-                file.write(body)
-            Path(name).replace(self._path(key))
-        except OSError:
+            _replace(self._path(key), body)
+            self._prune()
+        except OSError as error:
+            log.warning("the last good answers can't be kept on disk (%s)", type(error).__name__)
             return
         with self._lock:
-            self._spooled[key] = answer.record.as_of
-        self._prune()
+            self._spooled[key] = answer.newest
 
     def read_spool(self, key: str) -> pd.DataFrame | None:
         """The last good answer from disk; None when there is none that can be trusted. Blocking."""
-        if self._folder is None:
-            return None
         try:
             body = self._path(key).read_bytes()
         except OSError:
@@ -85,16 +90,30 @@ class LastGood:
         return _load(key, body, self._now())
 
     def _path(self, key: str) -> Path:
-        assert self._folder is not None  # noqa: S101  # for the type checker; callers have looked
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.arrow"  # no name ever reaches a path
 
     def _prune(self) -> None:
-        assert self._folder is not None  # noqa: S101
         files = list(self._folder.glob("*.arrow"))
         if len(files) > _MOST_FILES:
             files.sort(key=lambda f: f.stat().st_mtime)
             for file in files[: len(files) - _MOST_FILES]:
                 file.unlink(missing_ok=True)
+
+
+def _size_of(answer: Answer) -> int:
+    return answer.nbytes + 1_000  # about what the record takes
+
+
+def _replace(path: Path, body: bytes) -> None:
+    """Writes a file so that a reader finds the old one or the new one, whole."""
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(body)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _dump(key: str, answer: pd.DataFrame, now: float) -> bytes:
@@ -119,8 +138,7 @@ def _load(key: str, body: bytes, now: float) -> pd.DataFrame | None:
     head = json.loads(line)  # whole and unaltered, or the checksum would not be
     if head["schema"] != SCHEMA or head["key"] != key or head["saved_at"] > now + 1:
         return None
-    as_of = head[KEY]["as_of"]
-    if as_of is not None and pd.Timestamp(as_of).timestamp() > now + 1:
+    if from_iso(head[KEY]["as_of"]) > (now + 1) * 1e6:
         return None
     answer = pa.ipc.open_stream(frame).read_pandas()
     answer.attrs[KEY] = head[KEY]

@@ -14,6 +14,8 @@ log = logging.getLogger("feature_store_client")
 
 RECONNECT_S = (0.05, 0.2, 1.0, 2.0)
 """Waits between attempts to hear the channel again; the last one repeats."""
+PING_S = 1.0
+"""After so long a silence the server is asked whether it is there; another as long is the loss of the channel."""
 
 
 class PublishListener:
@@ -24,6 +26,9 @@ class PublishListener:
         connect: gives a redis.asyncio client of the running loop.
         on_publish: called with the (symbol, timeframe) pairs that changed; several messages may come at once.
         on_lost: called when messages may have been missed: nothing cached before can be trusted.
+
+    Attributes:
+        hearing: whether every publish from now on will be heard, or its loss noticed.
     """
 
     def __init__(
@@ -31,14 +36,15 @@ class PublishListener:
         project: str,
         connect: Callable[[], Awaitable[Any]],
         *,
-        on_publish: Callable[[Iterable[tuple[str, str]]], None],
-        on_lost: Callable[[], None],
+        on_publish: Callable[[Iterable[tuple[str, str]]], Awaitable[None]],
+        on_lost: Callable[[], Awaitable[None]],
     ) -> None:
         self._channel = channel(project)
         self._connect = connect
         self._on_publish = on_publish
         self._on_lost = on_lost
         self._task: asyncio.Task[None] | None = None
+        self._failures = 0
         self.hearing = False
 
     def start(self) -> None:
@@ -54,28 +60,47 @@ class PublishListener:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    def abandon(self) -> None:
+        """Stops a listener of a loop that runs in another thread, a moment later."""
+        task, self._task = self._task, None
+        if task is not None and task.get_loop().is_running():
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
     async def _listen(self) -> None:
-        failures = 0
         while True:
             try:
-                async with (await self._connect()).pubsub(ignore_subscribe_messages=True) as heard:
-                    await heard.subscribe(self._channel)
-                    failures = 0
-                    self._on_lost()  # what was published before this moment was not heard
-                    self.hearing = True
-                    while True:
-                        message = await heard.get_message(timeout=None)
-                        if message is not None:
-                            self._on_publish(_changed(message["data"]))
-            except asyncio.CancelledError:
-                raise
+                await self._follow()
             except Exception as error:  # whatever it is, the cache must not go on as if it heard
-                if self.hearing:
-                    log.warning("no longer hearing publishes (%s); the cache is flushed", type(error).__name__)
                 self.hearing = False
-                self._on_lost()
-                await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
-                failures += 1
+                await self._on_lost()
+                if not self._failures:
+                    log.warning("publishes are not heard (%s), so answers are cached briefly", type(error).__name__)
+                await asyncio.sleep(RECONNECT_S[min(self._failures, len(RECONNECT_S) - 1)])
+                self._failures += 1
+
+    async def _follow(self) -> None:
+        """Hears the channel until it is lost, which raises."""
+        # Not redis-py's PubSub: that one connects again by itself, and what was published meanwhile goes unnoticed.
+        pool = (await self._connect()).connection_pool
+        connection = await pool.get_connection()
+        try:
+            await connection.send_command("SUBSCRIBE", self._channel)
+            pinged = False
+            while True:
+                message = await connection.read_response(timeout=PING_S)
+                if message is None:
+                    if pinged:
+                        raise TimeoutError("the server does not answer a ping")
+                    await connection.send_command("PING")
+                elif message[0] == b"subscribe":
+                    await self._on_lost()  # what was published before this moment was not heard
+                    self.hearing, self._failures = True, 0
+                elif message[0] == b"message":
+                    await self._on_publish(_changed(message[2]))
+                pinged = message is None
+        finally:
+            await connection.disconnect(nowait=True)
+            await pool.release(connection)
 
 
 def _changed(message: bytes) -> list[tuple[str, str]]:

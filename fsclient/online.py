@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
+from redis.connection import parse_url
 
 from feature_repo.catalog import WINDOW_TIME, Symbol, Timeframe, View, view
 from feature_repo.repo import Repo
@@ -25,6 +25,7 @@ from feature_repo.stores.codec import (
     timestamp_key,
 )
 from feature_repo.stores.connection import connect_async, online_url
+from fsclient.errors import FeatureStoreUnavailable, InvalidRequestError
 from fsclient.offline import RangeValues
 from fsclient.request import LatestRequest, RangeRequest
 from fsclient.wire import Wires, pack_hmget, pack_tail
@@ -83,7 +84,8 @@ class WindowValues:
         if not len(newer.opens_us):
             return stored
         columns = {name: np.concatenate([stored.columns[name], newer.columns[name]]) for name in request.columns}
-        return RangeValues(opens_us=np.concatenate([stored.opens_us, newer.opens_us]), columns=columns)
+        opens = np.concatenate([stored.opens_us, newer.opens_us])
+        return RangeValues(opens_us=opens, columns=columns, unstored=stored.unstored)
 
     def _between(self, start_us: int, request: RangeRequest) -> RangeValues:
         first = np.searchsorted(self.opens_us, start_us, side="left")
@@ -96,13 +98,27 @@ class OnlineReader:
     """Reads one repository's online store.
 
     A single server without TLS is read over one shared connection a loop; Cluster, Sentinel and TLS through redis-py.
+    A loop's connections end with it or with ``close``, whichever comes first.
+
+    Args:
+        timeout_s: the longest that anybody waits for an answer.
+        in_thread: runs blocking work off the event loop.
+
+    Raises:
+        InvalidRequestError: the repository's URL is none. The message does not repeat it: it may hold a password.
     """
 
-    def __init__(self, repo: Repo) -> None:
+    def __init__(self, repo: Repo, *, timeout_s: float, in_thread: Callable[..., Awaitable[Any]]) -> None:
         self._repo = repo
-        self._url: str | None = None
-        self._wires = Wires()
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._in_thread = in_thread
+        self._url = repo.redis_url
+        if self._url is not None:
+            _check_url(self._url)
+        # Less than the longest wait, so that who comes after one that waited in vain gets a new connection.
+        self._wires = Wires(patience_s=0.95 * timeout_s)
+        self._clients: dict[asyncio.AbstractEventLoop, Any] = {}
+        self._keepers: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
+        self._closed = False
 
     async def latest(self, request: LatestRequest) -> LatestValues:
         """The newest values; one HMGET a symbol serves all views and timeframes."""
@@ -125,7 +141,7 @@ class OnlineReader:
         return WindowValues(event_us=decode_timestamp(reply[-1]), opens_us=opens, columns=found)
 
     async def _fetch(self, keys: Sequence[bytes], fields: tuple[bytes, ...]) -> list[list[bytes | None]]:
-        url = await self._found()
+        url = await self._located()
         if self._repo.redis_type == "redis" and url.startswith(("redis://", "unix://")):
             tail = _packed(fields)
             commands = [pack_hmget(key, len(fields), tail) for key in keys]
@@ -140,27 +156,63 @@ class OnlineReader:
                 pipe.hmget(key, fields)
             return list(await pipe.execute())
 
-    async def _found(self) -> str:
+    async def _located(self) -> str:
+        """The store's URL. From here on the running loop has a task that ends its connections."""
+        if self._closed:
+            raise FeatureStoreUnavailable("this client is closed; make a new one")
+        loop = asyncio.get_running_loop()
+        if loop not in self._keepers:
+            for ended in [other for other in self._keepers if other.is_closed()]:
+                del self._keepers[ended]
+                self._clients.pop(ended, None)
+            self._keepers[loop] = loop.create_task(self._keep(), name="fsclient-connections")
         if self._url is None:
-            self._url = await asyncio.to_thread(online_url, self._repo)  # may have to start the embedded server
+            try:
+                self._url = await self._in_thread(online_url, self._repo)  # may have to start the embedded server
+            except ValueError as error:
+                raise InvalidRequestError(str(error)) from None
         return self._url
 
     async def client(self) -> Any:
         """The running event loop's redis.asyncio client."""
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
+        url, loop = await self._located(), asyncio.get_running_loop()
+        if loop not in self._clients:
             # Waits are bounded by each call's deadline, which ends them by cancellation.
-            client = connect_async(await self._found(), self._repo.redis_type, timeout_s=None)
-            self._clients[loop] = client
-        return client
+            self._clients[loop] = connect_async(url, self._repo.redis_type, timeout_s=None)
+        return self._clients[loop]
 
     async def close(self) -> None:
-        """Closes the connections of the running event loop."""
-        await self._wires.close()
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        """Ends all connections; those of loops that run in other threads a moment later."""
+        self._closed = True
+        keepers, self._keepers = self._keepers, {}
+        own = keepers.pop(asyncio.get_running_loop(), None)
+        for loop, keeper in keepers.items():
+            if loop.is_running():
+                loop.call_soon_threadsafe(keeper.cancel)
+        if own is not None:
+            own.cancel()
+            await asyncio.gather(own, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        """Waits for ``close``, or for the end of the loop: ``asyncio.run`` cancels what still runs before it."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_future()
+        finally:
+            await self._wires.close()
+            client = self._clients.pop(loop, None)
+            if client is not None:
+                await client.aclose()
+
+
+def _check_url(url: str) -> None:
+    try:
+        parse_url(url)  # type: ignore[no-untyped-call]
+    except ValueError:
+        raise InvalidRequestError(
+            "the online store's URL must be redis://, rediss:// or unix://, its parts percent-encoded, as "
+            "redis://user:p%40ss@host:6379/0 (it is not shown: it may hold a password)"
+        ) from None
 
 
 @lru_cache(maxsize=1024)

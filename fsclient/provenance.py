@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 Source = Literal["cache", "online", "offline", "recomputed", "last_good"]
 KEY = "provenance"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,17 +22,24 @@ class Provenance:
     Attributes:
         source: where the values were read; for ``cache`` they were last read from ``origin``.
         origin: the store behind a cached answer; the same as ``source`` otherwise.
-        as_of: ISO-8601 UTC close of the newest bar in the answer; None when it holds none.
-        age_bars: closed bars that an open market has made since then; None when there is no bar.
-        complete: whether every bar that an open market made in the asked range is there with every value.
-        missing: what is not, each ``{"symbol", "reason", ...}``: ``gap`` (with ``start``, ``end``, ``bars``),
-            ``no_data`` (a known symbol that has none), ``not_stored`` (a feature that was never published),
-            ``warm_up`` (a value that does not exist yet).
+        read_at: ISO-8601 UTC moment at which ``origin`` was read.
+        as_of: ISO-8601 UTC close of the newest bar in the answer, of several symbols the oldest; None when it holds
+            none.
+        age_bars: closed bars that an open market has made since then; None when there is no bar. Of several symbols
+            and timeframes the most, each value's age told in bars of its own timeframe.
+        complete: whether every bar that an open market made in the asked range is there, with every value that the
+            source reports.
+        missing: what is not there, each ``{"symbol", "reason", ...}``: ``gap`` (bars of an open market, with ``start``,
+            ``end``, ``bars``), ``no_data`` (no bar at all of a known symbol, in the range if one was asked for),
+            ``not_stored`` (the bar is there, this feature of it was never stored or published), ``warm_up`` (too few
+            bars before it), ``not_reported`` (a volume that the source does not tell), ``expired`` (older than
+            ``max_age_bars``).
         stale: whether the answer may not be what the store would say now.
     """
 
     source: Source
     origin: Source
+    read_at: str
     as_of: str | None
     age_bars: int | None
     complete: bool
@@ -43,6 +51,7 @@ class Provenance:
         return {
             "source": self.source,
             "origin": self.origin,
+            "read_at": self.read_at,
             "as_of": self.as_of,
             "age_bars": self.age_bars,
             "complete": self.complete,
@@ -58,13 +67,20 @@ def provenance(frame: pd.DataFrame | pd.Series) -> Provenance:
         ValueError: it has none: it does not come from a client, or an operation dropped it.
     """
     record = frame.attrs.get(KEY)
-    if not isinstance(record, Mapping):
-        raise ValueError("this frame has no provenance; a client's answers have, until an operation drops attrs")
-    return Provenance(**{**record, "missing": tuple(record.get("missing", ()))})
+    try:
+        return Provenance(**{**record, "missing": tuple(record["missing"])})
+    except (TypeError, KeyError):
+        raise ValueError(
+            "this frame has no provenance; a client's answers have, until an operation drops attrs"
+        ) from None
 
 
 @lru_cache(maxsize=1024)
 def iso(us: int) -> str:
     """Microseconds since 1970-01-01 as ISO-8601 in UTC with a ``Z``."""
-    seconds, micros = divmod(us, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros).isoformat().replace("+00:00", "Z")
+    return (_EPOCH + timedelta(microseconds=us)).isoformat()[:-6] + "Z"
+
+
+def from_iso(moment: str) -> int:
+    """Back again."""
+    return (datetime.fromisoformat(moment) - _EPOCH) // timedelta(microseconds=1)

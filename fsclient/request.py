@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -16,13 +16,15 @@ import pandas as pd
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, CatalogError, Symbol, Timeframe, View
 from feature_repo.stores.codec import field_key, timestamp_key
-from fsclient.compute import computable
+from fsclient.compute import Computable, computable
 from fsclient.errors import InvalidRequestError, UnknownFeatureError, UnknownSymbolError
 
 Int64Array = npt.NDArray[np.int64]
-When: TypeAlias = str | datetime | date | pd.Timestamp
+When: TypeAlias = str | datetime | date | pd.Timestamp | np.datetime64
 
-_DATE_ALONE = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}\s*|\s*\d{8}\s*", re.ASCII)
+_DATE = re.compile(r"\s*(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{8})(?!\d)\s*", re.ASCII)
+_FIRST, _LAST = pd.Timestamp("1678-01-01", tz="UTC"), pd.Timestamp("2262-01-01", tz="UTC")
+_DAY_LESS_1_US = pd.Timedelta(days=1) - pd.Timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,9 @@ class LatestRequest:
         at: (m,) int64, which of ``views`` each column is of.
         fields: the hash fields to read: of the columns, then of the views' timestamps.
         own: (k,) int64, the columns of the request's own timeframe; all when there is none.
-        index, labels: the answer's row and column labels.
+        by_timeframe: the columns of each timeframe.
+        pairs: every symbol with every timeframe that is asked of it.
+        index, labels: the answer's row and column labels; nobody can change them.
     """
 
     symbols: tuple[Symbol, ...]
@@ -65,6 +69,8 @@ class LatestRequest:
     at: Int64Array
     fields: tuple[bytes, ...]
     own: Int64Array
+    by_timeframe: Mapping[Timeframe, Int64Array]
+    pairs: frozenset[tuple[str, str]]
     index: pd.Index
     labels: pd.Index
 
@@ -73,7 +79,7 @@ class LatestRequest:
 class ComputeRequest:
     """A feature to compute over a range, with all of its parameters; ``span.columns`` are the bars' own."""
 
-    feature: str
+    what: Computable
     parameters: Mapping[str, Any]
     span: RangeRequest
     key: str
@@ -122,23 +128,45 @@ def range_request(
         UnknownSymbolError, UnknownFeatureError: a name is not in the catalog.
         InvalidRequestError: an unknown timeframe, an unreadable date, or start after end.
     """
-    names = columns if columns is None or isinstance(columns, str) else tuple(columns)
+    first, last = _moment(start, "start_date", False), _moment(end, "end_date", True)
+    if first > last:
+        raise InvalidRequestError(f"start_date {first} is after end_date {last}; both ends are inclusive")
+    known = None if as_known_at is None else _moment(as_known_at, "as_known_at", False)
+    names = columns if columns is None or isinstance(columns, str) else _names(columns, "indicators")
     try:
-        return _range_request(symbol, start, end, timeframe, names, as_known_at)
+        return _range_request(symbol, first, last, timeframe, names, known)
     except TypeError:  # something that can't be a dictionary's key; the checks name it
-        return _range_request.__wrapped__(symbol, start, end, timeframe, names, as_known_at)
+        return _range_request.__wrapped__(symbol, first, last, timeframe, names, known)
+
+
+def _moment(value: When, what: str, end: bool) -> pd.Timestamp:
+    # Text alone is looked up: of two equal datetimes one can be an hour later, when clocks go back (``fold``).
+    return _moment_of_text(value, what, end) if type(value) is str else moment(value, what, end=end)
+
+
+@lru_cache(maxsize=2048)
+def _moment_of_text(value: str, what: str, end: bool) -> pd.Timestamp:
+    return moment(value, what, end=end)
+
+
+def _names(given: Iterable[str], what: str) -> tuple[str, ...]:
+    try:
+        return tuple(given)
+    except TypeError:
+        raise InvalidRequestError(f"{what} {given!r} is no list of names, such as ['rsi_14']") from None
 
 
 @lru_cache(maxsize=2048)  # a strategy asks the same questions all day
 def _range_request(
-    symbol: object, start: When, end: When, timeframe: object, columns: Any, as_known_at: When | None
+    symbol: object,
+    first: pd.Timestamp,
+    last: pd.Timestamp,
+    timeframe: object,
+    columns: Any,
+    known: pd.Timestamp | None,
 ) -> RangeRequest:
-    first, last = moment(start, "start_date"), moment(end, "end_date", end=True)
-    if first > last:
-        raise InvalidRequestError(f"start_date {first} is after end_date {last}; both ends are inclusive")
     found, tf = symbol_of(symbol), timeframe_of(timeframe)
     fields = BAR_FIELDS if columns is None else fields_of(columns)
-    known = None if as_known_at is None else moment(as_known_at, "as_known_at")
     asked = "|".join(["range", str(first.value), str(last.value), str(known and known.value), *fields])
     return RangeRequest(
         symbol=found,
@@ -157,8 +185,8 @@ def latest_request(symbols: Sequence[str] | str, features: Iterable[str], timefr
     Raises:
         UnknownSymbolError, UnknownFeatureError, InvalidRequestError: as ``range_request``.
     """
-    names = (symbols,) if isinstance(symbols, str) else tuple(symbols)
-    asked = (features,) if isinstance(features, str) else tuple(features)
+    names = (symbols,) if isinstance(symbols, str) else _names(symbols, "symbols")
+    asked = (features,) if isinstance(features, str) else _names(features, "features")
     try:
         return _latest_request(names, asked, timeframe)
     except TypeError:
@@ -190,7 +218,9 @@ def _latest_request(symbols: tuple[str, ...], features: tuple[str, ...], timefra
         key = f"*|{about}|of|" + "|".join(s.name for s in found)
     views = tuple(dict.fromkeys(view for view, _ in columns))
     cells = [field_key(view.name, field) for view, field in columns]
-    of_own = [i for i, (view, _) in enumerate(columns) if view.timeframe is own]
+    by_timeframe: dict[Timeframe, list[int]] = {}
+    for i, (view, _) in enumerate(columns):
+        by_timeframe.setdefault(view.timeframe, []).append(i)
     return LatestRequest(
         symbols=found,
         timeframe=own,
@@ -200,10 +230,19 @@ def _latest_request(symbols: tuple[str, ...], features: tuple[str, ...], timefra
         views=views,
         at=np.array([views.index(view) for view, _ in columns]),
         fields=(*cells, *(timestamp_key(view.name) for view in views)),
-        own=np.array(of_own or range(len(columns))),
-        index=pd.Index([s.name for s in found], name="symbol"),
-        labels=pd.Index([*names, "event_timestamp", "age_bars"]),
+        own=np.array(by_timeframe.get(own) or range(len(columns))),
+        by_timeframe={tf: np.array(at) for tf, at in by_timeframe.items()},
+        pairs=frozenset((s.name, tf.name) for s in found for tf in by_timeframe),
+        index=_labels([s.name for s in found], "symbol"),
+        labels=_labels([*names, "event_timestamp", "age_bars"]),
     )
+
+
+def _labels(names: Sequence[str], name: str | None = None) -> pd.Index:
+    """Labels that every answer shares, and so may not be written, not even through ``.values``."""
+    labels = pd.Index(names, dtype=object, name=name)
+    labels.values.flags.writeable = False
+    return labels
 
 
 def compute_request(
@@ -218,26 +257,39 @@ def compute_request(
     span = range_request(symbol, start, end, timeframe)
     what = computable(feature)
     given = what.with_parameters(parameters)
-    asked = f"compute|{what.name}|{sorted(given.items())!r}"
+    asked = f"compute|{what.identity}|{sorted(given.items())!r}"
     key = f"{span.symbol.name}|{span.timeframe.name}|{asked}|{span.start.value}|{span.end.value}"
-    return ComputeRequest(feature=feature, parameters=given, span=span, key=key)
+    return ComputeRequest(what=what, parameters=given, span=span, key=key)
+
+
+def closed_part(request: RangeRequest, now_us: int) -> RangeRequest:
+    """The range without bars that have not closed: one that a clock ahead of ours has stored is not known yet."""
+    last = pd.Timestamp(now_us - request.timeframe.microseconds, unit="us", tz="UTC").as_unit("us")
+    return request if request.end <= last else replace(request, end=last)
 
 
 def moment(value: When, what: str, *, end: bool = False) -> pd.Timestamp:
     """A caller's date as a UTC timestamp in whole microseconds: naive means UTC, an end date alone the whole day.
 
     Raises:
-        InvalidRequestError: it is no date.
+        InvalidRequestError: it is no date, names no day of the calendar, or lies outside of the years 1678 to 2261.
     """
-    whole_day = (isinstance(value, str) and _DATE_ALONE.fullmatch(value) is not None) or (
-        isinstance(value, date) and not isinstance(value, datetime)
-    )
+    day_alone = isinstance(value, date) and not isinstance(value, datetime)
     try:
+        if isinstance(value, str):
+            found = _DATE.match(value)  # never guessed: 01/02/2018 is two days, and "now" is another each time
+            if found is None:
+                raise ValueError
+            day_alone = found.end() == len(value)
+        elif not isinstance(value, date | np.datetime64):
+            raise TypeError
         stamp = pd.Timestamp(value)
-        if stamp is pd.NaT:
-            raise ValueError
         stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+        if not _FIRST <= stamp < _LAST:
+            raise ValueError
         stamp = stamp.as_unit("us")
-        return stamp + pd.Timedelta(days=1) - pd.Timedelta(microseconds=1) if end and whole_day else stamp
+        return stamp + _DAY_LESS_1_US if end and day_alone else stamp
     except (ValueError, TypeError, OverflowError):
-        raise InvalidRequestError(f"{what} {value!r} is no date; give YYYY-MM-DD, an ISO time, or a datetime") from None
+        raise InvalidRequestError(
+            f"{what} {value!r} is no date from 1678 to 2261; give YYYY-MM-DD, an ISO time, or a datetime"
+        ) from None

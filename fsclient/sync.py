@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import pandas as pd
 
 from fsclient.client import FeatureStoreClient
+from fsclient.errors import FeatureStoreUnavailable
 from fsclient.request import When
 
 T = TypeVar("T")
@@ -25,6 +27,8 @@ class SyncFeatureStoreClient:
 
     def __init__(self, **options: Any) -> None:
         self._client = FeatureStoreClient(**options)
+        self._submitting = threading.Lock()  # nothing is submitted to a loop that is about to stop
+        self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fsclient-sync", daemon=True)
         self._thread.start()
@@ -38,10 +42,13 @@ class SyncFeatureStoreClient:
         self.close()
 
     def close(self) -> None:
-        """Ends the client and its thread; harmless when called twice."""
-        if not self._thread.is_alive():
-            return
-        self._run(self._client.close())
+        """Ends the client and its thread; calls under way in other threads fail. Harmless when called twice."""
+        with self._submitting:
+            if self._closed:
+                return
+            self._closed = True
+        for last in (self._client.close(), _settle()):
+            asyncio.run_coroutine_threadsafe(last, self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -87,4 +94,23 @@ class SyncFeatureStoreClient:
         )
 
     def _run(self, call: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+        with self._submitting:
+            if self._closed:
+                call.close()
+                raise FeatureStoreUnavailable("this client is closed; make a new one")
+            future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        try:
+            return future.result()
+        except CancelledError:
+            raise FeatureStoreUnavailable("this client was closed during the call; make a new one") from None
+        except BaseException:
+            future.cancel()  # an interrupt: nobody waits any more
+            raise
+
+
+async def _settle() -> None:
+    """Ends what other threads still wait for."""
+    calls = asyncio.all_tasks() - {asyncio.current_task()}
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)

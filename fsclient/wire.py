@@ -10,15 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import hiredis
 from redis.connection import parse_url
-from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-
-STALL_S = 0.5
-"""A connection on which replies are due and nothing has come for so long is given up."""
 
 
 def pack(*parts: bytes) -> bytes:
@@ -37,10 +35,16 @@ def pack_hmget(key: bytes, fields: int, tail: bytes) -> bytes:
 
 
 class Wire(asyncio.Protocol):
-    """An open connection; ``Wire.open`` makes one."""
+    """An open connection; ``Wire.open`` makes one.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        patience_s: a connection on which replies are due and nothing has come for so long is given up. Not much less
+            than the longest that a call waits: else calls that come often would cut off those of a slow server.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, patience_s: float) -> None:
         self._loop = loop
+        self._patience_s = patience_s
         self._reader = hiredis.Reader()
         self._due: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._outgoing: list[bytes] = []
@@ -48,31 +52,32 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     @classmethod
-    async def open(cls, url: str) -> Wire:
-        """Connects, authenticates and selects the database.
+    async def open(cls, url: str, *, patience_s: float) -> Wire:
+        """Connects, authenticates and selects the database, within ``patience_s``.
 
         Raises:
-            AuthenticationError: the server refuses the user or password.
-            redis ConnectionError, OSError: there is no server.
+            redis AuthenticationError: the server refuses the user or password.
+            redis ConnectionError, OSError: there is no server, or it does not answer.
         """
+        async with asyncio.timeout(patience_s):  # a TimeoutError is an OSError
+            return await cls._open(url, patience_s)
+
+    @classmethod
+    async def _open(cls, url: str, patience_s: float) -> Wire:
         about = parse_url(url)  # type: ignore[no-untyped-call]
         loop = asyncio.get_running_loop()
+        make = partial(cls, loop, patience_s=patience_s)
         if "path" in about:
-            _, wire = await loop.create_unix_connection(lambda: cls(loop), about["path"])
+            _, wire = await loop.create_unix_connection(make, about["path"])
         else:
             host, port = about.get("host", "localhost"), about.get("port", 6379)
-            _, wire = await loop.create_connection(lambda: cls(loop), host, port)
+            _, wire = await loop.create_connection(make, host, port)
         try:
             if about.get("password") is not None:
                 user = [about["username"].encode()] if about.get("username") else []
                 await wire.ask([pack(b"AUTH", *user, about["password"].encode())])
             if about.get("db"):
                 await wire.ask([pack(b"SELECT", b"%d" % about["db"])])
-        except ResponseError as error:
-            wire.close()
-            if str(error).startswith(("WRONGPASS", "NOAUTH", "ERR AUTH", "NOPERM")):
-                raise AuthenticationError("refused") from None
-            raise
         except BaseException:
             wire.close()
             raise
@@ -83,7 +88,7 @@ class Wire(asyncio.Protocol):
         """Whether it is open and, as far as one can tell, alive."""
         if self._transport is None or self._transport.is_closing():
             return False
-        if self._due and self._loop.time() - max(self._heard_at, self._due[0][1]) > STALL_S:
+        if self._due and self._loop.time() - max(self._heard_at, self._due[0][1]) > self._patience_s:
             self.close()
             return False
         return True
@@ -92,8 +97,8 @@ class Wire(asyncio.Protocol):
         """The replies to packed commands, in their order.
 
         Raises:
-            ResponseError: the server refuses one of them.
-            redis ConnectionError: the connection ended first.
+            redis AuthenticationError, ResponseError: the server refuses one of them.
+            redis ConnectionError: the connection ended first, or the server is not ready yet.
         """
         if not self.usable:
             raise RedisConnectionError("the connection is closed")
@@ -141,7 +146,7 @@ class Wire(asyncio.Protocol):
                 future, _ = self._due.popleft()
                 if not future.done():
                     if isinstance(reply, hiredis.ReplyError):
-                        future.set_exception(ResponseError(str(reply)))
+                        future.set_exception(_refusal(str(reply)))
                     else:
                         future.set_result(reply)
                 reply = self._reader.gets()
@@ -152,10 +157,24 @@ class Wire(asyncio.Protocol):
         self._fail(RedisConnectionError(f"the connection was lost ({type(exc).__name__})" if exc else "closed by peer"))
 
 
-class Wires:
-    """One repository's connection on each event loop that uses it."""
+def _refusal(reply: str) -> RedisError:
+    """What redis-py would raise for an error reply."""
+    if reply.startswith(("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH")):
+        return AuthenticationError(reply)
+    if reply.startswith("LOADING"):  # it has just started
+        return BusyLoadingError(reply)
+    return ResponseError(reply)
 
-    def __init__(self) -> None:
+
+class Wires:
+    """One repository's connection on each event loop that uses it.
+
+    Args:
+        patience_s: see ``Wire``.
+    """
+
+    def __init__(self, *, patience_s: float) -> None:
+        self._patience_s = patience_s
         self._open: dict[asyncio.AbstractEventLoop, Wire] = {}
         self._opening: dict[asyncio.AbstractEventLoop, asyncio.Task[Wire]] = {}
 
@@ -168,7 +187,9 @@ class Wires:
         task = self._opening.get(loop)
         if task is None or task.done():
             self._drop_closed_loops()
-            task = self._opening[loop] = loop.create_task(Wire.open(url), name="fsclient-connect")
+            task = self._opening[loop] = loop.create_task(
+                Wire.open(url, patience_s=self._patience_s), name="fsclient-connect"
+            )
             task.add_done_callback(self._opened)
         return await asyncio.shield(task)
 
@@ -192,5 +213,6 @@ class Wires:
             await asyncio.sleep(0)  # the transport says good-bye in the loop's next turn
 
     def _drop_closed_loops(self) -> None:
-        for loop in [loop for loop in self._open if loop.is_closed()]:
-            del self._open[loop]
+        for loop in [loop for loop in (*self._open, *self._opening) if loop.is_closed()]:
+            self._open.pop(loop, None)
+            self._opening.pop(loop, None)

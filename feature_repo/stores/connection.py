@@ -12,7 +12,17 @@ READ_TIMEOUT_S = 5.0
 
 
 def online_url(repo: Repo) -> str:
-    """The URL of the repository's online store; starts the embedded server when none is set."""
+    """The URL of the repository's online store; starts the embedded server when none is set.
+
+    Raises:
+        ValueError: only Feast's own commands can reach it; anything else would read and write another one.
+    """
+    if repo.redis_type == "redis_sentinel":
+        raise ValueError(
+            "online_store.redis_type: Sentinel is for Feast's own commands only; name a server or a Cluster"
+        )
+    if repo.redis_url is None and "connection_string" in repo.raw["online_store"]:
+        raise ValueError("online_store.connection_string is for Feast's own commands only; set redis_url instead")
     return repo.redis_url or ensure_server(repo.home)
 
 

@@ -32,7 +32,7 @@ class BarOfflineStoreConfig(FeastConfigBaseModel):
 
     type: Literal["feature_repo.stores.offline.BarOfflineStore"] = "feature_repo.stores.offline.BarOfflineStore"
     path: str = f"{HOME_VARIABLE}/offline"
-    storage_options: dict[str, str] = Field(default_factory=dict)
+    storage_options: dict[str, str] = Field(default_factory=dict, repr=False)
 
     def tables(self) -> OfflineTables:
         """The tables."""
@@ -120,7 +120,8 @@ class BarOfflineStore(OfflineStore):
         symbol and bar close in that span.
 
         Raises:
-            ValueError: ``entity_df`` is a query, or lacks the join key or a timestamp column.
+            ValueError: ``entity_df`` is a query, or lacks the join key.
+            EntityTimestampInferenceException: it lacks a column ``event_timestamp``, and any one of times.
         """
         if isinstance(entity_df, str):
             raise ValueError("entity_df must be a DataFrame: the Delta tables have no SQL server to run a query on")

@@ -31,7 +31,7 @@ class BarRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """Configuration of the online store.
 
     ``redis_url`` is a redis-py URL (``redis://``, ``rediss://``, ``unix://``); without one, a ``connection_string``
-    as in Feast is used if given (needed for Sentinel), else the embedded server in ``home``.
+    as in Feast is used if given, else the embedded server in ``home``. Sentinel needs a ``connection_string``.
     """
 
     type: Literal["feature_repo.stores.online.BarRedisOnlineStore"] = "feature_repo.stores.online.BarRedisOnlineStore"  # type: ignore[assignment]
@@ -42,6 +42,8 @@ class BarRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     @property
     def url(self) -> str | None:
         """The server's URL; None when Feast's own ``connection_string`` says where it is."""
+        if self.redis_type == RedisType.redis_sentinel:
+            return None
         url = given_url(self.redis_url)
         if url is None and "connection_string" not in self.model_fields_set:
             url = ensure_server(resolve_home(self.home))
@@ -71,7 +73,7 @@ class BarRedisOnlineStore(RedisOnlineStore):
         client = self._async_clients.get(loop)
         if client is None:
             url = _url(online_store_config)
-            if url is None or online_store_config.redis_type == RedisType.redis_sentinel:
+            if url is None:
                 self._client_async = None
                 client = await super()._get_client_async(online_store_config)
             else:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +21,8 @@ import pyarrow.compute as pc
 from cachetools import LRUCache
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from pyarrow.dataset import FileSystemDataset, ParquetFileFormat
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
 
@@ -59,6 +63,15 @@ SCHEMAS: Mapping[TableName, pa.Schema] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Snapshot:
+    """A table at a version, and when that was committed (ns; None: the store would have to be asked)."""
+
+    table: DeltaTable
+    version: int
+    committed_ns: int | None
+
+
 class OfflineTables:
     """Bars, indicators and quarantine below one root: a local folder or an object-store URL.
 
@@ -68,44 +81,59 @@ class OfflineTables:
     def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
         self.root = root
         self._options = dict(storage_options or {})
-        # What a table looked like at a version never changes, so handles and file lists are kept until it has a newer.
-        self._tables: dict[TableName, DeltaTable] = {}
+        # What a table looked like at a version never changes, so handles and file lists are kept until it has a newer
+        # (or is another table: a folder may be removed and filled again).
+        self._snapshots: dict[TableName, _Snapshot] = {}
         self._datasets: LRUCache[Any, Any] = LRUCache(64)
         self._lock = threading.Lock()
 
     def _path(self, table: TableName) -> str:
         return f"{self.root.rstrip('/')}/{table}"
 
-    def _open(self, table: TableName) -> DeltaTable | None:
+    def _open(self, table: TableName) -> _Snapshot | None:
         """The table at its newest version."""
         with self._lock:
-            held = self._tables.get(table)
+            held = self._snapshots.get(table)
             if held is not None and self._is_newest(table, held):
                 return held
             try:
-                held = DeltaTable(self._path(table), storage_options=self._options)
+                opened = DeltaTable(self._path(table), storage_options=self._options)
             except TableNotFoundError:
                 return None
-            self._tables[table] = held
+            version = int(opened.version())
+            held = _Snapshot(table=opened, version=version, committed_ns=self._committed_ns(table, version))
+            self._snapshots[table] = held
             return held
 
-    def _is_newest(self, table: TableName, held: DeltaTable) -> bool:
+    def _is_newest(self, table: TableName, held: _Snapshot) -> bool:
+        if held.committed_ns is None:
+            return False  # opening the table asks an object store no more than asking for its version would
+        is_same = self._committed_ns(table, held.version) == held.committed_ns
+        return is_same and self._committed_ns(table, held.version + 1) is None
+
+    def _committed_ns(self, table: TableName, version: int) -> int | None:
         path = self._path(table)
         if "://" in path:
-            return False  # an object store would have to be asked; opening the table asks it no more than that
-        return not (Path(path) / "_delta_log" / f"{held.version() + 1:020d}.json").exists()
+            return None
+        try:
+            return (Path(path) / "_delta_log" / f"{version:020d}.json").stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
 
-    def _dataset(self, name: TableName, table: DeltaTable, pruning: tuple[tuple[str, str, Any], ...]) -> Any:
+    def _dataset(self, name: TableName, found: _Snapshot, pruning: tuple[tuple[str, str, Any], ...]) -> Any:
         """The files of a table that can hold what is asked for; listing them takes longer than reading some."""
-        key = (name, table.version(), pruning)
+        key = (name, found.version, found.committed_ns, pruning)
         with self._lock:
-            found = self._datasets.get(key)
-        if found is None:
+            dataset = self._datasets.get(key)
+        if dataset is None:
             predicate = [(column, sign, list(v) if sign == "in" else v) for column, sign, v in pruning]
-            found = table.to_pyarrow_dataset(file_pruning_predicate=predicate or None)
+            path = self._path(name)
+            # Local files are read by Arrow itself; delta-rs would hand them on through Python.
+            files = None if "://" in path else SubTreeFileSystem(path, LocalFileSystem())
+            dataset = found.table.to_pyarrow_dataset(file_pruning_predicate=predicate or None, filesystem=files)
             with self._lock:
-                self._datasets[key] = found
-        return found
+                self._datasets[key] = dataset
+        return dataset
 
     def append(self, table: TableName, rows: pa.Table) -> None:
         """Adds ``rows`` (the table's schema without ``month``) in one commit; no rows, no commit.
@@ -139,14 +167,14 @@ class OfflineTables:
     def version(self, table: TableName) -> int | None:
         """The number of the table's last commit, from 0; None when the table does not exist."""
         found = self._open(table)
-        return None if found is None else int(found.version())
+        return None if found is None else found.version
 
     def symbols(self) -> tuple[str, ...]:
         """Names of the symbols that have bars, sorted."""
         found = self._open("bars")
         if found is None:
             return ()
-        names = found.to_pyarrow_dataset().to_table(columns=["symbol"])["symbol"].unique()
+        names = found.table.to_pyarrow_dataset().to_table(columns=["symbol"])["symbol"].unique()
         return tuple(sorted(names.to_pylist()))
 
     def read(
@@ -180,7 +208,7 @@ class OfflineTables:
         pruning: list[tuple[str, str, Any]] = []
         if timeframe is not None:
             pruning.append(("timeframe", "=", timeframe))
-        months = _months(found, timeframe, start, end)
+        months = _months(found.table, timeframe, start, end)
         if months is not None:
             if not months:
                 return _empty(table, wanted)
@@ -192,6 +220,76 @@ class OfflineTables:
             if name not in present:
                 rows = rows.append_column(name, pa.nulls(rows.num_rows, SCHEMAS[table].field(name).type))
         return _sorted(rows.select(wanted), all_revisions=all_revisions or table == "quarantine")
+
+    def read_range(
+        self,
+        table: TableName,
+        *,
+        timeframe: str,
+        symbol: str,
+        start: datetime | None,
+        end: datetime | None,
+        columns: Sequence[str],
+        as_known_at: datetime | None = None,
+    ) -> pa.Table:
+        """One symbol's rows as ``read`` gives them, but ``open_time`` and ``columns`` alone: what lookups wait for."""
+        found = self._open(table)
+        if found is None or found.committed_ns is None:
+            span = {"start": start, "end": end, "columns": columns, "as_known_at": as_known_at}
+            return self.read(table, timeframe=timeframe, symbols=[symbol], **span).select(["open_time", *columns])  # type: ignore[arg-type]
+        dataset, alone = self._files(table, found, timeframe, symbol, start, end)
+        kept = None if alone else pc.field("symbol") == symbol
+        if as_known_at is not None:
+            known = pc.field("created") <= pa.scalar(as_known_at, TIME)
+            kept = known if kept is None else kept & known
+        wanted = ["open_time", "created", *columns]
+        rows = dataset.to_table(columns=wanted, filter=kept)
+        opens, created = (rows[name].combine_chunks().cast(pa.int64()).to_numpy() for name in ("open_time", "created"))
+        if not (opens[1:] > opens[:-1]).all():
+            order = np.lexsort((created, opens))
+            order = order[np.append(opens[order][1:] != opens[order][:-1], True)[: len(order)]]
+            rows, opens = rows.take(pa.array(order)), opens[order]
+        first = 0 if start is None else int(np.searchsorted(opens, pa.scalar(start, TIME).value, side="left"))
+        last = len(opens) if end is None else int(np.searchsorted(opens, pa.scalar(end, TIME).value, side="right"))
+        return rows.slice(first, max(last - first, 0)).select(["open_time", *columns])
+
+    def _files(
+        self,
+        name: TableName,
+        found: _Snapshot,
+        timeframe: str,
+        symbol: str,
+        start: datetime | None,
+        end: datetime | None,
+    ) -> tuple[Any, bool]:
+        """The local files that can hold a symbol's bars of a range, and whether they hold no other symbol's."""
+        low, high = (None if moment is None else _month(pa.scalar(moment, TIME)).as_py() for moment in (start, end))
+        key = (name, found.version, found.committed_ns, timeframe, symbol, low, high)
+        with self._lock:
+            held = self._datasets.get(key)
+        if held is None:
+            files = pa.table(found.table.get_add_actions(flatten=True))
+            about = [files[c].to_pylist() for c in _FILE_FACTS]
+            chosen = [
+                (path, first, last)
+                for path, tf, month, first, last in zip(*about, strict=True)
+                if tf == timeframe
+                and (low is None or month >= low)
+                and (high is None or month <= high)
+                and (first is None or last is None or first <= symbol <= last)
+            ]
+            root = SubTreeFileSystem(self._path(name), LocalFileSystem())
+            paths = [unquote(path) for path, _, _ in chosen]
+            dataset = FileSystemDataset.from_paths(
+                paths, schema=SCHEMAS[name], format=ParquetFileFormat(), filesystem=root
+            )
+            held = dataset, all(first == last == symbol for _, first, last in chosen)
+            with self._lock:
+                self._datasets[key] = held
+        return held
+
+
+_FILE_FACTS = ("path", "partition.timeframe", "partition.month", "min.symbol", "max.symbol")
 
 
 def _month(moment: Any) -> Any:

@@ -32,11 +32,12 @@ def demo() -> None:
     from flows.sources import DEMO, bundled, read_bars
 
     settings, started = load_settings(), time.monotonic()
+    files = {file: bundled(file) for _, _, file in DEMO}  # before anything is written
     show.line(("fstore demo", "bold"), f"  real bars, all files below {settings.home}\n")
     _applied(settings, accept=False)
     reports = []
     for symbol, timeframe, file in DEMO:
-        bars = read_bars(bundled(file), symbol=catalog.symbol(symbol), timeframe=catalog.timeframe(timeframe))
+        bars = read_bars(files[file], symbol=catalog.symbol(symbol), timeframe=catalog.timeframe(timeframe))
         reports.append(_ingested(bars, symbol, timeframe, settings))
     _print_reports(reports)
     outcomes = _materialized(None, None, settings)

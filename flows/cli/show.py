@@ -145,7 +145,7 @@ def progress(what: str) -> Iterator[None]:
     """A progress bar on stderr, moved by the flows' own log records that carry ``done`` and ``total``."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     logger = logging.getLogger("fstore")
-    with Progress(*columns, console=err, transient=True) as bar:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(what, total=None)
 
         class Mover(logging.Handler):

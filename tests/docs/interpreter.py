@@ -28,7 +28,6 @@ def run_command(command: str) -> int:
     while re.match(r"[A-Z_]+=", words[0]):
         name, _, value = words.pop(0).partition("=")
         variables[name] = value
-    before = dict(os.environ)
     os.environ.update(variables)
     try:
         if words[0] == "fstore":
@@ -43,9 +42,6 @@ def run_command(command: str) -> int:
         return done.returncode
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def run_python(source: str, names: dict[str, Any], loop: asyncio.Runner) -> None:
@@ -58,7 +54,7 @@ def run_python(source: str, names: dict[str, Any], loop: asyncio.Runner) -> None
 
 
 def main() -> None:
-    answers, pages = sys.stdout, dict[str, dict[str, Any]]()
+    answers, pages, environ = sys.stdout, dict[str, dict[str, Any]](), dict(os.environ)
     with asyncio.Runner() as loop:
         for line in sys.stdin:
             block, code = json.loads(line), 0
@@ -74,6 +70,8 @@ def main() -> None:
                 except Exception:
                     code = 1
                     traceback.print_exc(file=printed)
+            os.environ.clear()  # what a line or a block sets is its own
+            os.environ.update(environ)
             print(json.dumps({"code": code, "printed": printed.getvalue()}), file=answers, flush=True)
 
 

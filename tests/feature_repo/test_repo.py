@@ -63,13 +63,33 @@ def test_a_url_is_used_and_starts_nothing(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("line", "fault"), [("redis_type: redis_sentinel", "Sentinel"), ("connection_string: db:6379", "connection_string")]
+)
+def test_a_store_that_only_feast_reaches_is_refused_and_none_is_started(tmp_path: Path, line: str, fault: str) -> None:
+    file = tmp_path / "feature_store.yaml"
+    text = (REPO / "feature_store.yaml").read_text().replace("  redis_type: redis\n", "")
+    file.write_text(text.replace("online_store:", f"online_store:\n  {line}"))
+    repo = load_repo(file, variables={"FSTORE_HOME": str(tmp_path)})
+    with pytest.raises(ValueError, match=f"online_store.*{fault}.*Feast's own commands"):
+        online_url(repo)
+    assert repo.feature_store().config.online_store.url is None  # there, Feast's way of connecting is taken
+    assert not (tmp_path / "redis").exists()
+
+
 def test_a_password_is_not_shown(tmp_path: Path) -> None:
-    repo = load_repo(variables={"FSTORE_HOME": str(tmp_path), "FSTORE_REDIS_URL": URL})
-    config = repo.feature_store().config
+    text = (REPO / "feature_store.yaml").read_text()
+    file = tmp_path / "feature_store.yaml"
+    file.write_text(text.replace("offline_store:", "offline_store:\n  storage_options: {key: hush}"))
+    repo = load_repo(file, variables={"FSTORE_HOME": str(tmp_path), "FSTORE_REDIS_URL": URL})
+    store = repo.feature_store()
+    config = store.config
     assert config.online_store.url == URL
-    for shown in (repo, config, config.online_store):
+    assert repo.storage_options == config.offline_store.storage_options == {"key": "hush"}
+    for shown in (repo, store, config, config.online_store, config.offline_store):
         assert "hush" not in repr(shown)
         assert "hush" not in str(shown)
+    assert repr(config) == "QuietConfig(project='fstore')"  # nor what the registry's URL may hold
 
 
 @pytest.mark.parametrize("store", ["online_store", "offline_store"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,9 +14,8 @@ import pytest
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES, WINDOW_FIELDS, view
 from feature_repo.sessions import expected_opens
-from feature_repo.stores.codec import decode_array, decode_doubles, decode_timestamp, entity_key
+from feature_repo.stores.codec import decode_array, decode_doubles, decode_timestamp, entity_key, timestamp_key
 from feature_repo.stores.codec import field_key as key
-from feature_repo.stores.codec import timestamp_key
 from feature_repo.stores.connection import connect
 from feature_repo.stores.embedded import ensure_server, stop_server
 from feature_repo.stores.tables import OfflineTables
@@ -61,12 +61,13 @@ def tables(settings: Settings) -> OfflineTables:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(environment: None) -> Iterator[None]:
-    """A real Prefect server with an empty database."""
+def prefect_server(environment: None) -> Iterator[str]:
+    """The URL of a real Prefect server with an empty database; flows in this process use it."""
+    from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=90):
-        yield
+        yield PREFECT_API_URL.value()
 
 
 @pytest.fixture(scope="session")
@@ -190,3 +191,48 @@ def contents(redis: Any, tables: OfflineTables) -> Callable[[], tuple[Any, ...]]
         return *versions, {name: redis.hgetall(name) for name in redis.scan_iter("*")}
 
     return read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a command ended: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed, which must be JSON without NaN or Infinity."""
+
+        def refuse(name: str) -> None:
+            raise AssertionError(f"{name} is no JSON")
+
+        return json.loads(self.out, parse_constant=refuse)
+
+
+@pytest.fixture
+def fstore(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """The command in this process, on the test's own home and the session's server."""
+    from flows.cli import main
+
+    def run(*arguments: str) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments])
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.out + printed.err
+        return Ended(code=int(ended.value.code or 0), out=printed.out, err=printed.err)
+
+    return run
+
+
+@pytest.fixture
+def published(make_bars: Callable[..., pd.DataFrame], take: Take, settings: Settings) -> pd.DataFrame:
+    """700 hours of EUR/USD, ingested, computed and online; GBP/USD is a symbol without bars."""
+    from flows.materialize import materialize_symbols
+
+    bars = make_bars(700)
+    take(bars)
+    materialize_symbols(["EUR/USD"], ["1h", "4h", "1d"], settings, NOW)
+    return bars

@@ -9,7 +9,7 @@ import pytest
 from feature_repo.stores.home import REPO
 from flows.settings import Settings, SettingsError, load_settings
 
-SECRET = "redis://app:s3cret@db.internal:6379/2"
+URL = "redis://app:s3cret@db.internal:6379/2"
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def test_nothing_given_means_the_defaults(file: Path) -> None:
 
 def test_the_environment_wins_over_the_file(file: Path) -> None:
     file.write_text('home = "/srv/a"\nshard_size = 3\nmax_bad_share = 0.5\nredis_url = "redis://file"\n')
-    found = load_settings({"FSTORE_HOME": "/srv/b", "FSTORE_SHARD_SIZE": "7", "FSTORE_REDIS_URL": SECRET}, file)
-    assert found == Settings(home=Path("/srv/b"), shard_size=7, max_bad_share=0.5, redis_url=SECRET)
+    found = load_settings({"FSTORE_HOME": "/srv/b", "FSTORE_SHARD_SIZE": "7", "FSTORE_REDIS_URL": URL}, file)
+    assert found == Settings(home=Path("/srv/b"), shard_size=7, max_bad_share=0.5, redis_url=URL)
 
 
 def test_a_relative_home_is_relative_to_the_project_wherever_a_process_was_started(
@@ -75,7 +75,7 @@ def test_a_file_in_another_encoding_is_named(file: Path) -> None:
 
 
 def test_the_variable_that_holds_the_mistake_is_named(file: Path) -> None:
-    with pytest.raises(SettingsError, match="environment variable FSTORE_SHARD_SIZE: .* whole number, not 'many'"):
+    with pytest.raises(SettingsError, match=r"environment variable FSTORE_SHARD_SIZE: .* whole number, not 'many'"):
         load_settings({"FSTORE_SHARD_SIZE": "many"}, file)
 
 
@@ -83,7 +83,7 @@ def test_the_variable_that_holds_the_mistake_is_named(file: Path) -> None:
 
 
 def test_the_redis_url_is_in_no_text_of_the_settings(file: Path) -> None:
-    settings = load_settings({"FSTORE_REDIS_URL": SECRET}, file)
+    settings = load_settings({"FSTORE_REDIS_URL": URL}, file)
     for text in (repr(settings), str(settings), repr(settings.repo())):
         assert "s3cret" not in text
 
@@ -118,7 +118,7 @@ def test_a_redis_url_of_another_type_is_refused_without_being_shown(file: Path) 
 def test_the_repository_has_these_settings_and_not_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FSTORE_REDIS_URL", "redis://of-another-process")
     monkeypatch.setenv("FSTORE_HOME", "/of/another/process")
-    repo = Settings(home=Path("/srv/fstore"), redis_url=SECRET).repo()
-    assert (repo.home, repo.offline, repo.redis_url) == (Path("/srv/fstore"), "/srv/fstore/offline", SECRET)
+    repo = Settings(home=Path("/srv/fstore"), redis_url=URL).repo()
+    assert (repo.home, repo.offline, repo.redis_url) == (Path("/srv/fstore"), "/srv/fstore/offline", URL)
     assert Settings(home=Path("/srv/fstore")).repo().redis_url is None
     assert Settings(home=Path("/srv/fstore")).tables().root == "/srv/fstore/offline"

@@ -32,17 +32,22 @@ def test_bars_that_are_not_published_have_no_age(
     assert (row["online"], row["age_bars"]) == (None, None)
 
 
-def test_a_published_symbol_is_as_old_as_the_bars_an_open_market_has_made_since(
+def test_age_counts_the_bars_that_an_open_market_has_made_since(
     make_bars: Make, take: Callable[..., Any], settings: Settings
 ) -> None:
-    bars = make_bars(120)  # Monday 00:00 to Friday 22:00, when the market closes
+    bars = make_bars(118)  # Monday 00:00 UTC to the market's close, Friday 17:00 New York
     take(bars)
-    friday = bars["open_time"].iloc[-1].to_pydatetime() + timedelta(hours=1)
-    assert (friday.weekday(), friday.hour) == (4, 0) or friday.weekday() == 4
+    friday = datetime(2024, 1, 12, 22, tzinfo=UTC)
+    assert bars["open_time"].iloc[-1] + timedelta(hours=1) == friday
     materialize_symbols(["EUR/USD"], ["1h", "4h"], settings, friday)
-    ages = {(row["timeframe"]): row["age_bars"] for row in freshness(settings, friday + timedelta(hours=3))}
-    assert ages["1h"] == 3 if friday.hour <= 19 else ages["1h"] <= 3
-    assert {row["online"] for row in freshness(settings, friday) if row["timeframe"] == "1h"} == {friday}
+
+    def ages(later: timedelta) -> dict[str, int]:
+        return {row["timeframe"]: row["age_bars"] for row in freshness(settings, friday + later)}
+
+    assert ages(timedelta()) == {"1h": 0, "4h": 0}
+    assert ages(timedelta(days=2)) == {"1h": 0, "4h": 0}  # over the weekend Friday's last bar is not old
+    assert ages(timedelta(days=2, hours=5)) == {"1h": 5, "4h": 1}
+    assert {row["online"] for row in freshness(settings, friday)} == {friday}
 
 
 def test_a_symbol_that_the_catalog_has_lost_is_still_shown(

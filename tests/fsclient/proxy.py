@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, Self
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time left: closing resets the connection
@@ -35,6 +36,7 @@ class Proxy:
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._heard: list[bytes] = []
         self._silent = False
+        self._hurry = asyncio.Event()
         self._delay_s = 0.0
         self._cut_after: int | None = None
         self.port = 0
@@ -56,6 +58,7 @@ class Proxy:
     def forward(self) -> None:
         """All is well again. Connections that a black hole swallowed are reset, as they would be found to be."""
         was_silent, self._silent, self._delay_s, self._cut_after = self._silent, False, 0.0, None
+        self._loop.call_soon_threadsafe(self._hurry.set)
         if was_silent:
             self._run(self._reset_all())
         self._run(self._listen())
@@ -69,7 +72,8 @@ class Proxy:
         self._silent = True
 
     def delay(self, seconds: float) -> None:
-        """Every reply comes so much later."""
+        """Every reply comes so much later; those on their way come at once when the delay ends."""
+        self._loop.call_soon_threadsafe(self._hurry.clear)
         self._delay_s = seconds
 
     def cut(self, after_bytes: int) -> None:
@@ -157,7 +161,8 @@ class Proxy:
         passed = 0
         while data := await server.read(65_536):
             if self._delay_s:
-                await asyncio.sleep(self._delay_s)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), self._delay_s)
             if self._silent:
                 continue
             if self._cut_after is not None and passed + len(data) >= self._cut_after:

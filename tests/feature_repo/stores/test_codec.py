@@ -158,6 +158,8 @@ def test_a_cut_or_continued_array_is_refused(bits: list[int], data: st.DataObjec
 
 @given(st.binary(max_size=40).map(lambda tail: b"\x7a" + tail))
 @example(b"\x7a\x02\x0a\x00")
+@example(b"\x7a\x03\x0a\x01\x00")  # an eighth of a double
+@example(b"\x7a\x09\x0a\x08" + bytes(8))  # the outer length is one short
 @example(b"\x7a" + b"\xff" * 9 + b"\x7f")
 @example(Value(double_list_val=DoubleList(val=[1.0])).SerializeToString() * 2)
 def test_any_bytes_are_the_array_that_feast_reads_or_refused(stored: bytes) -> None:
@@ -190,7 +192,7 @@ def test_nanoseconds_are_rounded_down(us: int, nanos: int) -> None:
 
 
 @given(st.binary(max_size=24))
-@example(b"\x08" + b"\xff" * 9 + b"\x7f")  # more than 64 bits
+@example(b"\x08\x85" + b"\x80" * 8 + b"\x02")  # more than 64 bits
 @example(b"\x10\xff\xff\xff\xff\x0f")  # nanoseconds below zero in 32 bits
 @example(b"\x08\x80")
 def test_any_bytes_are_the_moment_that_feast_reads_or_refused(stored: bytes) -> None:

@@ -284,6 +284,16 @@ def test_a_window_by_created_is_what_was_known_then(
     assert window_asof(feature_store, CLOSE + US) == [100.003]
 
 
+def test_a_window_is_as_new_as_the_newest_of_its_rows(tables: OfflineTables, make_rows: MakeRows) -> None:
+    write(tables, make_rows, n=3)
+    for table, days in (("indicators", 2), ("bars", 3)):
+        revised = JANUARY + timedelta(days=days)
+        tables.append(table, make_rows(table, start=JANUARY + HOUR, created=revised))  # type: ignore[arg-type]
+        window = newest_windows(tables, catalog.timeframe("1h"))["EUR/USD"]
+        assert window.created_us == round(revised.timestamp()) * 1_000_000
+        assert window.event_us == round((CLOSE + 2 * HOUR).timestamp()) * 1_000_000
+
+
 def test_many_window_rows_keep_their_order(
     feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows
 ) -> None:
@@ -413,6 +423,18 @@ def test_materialize_publishes_the_newest_bars(
     assert rounded(online(feature_store, symbols, "window_1h")["close"][1])[-1] == 70.003
     feature_store.materialize(JANUARY, CLOSE, views)  # an older bar again
     assert rounded(online(feature_store, symbols, "ohlcv_1h")["close"]) == [101.003, 70.003]
+
+
+def test_a_symbol_alone_is_materialized_from_many_months(
+    feature_store: FeatureStore, redis: Any, tables: OfflineTables, make_rows: MakeRows
+) -> None:
+    for table in ("bars", "indicators"):
+        days = [JANUARY + timedelta(days=30 * k) for k in range(4)]
+        tables.append(table, pa.concat_tables(make_rows(table, start=d, value=float(d.month)) for d in days))  # type: ignore[arg-type]
+    feature_store.materialize(JANUARY, JANUARY + timedelta(days=120), ["ohlcv_1h", "indicators_1h", "window_1h"])
+    assert rounded(online(feature_store, ["EUR/USD"], "ohlcv_1h")["close"]) == [3.003]
+    assert rounded(online(feature_store, ["EUR/USD"], "indicators_1h")["sma_5"]) == [3.0]
+    assert rounded(online(feature_store, ["EUR/USD"], "window_1h")["close"][0]) == [1.003, 1.003, 3.003, 3.003]
 
 
 def test_what_is_not_known_is_materialized_as_null(

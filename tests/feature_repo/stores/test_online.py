@@ -266,6 +266,8 @@ def test_nothing_to_tell_is_null(feature_store: FeatureStore, redis: Any, repo: 
     values, present = decode_doubles(cells)
     assert np.isnan(values).all()
     assert not present.any()
+    found = told(feature_store.get_online_features(["ohlcv_1h:volume"], [{"symbol": "EUR/USD"}]))
+    assert found["volume"] == [("PRESENT", [0], CLOSE.timestamp())]  # there, and nothing: not the same as not there
 
 
 # ---------------------------------------------------------------------------------------------------- deleting

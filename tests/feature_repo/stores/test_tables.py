@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -168,15 +169,27 @@ def test_months_are_of_utc_whatever_the_zone_asked_in(tables: OfflineTables, mak
     assert len(opens(tables.read("bars", end=end))) == 24
 
 
-def test_files_of_other_months_are_not_opened(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_files_of_other_months_are_not_opened(
+    tables: OfflineTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, files = DeltaTable.to_pyarrow_dataset, []
+
+    def spy(self: DeltaTable, **options: Any) -> Any:
+        dataset = look(self, **options)
+        files.append(len(list(dataset.get_fragments())))
+        return dataset
+
     for month in range(1, 7):
         tables.append("bars", make_rows("bars", start=datetime(2024, month, 3, tzinfo=UTC)))
     for file in Path(tables.root, "bars").rglob("month=*/*.parquet"):
         if "month=2024-03" not in str(file):
             file.write_bytes(b"not to be read")
+    monkeypatch.setattr(DeltaTable, "to_pyarrow_dataset", spy)
     march = datetime(2024, 3, 1, tzinfo=UTC)
     assert tables.read("bars", timeframe="1h", start=march, end=march + timedelta(days=30)).num_rows == 1
     assert tables.read("bars", start=march, end=march + timedelta(days=30)).num_rows == 1
+    assert tables.read("bars", timeframe="4h", start=march).num_rows == 0
+    assert files == [1, 1]  # of the months asked for; of none, none is looked at
     with pytest.raises((OSError, pa.ArrowInvalid)):
         tables.read("bars")
 
@@ -217,6 +230,41 @@ def test_nanoseconds_that_would_be_lost_are_refused(tables: OfflineTables, make_
     with pytest.raises(pa.ArrowInvalid, match="lose data"):
         tables.append("bars", rows)
     assert tables.version("bars") is None
+
+
+def test_a_reader_sees_the_next_commit_at_once(tables: OfflineTables, make_rows: MakeRows) -> None:
+    reader = OfflineTables(tables.root)
+    assert reader.read("bars").num_rows == 0
+    for n in (1, 2, 3):
+        tables.append("bars", make_rows("bars", start=JANUARY + n * HOUR))
+        assert reader.version("bars") == n - 1
+        assert reader.read("bars").num_rows == n
+        assert reader.read("bars", timeframe="1h", start=JANUARY).num_rows == n
+
+
+@pytest.mark.parametrize("commits", [1, 2, 3])
+def test_fault_a_folder_removed_and_filled_again_is_another_table(
+    tables: OfflineTables, make_rows: MakeRows, commits: int
+) -> None:
+    reader = OfflineTables(tables.root)
+    for n in (0, 1):
+        tables.append("bars", make_rows("bars", start=JANUARY + n * HOUR))
+    assert closes(reader.read("bars")) == [0.003, 0.003]
+    shutil.rmtree(tables.root)
+    assert reader.read("bars").num_rows == 0
+    assert reader.version("bars") is None
+    for n in range(commits):
+        OfflineTables(tables.root).append("bars", make_rows("bars", start=JANUARY + n * HOUR, value=7.0))
+    assert closes(reader.read("bars")) == [7.003] * commits
+
+
+def test_fault_a_table_replaced_between_two_reads(tables: OfflineTables, make_rows: MakeRows) -> None:
+    reader = OfflineTables(tables.root)
+    tables.append("bars", make_rows("bars"))
+    assert closes(reader.read("bars")) == [0.003]
+    shutil.rmtree(tables.root)
+    OfflineTables(tables.root).append("bars", make_rows("bars", value=7.0))  # as many commits as before
+    assert closes(reader.read("bars")) == [7.003]
 
 
 def test_a_run_is_one_commit(tables: OfflineTables, make_rows: MakeRows) -> None:

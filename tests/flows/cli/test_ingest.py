@@ -1,0 +1,130 @@
+"""``fstore ingest``: what it reports, and how it names what it cannot read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from feature_repo.stores.tables import OfflineTables
+from flows.settings import Settings
+
+Run = Callable[..., Any]
+BARS = ("--symbol", "EUR/USD", "--timeframe", "1h")
+HEADER = "time,open,high,low,close,volume\n"
+GOOD = "2024-01-08T00:00:00Z,1.1,1.2,1.0,1.15,7\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path("bars.csv")
+
+
+@pytest.fixture
+def written(make_bars: Callable[..., pd.DataFrame], file: Path) -> pd.DataFrame:
+    """A file of 100 hours with a hole, a flat bar and a bad one."""
+    bars = make_bars(100).drop(index=[40, 41]).reset_index(drop=True)
+    bars.loc[10, ["open", "high", "low", "close"]] = bars.loc[10, "close"]
+    bars.loc[20, "close"] *= 100
+    bars.rename(columns={"open_time": "time"}).to_csv(file, index=False, float_format="%.17g")
+    return bars
+
+
+def test_the_report_and_then_nothing_new(fstore: Run, file: Path, written: pd.DataFrame, tables: OfflineTables) -> None:
+    first = fstore("ingest", str(file), *BARS, "--json")
+    assert first.code == 0
+    report = first.json
+    assert (report["read"], report["stored"], report["quarantined"]) == (98, 97, 1)
+    assert report["quarantined_by_rule"] == {"close_out_of_bounds": 1}
+    assert (report["flat"], report["missing"], len(report["gaps"])) == (1, 3, 2)
+    assert pd.Timestamp(report["first_open"]) == written["open_time"].iloc[0]
+    again = fstore("ingest", str(file), *BARS, "--json").json
+    assert (again["stored"], again["unchanged"], again["quarantined"]) == (0, 97, 1)
+    good = written.drop(index=20)
+    assert tables.read("bars", columns=["close"])["close"].to_pylist() == good["close"].tolist()  # all digits
+
+
+def test_the_table_tells_the_same(fstore: Run, file: Path, written: pd.DataFrame) -> None:
+    ended = fstore("ingest", str(file), *BARS)
+    assert ended.code == 0
+    row = next(line.split() for line in ended.out.splitlines() if line.startswith(" EUR/USD"))
+    assert row == ["EUR/USD", "1h", "2024-01-08", "to", "2024-01-12", "98", "97", "0", "0", "1", "2", "3"]
+    assert "quarantined, close_out_of_bounds: 1; gaps in open hours: 2; flat bars: 1" in ended.out
+
+
+def test_too_many_bad_rows_end_with_1_and_store_nothing(fstore: Run, file: Path, tables: OfflineTables) -> None:
+    file.write_text(HEADER + GOOD + "2024-01-08T01:00:00Z,1.1,1.0,1.2,1.15,7\n")
+    ended = fstore("ingest", str(file), *BARS)
+    assert ended.code == 1
+    assert ended.err == (
+        "stopped EUR/USD 1h: 50 % of the rows are bad, at most 5 % are tolerated; nothing of it was stored\n"
+    )
+    as_json = fstore("ingest", str(file), *BARS, "--json")
+    assert (as_json.code, as_json.json["held"], as_json.json["stored"]) == (1, 1, 0)
+    assert tables.version("bars") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "time,open,high,low\n2024-01-08T00:00:00Z,1.1,1.2,1.0\n",
+            "bars.csv, line 1: no column for close; its columns are 'time', 'open', 'high', 'low'. "
+            "Say which they are with --columns close=NAME.",
+        ),
+        (
+            HEADER + GOOD + "2024-01-08T01:00:00Z,1.1,1.2,n.a. [x],1.15,7\n",
+            "bars.csv, line 3: low is 'n.a. [x]', not a number. "
+            "Correct or delete the line; numbers are written with a point, as 1.0716.",
+        ),
+        (
+            HEADER + GOOD + "2024-01-08T01:00:00Z,1.1,1.2\n",
+            "bars.csv, line 3: unreadable line, 3 fields instead of 6: '2024-01-08T01:00:00Z,1.1,1.2'. "
+            "Correct or delete the line, or download the file again if it was cut off.",
+        ),
+        (
+            HEADER + "noon,1.1,1.2,1.0,1.15,7\n",
+            "bars.csv, line 2: time is 'noon', not a time. "
+            "Correct or delete the line; times are best written as 2019-10-17T09:00:00Z.",
+        ),
+        ("", "bars.csv: the file is empty. Download it again, or take it away."),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_with_its_place_and_its_remedy(
+    fstore: Run, file: Path, settings: Settings, text: str, told: str
+) -> None:
+    file.write_text(text)
+    ended = fstore("ingest", str(file), *BARS)
+    assert (ended.code, ended.out, ended.err) == (1, "", f"error {told}\n")
+    assert not settings.home.exists()
+
+
+def test_an_unknown_time_zone_is_one_line_with_its_remedy(fstore: Run, file: Path, settings: Settings) -> None:
+    file.write_text(HEADER + GOOD)
+    ended = fstore("ingest", str(file), *BARS, "--tz", "Mars/Olympus")
+    assert ended.code == 2
+    assert ended.err == (
+        "error unknown time zone 'Mars/Olympus'. --tz takes IANA names, as Europe/London, Etc/GMT+5 or UTC.\n"
+    )
+    assert not settings.home.exists()
+
+
+def test_options_reach_the_reader(fstore: Run, file: Path, tables: OfflineTables) -> None:
+    file.write_text("when;o;h;l;Last\n2024-01-08 01:00;1.1;1.2;1.0;1.15\n")
+    columns = "open_time=when,open=o,high=h,low=l,close=Last"
+    options = ("--tz", "America/New_York", "--stamp", "close", "--delimiter", ";", "--columns", columns)
+    assert fstore("ingest", str(file), *BARS, *options).code == 0
+    (bar,) = tables.read("bars").to_pylist()
+    assert (bar["open_time"].isoformat(), bar["close"]) == ("2024-01-08T05:00:00+00:00", 1.15)
+
+
+def test_bid_and_ask_files_make_mid_prices(fstore: Run, file: Path, tables: OfflineTables) -> None:
+    file.write_text(HEADER + GOOD)
+    Path("ask.csv").write_text(HEADER + GOOD.replace("1.15", "1.17"))
+    ended = fstore("ingest", str(file), *BARS, "--ask", "ask.csv", "--json")
+    assert (ended.code, ended.json["read"], ended.json["stored"]) == (0, 1, 1)
+    assert tables.read("bars")["close"].to_pylist() == [1.16]

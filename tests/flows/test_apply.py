@@ -1,0 +1,152 @@
+"""Registering definitions: what a served name means never changes unnoticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from feature_repo import catalog
+from flows.apply import DefinitionChangedError, apply_definitions
+from flows.settings import Settings
+
+
+@pytest.fixture
+def store(settings: Settings) -> Any:
+    """A registry of the test's own with all definitions in it."""
+    found = settings.repo().feature_store()
+    assert len(apply_definitions(found)["added"]) == len(catalog.VIEWS)
+    return found
+
+
+@pytest.fixture
+def redefine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Changes the schema of a view in the definitions: field -> tags, None to take it away, a new name to add it."""
+    from feast import FeatureView, Field
+    from feast.types import Float64, String
+
+    from feature_repo import definitions
+
+    def change(name: str, fields: dict[str, dict[str, str] | None]) -> None:
+        view = definitions.views[name]
+        schema = {f.name: Field(name=f.name, dtype=f.dtype, tags=f.tags) for f in view.features}
+        for field, tags in fields.items():
+            if tags is None:
+                del schema[field]
+            else:
+                schema[field] = Field(name=field, dtype=Float64, tags=tags)
+        changed = FeatureView(
+            name=name,
+            entities=[definitions.symbol],
+            ttl=view.ttl,
+            schema=[Field(name=catalog.ENTITY, dtype=String), *schema.values()],
+            source=definitions.sources[name],
+            online=True,
+            tags=view.tags,
+        )
+        monkeypatch.setitem(definitions.views, name, changed)
+
+    return change
+
+
+@pytest.fixture
+def remove(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Takes a timeframe out of the definitions: its views, their sources and their services."""
+    from feature_repo import definitions
+
+    def take_out(timeframe: str) -> None:
+        for kind in catalog.VIEW_KINDS:
+            name = catalog.view(kind, timeframe).name
+            monkeypatch.delitem(definitions.views, name)
+            monkeypatch.delitem(definitions.sources, name)
+        for service, views in catalog.SERVICES.items():
+            if any(view not in definitions.views for view in views):
+                monkeypatch.delitem(definitions.services, service)
+
+    return take_out
+
+
+def tags_of(store: Any, view: str, field: str) -> dict[str, str]:
+    return next(f.tags for f in store.get_feature_view(view).features if f.name == field)
+
+
+RSI = {"kind": "rsi", "parameters": "window=14", "lookback": "14"}
+RSI_15 = {"kind": "rsi", "parameters": "window=15", "lookback": "15"}
+
+
+def test_a_second_apply_changes_nothing(store: Any) -> None:
+    found = apply_definitions(store)
+    assert found == {"added": [], "changed": [], "removed": [], "unchanged": [*catalog.VIEWS]}
+    assert len(store.list_feature_view_versions("indicators_1h")) == 1
+
+
+def test_a_changed_parameter_under_an_old_name_is_refused_with_the_difference(
+    store: Any, redefine: Callable[..., None]
+) -> None:
+    redefine("indicators_1h", {"rsi_14": RSI_15})
+    with pytest.raises(DefinitionChangedError) as refused:
+        apply_definitions(store)
+    lines = str(refused.value).splitlines()
+    assert lines[:2] == [
+        "- indicators_1h:rsi_14 Float64 kind=rsi lookback=14 parameters=window=14",
+        "+ indicators_1h:rsi_14 Float64 kind=rsi lookback=15 parameters=window=15",
+    ]
+    assert "--accept" in lines[-1]
+
+
+def test_what_is_refused_is_not_registered(store: Any, redefine: Callable[..., None]) -> None:
+    """Neither the change nor what is new and would be welcome by itself."""
+    redefine("indicators_1h", {"rsi_14": RSI_15})
+    redefine("indicators_4h", {"rsi_99": RSI})
+    with pytest.raises(DefinitionChangedError):
+        apply_definitions(store)
+    assert tags_of(store, "indicators_1h", "rsi_14") == RSI
+    assert "rsi_99" not in [f.name for f in store.get_feature_view("indicators_4h").features]
+
+
+def test_accept_takes_the_change_and_keeps_the_old_definition_as_a_version(
+    store: Any, redefine: Callable[..., None]
+) -> None:
+    redefine("indicators_1h", {"rsi_14": RSI_15})
+    found = apply_definitions(store, accept=True)
+    assert found["changed"] == ["indicators_1h"]
+    assert tags_of(store, "indicators_1h", "rsi_14") == RSI_15
+    assert len(store.list_feature_view_versions("indicators_1h")) == 2
+    assert apply_definitions(store)["unchanged"] == [*catalog.VIEWS]
+
+
+def test_a_new_field_is_no_change_of_meaning(store: Any, redefine: Callable[..., None]) -> None:
+    redefine("indicators_1h", {"rsi_99": RSI})
+    assert apply_definitions(store)["changed"] == []
+    assert tags_of(store, "indicators_1h", "rsi_99") == RSI
+
+
+def test_a_field_that_is_gone_is_refused(store: Any, redefine: Callable[..., None]) -> None:
+    redefine("indicators_1h", {"rsi_14": None})
+    with pytest.raises(DefinitionChangedError, match=r"^- indicators_1h:rsi_14 Float64 kind=rsi") as refused:
+        apply_definitions(store)
+    assert len(str(refused.value).splitlines()) == 2
+    assert apply_definitions(store, accept=True)["changed"] == ["indicators_1h"]
+    assert "rsi_14" not in [f.name for f in store.get_feature_view("indicators_1h").features]
+
+
+def test_a_view_that_is_gone_is_refused_and_taken_with_its_services_when_accepted(
+    store: Any, remove: Callable[[str], None]
+) -> None:
+    remove("30m")
+    with pytest.raises(DefinitionChangedError) as refused:
+        apply_definitions(store)
+    assert str(refused.value).splitlines()[:5] == [
+        "- indicators_30m: the view is gone",
+        "- ohlcv_30m: the view is gone",
+        "- window_30m: the view is gone",
+        "- latest_30m: the service is gone",
+        "- window_service_30m: the service is gone",
+    ]
+    assert len(store.list_feature_views()) == len(catalog.VIEWS)
+
+    assert apply_definitions(store, accept=True)["removed"] == ["indicators_30m", "ohlcv_30m", "window_30m"]
+    left = [*store.list_feature_views(), *store.list_feature_services(), *store.list_data_sources()]
+    assert not [thing.name for thing in left if "30m" in thing.name]
+    assert apply_definitions(store)["removed"] == []

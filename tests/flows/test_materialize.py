@@ -1,0 +1,329 @@
+"""The batch run: what it stores and publishes, what it leaves alone, and one symbol's fault is no other's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from feature_repo import catalog
+from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, TIMEFRAMES
+from feature_repo.stores.codec import entity_key
+from feature_repo.stores.tables import SCHEMAS, OfflineTables
+from flows import materialize as run
+from flows import shard
+from flows.bars import closes
+from flows.materialize import materialize_symbols
+from flows.revisions import as_table
+from flows.settings import Settings
+from flows.shard import Outcome
+
+Make = Callable[..., pd.DataFrame]
+Take = Callable[..., Any]
+Held = Callable[..., Any]
+Contents = Callable[[], tuple[Any, ...]]
+Run = Callable[..., dict[tuple[str, str], Outcome]]
+PAIRS = ["EUR/USD", "GBP/USD", "USD/JPY"]
+
+
+@pytest.fixture
+def materialize(settings: Settings, now: datetime) -> Run:
+    """Runs the symbols without Prefect; outcomes by symbol and timeframe."""
+
+    def start(*symbols: str, at: datetime = now, timeframes: list[str] | None = None) -> Any:
+        outcomes = materialize_symbols(symbols or ["EUR/USD"], timeframes or [*TIMEFRAMES], settings, at)
+        return {(o.symbol, o.timeframe): o for o in outcomes}
+
+    return start
+
+
+# -------------------------------------------------------------------------------------------- the whole way
+
+
+def test_minutes_become_every_longer_timeframe(
+    make_bars: Make, take: Take, materialize: Run, held: Held, tables: OfflineTables
+) -> None:
+    bars = make_bars(2 * 1440, "1m")
+    take(bars, "1m")
+    outcomes = materialize()
+    assert [tf for _, tf in outcomes] == [*TIMEFRAMES]
+    assert not any(o.problem for o in outcomes.values())
+    for timeframe, spec in TIMEFRAMES.items():
+        outcome = outcomes["EUR/USD", timeframe]
+        stored = tables.read("indicators", timeframe=timeframe)
+        assert outcome.published
+        assert outcome.stored == outcome.bars == stored.num_rows > 0
+        assert abs(outcome.bars - len(bars) * 60 / spec.seconds) < 2
+        assert set(held("EUR/USD", timeframe).closes) == {outcome.as_of}
+        assert tables.read("bars", timeframe=timeframe).num_rows == outcome.bars
+
+
+def test_online_is_what_offline_holds(
+    make_bars: Make, take: Take, materialize: Run, held: Held, tables: OfflineTables
+) -> None:
+    take(make_bars(700))
+    materialize()
+    for timeframe in ("1h", "4h", "1d"):
+        online = held("EUR/USD", timeframe)
+        for table, names in (("bars", BAR_FIELDS), ("indicators", INDICATOR_FIELDS)):
+            rows = tables.read(table, timeframe=timeframe, columns=names)
+            for name in names:
+                stored = rows[name].to_numpy()
+                np.testing.assert_array_equal(online.window[name], stored[-len(online.window[name]) :])
+                np.testing.assert_array_equal(online.scalars[name], stored[-1])
+
+
+def test_an_ingested_timeframe_is_never_derived(
+    make_bars: Make, take: Take, materialize: Run, tables: OfflineTables
+) -> None:
+    hours, days = make_bars(400), make_bars(16, "1d", seed=7)
+    take(hours)
+    take(days, "1d")
+    outcomes = materialize()
+    assert outcomes["EUR/USD", "1d"].bars == 16
+    rows = tables.read("bars", timeframe="1d", columns=["close", "source_bars"])
+    assert rows["source_bars"].null_count == 16
+    assert rows["close"].to_pylist() == days["close"].tolist()
+    assert tables.read("bars", timeframe="4h", columns=["source_bars"])["source_bars"].null_count == 0
+
+
+def test_only_what_was_asked_for_is_computed(make_bars: Make, take: Take, materialize: Run, held: Held) -> None:
+    take(make_bars(100))
+    assert [*materialize(timeframes=["4h", "1m"])] == [("EUR/USD", "4h")]
+    assert held("EUR/USD", "1h") is None
+
+
+# ------------------------------------------------------------------------------------------------ run again
+
+
+def test_a_second_run_stores_nothing_and_publishes_nothing_new(
+    make_bars: Make, take: Take, materialize: Run, contents: Contents
+) -> None:
+    take(make_bars(400))
+    first = materialize()
+    before = contents()
+    second = materialize()
+    assert contents() == before
+    for key, outcome in second.items():
+        assert (outcome.stored, outcome.revised, outcome.published) == (0, 0, False)
+        assert outcome.unchanged == first[key].stored
+        assert outcome.as_of == first[key].as_of
+
+
+def test_new_bars_add_rows_and_change_none(
+    make_bars: Make, take: Take, materialize: Run, tables: OfflineTables, now: datetime
+) -> None:
+    bars = make_bars(400)
+    take(bars.head(350))
+    materialize()
+    take(bars, now=now + timedelta(hours=1))
+    outcomes = materialize(at=now + timedelta(hours=2))
+    assert (outcomes["EUR/USD", "1h"].stored, outcomes["EUR/USD", "1h"].revised) == (50, 0)
+    assert {outcome.revised for outcome in outcomes.values()} == {0}
+    assert tables.read("indicators", all_revisions=True).num_rows == sum(o.bars for o in outcomes.values())
+
+
+def test_a_correction_in_the_middle_reaches_the_online_window_at_the_same_newest_bar(
+    make_bars: Make, take: Take, materialize: Run, held: Held, tables: OfflineTables, now: datetime
+) -> None:
+    bars = make_bars(400)
+    take(bars)
+    first = materialize()
+    before = held("EUR/USD", "4h")
+    corrected = bars.copy()
+    corrected.loc[350, ["close", "high"]] = corrected.loc[350, "high"] * 1.001
+    take(corrected, now=now + timedelta(hours=1))
+    outcomes = materialize(at=now + timedelta(hours=2))
+    for timeframe in ("1h", "4h", "1d"):
+        outcome = outcomes["EUR/USD", timeframe]
+        assert outcome.published
+        assert outcome.as_of == first["EUR/USD", timeframe].as_of
+        assert outcome.stored == 0
+        assert 0 < outcome.revised < outcome.bars
+    after = held("EUR/USD", "4h")
+    assert after.closes == before.closes
+    assert corrected.loc[350, "high"] in after.window["high"]
+    assert (after.window["sma_20"] != before.window["sma_20"]).any()
+    known = tables.read("indicators", timeframe="4h", columns=["sma_20"], as_known_at=now)
+    np.testing.assert_array_equal(known["sma_20"].to_numpy()[-len(before.window["sma_20"]) :], before.window["sma_20"])
+
+
+def test_a_store_that_lost_everything_is_filled_again(
+    make_bars: Make, take: Take, materialize: Run, redis: Any, contents: Contents
+) -> None:
+    take(make_bars(400))
+    materialize()
+    before = contents()
+    redis.flushall()
+    assert all(outcome.published for outcome in materialize().values())
+    assert contents() == before
+
+
+def test_a_bar_that_has_not_closed_never_gets_online(make_bars: Make, take: Take, materialize: Run, held: Held) -> None:
+    bars = make_bars(100)
+    for minutes in (0, 59, 60):
+        moment = bars["open_time"].iloc[-1].to_pydatetime() + timedelta(minutes=minutes)
+        take(bars, now=moment)
+        materialize(at=moment)
+        for timeframe in ("1h", "4h", "1d"):
+            assert max(held("EUR/USD", timeframe).closes) <= moment
+    assert held("EUR/USD", "1h").window["close"][-1] == bars["close"].iloc[-1]
+
+
+# ------------------------------------------------------------------------------------ one symbol, the others
+
+
+def make_pairs(make_bars: Make, take: Take) -> None:
+    for symbol in PAIRS:
+        take(make_bars(100, symbol=symbol), symbol=symbol)
+
+
+def check_only(outcomes: dict[tuple[str, str], Outcome], held: Held, symbol: str, problem: str) -> None:
+    """``symbol`` is the only one with a problem, and the others are online."""
+    told = {o.symbol: o.problem for o in outcomes.values() if o.problem}
+    assert [*told] == [symbol]
+    assert problem in told[symbol]
+    for other in PAIRS:
+        assert (held(other, "1h") is not None) == (other != symbol)
+
+
+def test_a_symbol_whose_computation_raises(
+    make_bars: Make, take: Take, materialize: Run, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pairs(make_bars, take)
+
+    def broken(bars: pd.DataFrame, *, symbol: catalog.Symbol, timeframe: catalog.Timeframe) -> pd.DataFrame:
+        if symbol.name == "GBP/USD":
+            raise ValueError("[bold]no such[/] number")
+        return compute_features(bars, symbol=symbol, timeframe=timeframe)
+
+    compute_features = shard.compute_features
+    monkeypatch.setattr(shard, "compute_features", broken)
+    check_only(materialize(*PAIRS), held, "GBP/USD", "ValueError: [bold]no such[/] number")
+
+
+def test_a_symbol_that_a_gate_stops(
+    make_bars: Make, take: Take, materialize: Run, held: Held, tables: OfflineTables
+) -> None:
+    make_pairs(make_bars, take)
+    absurd = make_bars(100)
+    absurd["close"] = -absurd["close"]
+    hour = TIMEFRAMES["1h"]
+    rows = absurd.assign(event_timestamp=closes(absurd, hour), created=pd.Timestamp("2024-06-04", tz="UTC"))
+    tables.append("bars", as_table(rows, SCHEMAS["bars"], symbol="USD/JPY", timeframe="1h"))
+    outcomes = materialize(*PAIRS)
+    check_only(outcomes, held, "USD/JPY", "% of the rows are bad")
+    assert outcomes["USD/JPY", "1h"].problem.startswith("indicators: ")
+    assert outcomes["USD/JPY", "4h"].problem.startswith("derived bars: ")
+
+
+def test_a_symbol_that_the_catalog_has_lost(
+    make_bars: Make, take: Take, materialize: Run, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pairs(make_bars, take)
+    left = {name: symbol for name, symbol in catalog.SYMBOLS.items() if name != "EUR/USD"}
+    monkeypatch.setattr(catalog, "SYMBOLS", left)
+    check_only(materialize(*PAIRS), held, "EUR/USD", "unknown symbol 'EUR/USD'")
+
+
+def test_a_symbol_that_the_online_store_refuses(
+    make_bars: Make, take: Take, materialize: Run, held: Held, redis: Any, settings: Settings
+) -> None:
+    make_pairs(make_bars, take)
+    redis.set(entity_key("GBP/USD", settings.repo().project), "no hash")
+    outcomes = materialize(*PAIRS)
+    redis.flushall()
+    assert {o.symbol for o in outcomes.values() if o.problem} == {"GBP/USD"}
+    assert "WRONGTYPE" in outcomes["GBP/USD", "1h"].problem
+    assert outcomes["EUR/USD", "1h"].published
+    assert all(outcome.published for outcome in materialize(*PAIRS).values())  # nothing of it was lost
+
+
+def test_an_online_store_that_is_away_is_no_symbols_fault(
+    make_bars: Make, take: Take, materialize: Run, settings: Settings, now: datetime, tables: OfflineTables
+) -> None:
+    """It raises, so that the task is tried again; what was computed is stored by then."""
+    make_pairs(make_bars, take)
+    away = Settings(home=settings.home, redis_url="redis://localhost:1")
+    with pytest.raises(RedisConnectionError):
+        materialize_symbols(PAIRS, ["1h"], away, now)
+    assert tables.read("indicators").num_rows == 300
+    assert all(outcome.published for outcome in materialize(*PAIRS, timeframes=["1h"]).values())
+
+
+# ----------------------------------------------------------------------------------------------- in Prefect
+
+
+def test_the_flow_leaves_a_table_of_what_it_did(
+    make_bars: Make, take: Take, prefect_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+    monkeypatch.setenv("FSTORE_SHARD_SIZE", "2")
+    make_pairs(make_bars, take)
+    outcomes = run.materialize(symbols=[*PAIRS, "EUR/USD"])
+    assert [(o.symbol, o.timeframe) for o in outcomes] == [(s, tf) for s in PAIRS for tf in ("1h", "4h", "1d")]
+    with get_client(sync_client=True) as client:
+        kept = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["materialize"])))
+    table = json.loads(kept[-1].data)
+    for row, outcome in zip(table, outcomes, strict=True):
+        assert (row["symbol"], row["timeframe"]) == (outcome.symbol, outcome.timeframe)
+        assert (row["bars"], row["stored"], row["quarantined"]) == (outcome.bars, outcome.bars, 0)
+        assert row["published"] is True
+        assert row["age_bars"] == outcome.age_bars > 0
+        assert row["as_of"] == str(outcome.as_of)
+
+
+def test_the_flow_without_names_takes_every_symbol_that_has_bars(
+    make_bars: Make, take: Take, prefect_server: str, settings: Settings
+) -> None:
+    assert run.materialize() == []
+    make_pairs(make_bars, take)
+    assert {o.symbol for o in run.materialize(timeframes=["1h"])} == set(PAIRS)
+
+
+def test_the_flow_names_a_symbol_that_was_asked_for_and_has_no_bars(
+    make_bars: Make, take: Take, prefect_server: str
+) -> None:
+    take(make_bars(30))
+    outcomes = run.materialize(symbols=["GBP/USD", "EUR/USD"], timeframes=["1h"])
+    assert [(o.symbol, o.problem) for o in outcomes] == [
+        ("EUR/USD", ""),
+        ("GBP/USD", "no stored bars give 1h: ingest some first"),
+    ]
+
+
+def test_the_flow_refuses_an_unknown_name_before_it_writes(
+    make_bars: Make, take: Take, prefect_server: str, contents: Contents
+) -> None:
+    take(make_bars(30))
+    before = contents()
+    for names in ({"symbols": ["EUR/USD", "EUR/USB"]}, {"timeframes": ["1h", "2h"]}):
+        with pytest.raises(catalog.CatalogError, match=r"Did you mean|Known:"):
+            run.materialize(**names)
+    assert contents() == before
+
+
+def test_a_shard_that_fails_leaves_the_other_shards(
+    make_bars: Make, take: Take, prefect_server: str, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FSTORE_SHARD_SIZE", "1")
+    make_pairs(make_bars, take)
+    write = shard.store
+
+    def full_disk(computed: Any, tables: OfflineTables) -> None:
+        if computed[0].symbol.name == "GBP/USD":
+            raise OSError("No space left on device")
+        write(computed, tables)
+
+    monkeypatch.setattr(shard, "store", full_disk)
+    monkeypatch.setattr(run, "materialize_shard", run.materialize_shard.with_options(retries=0))
+    outcomes = run.materialize(symbols=PAIRS)
+    check_only({(o.symbol, o.timeframe): o for o in outcomes}, held, "GBP/USD", "OSError: No space left on device")
