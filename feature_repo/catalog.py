@@ -21,6 +21,12 @@ WINDOW_BARS = 512
 """How many closed bars the online window of a symbol and timeframe holds."""
 
 
+def _shown(name: object) -> str:
+    """A name as an error tells it: escaped, and not longer than a line."""
+    text = ascii(name)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 class CatalogError(LookupError):
     """A name that the catalog does not have; the message says which, and the nearest that it has.
 
@@ -30,9 +36,9 @@ class CatalogError(LookupError):
     """
 
     def __init__(self, kind: str, name: object, known: Iterable[str], remedy: str) -> None:
-        near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
+        near = difflib.get_close_matches(str(name)[:64], list(dict.fromkeys(known)), n=3, cutoff=0.5)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
-        super().__init__(f"unknown {kind} {name!a}.{hint} {remedy}")
+        super().__init__(f"unknown {kind} {_shown(name)}.{hint} {remedy}")
         self.kind = kind
         self.name = name
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from feature_repo.stores.home import REPO, resolve_home, resolve_location
+from feature_repo.stores.home import HOME_VARIABLE, REPO, resolve_home, resolve_location
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -76,6 +76,8 @@ def load_repo(path: Path | None = None, variables: Mapping[str, str] | None = No
     online, offline = raw.get("online_store") or {}, raw.get("offline_store") or {}
     if "home" not in online or "path" not in offline:
         raise ValueError(f"{path}: online_store.home and offline_store.path are needed; see docs/configuration.md")
+    if unset := _VARIABLE.search(str(offline["path"]).replace(HOME_VARIABLE, "")):
+        raise ValueError(f"{path}: offline_store.path needs the variable {unset[0]}, which is not set")
     return Repo(
         project=raw["project"],
         home=resolve_home(online["home"]),

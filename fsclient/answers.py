@@ -187,8 +187,10 @@ def lifetime_s(request: Request, record: Provenance, now_us: int, *, hearing: bo
         pairs = {(s.session, v.timeframe) for s in request.symbols for v, _ in request.columns}
     else:
         span = request.span if isinstance(request, ComputeRequest) else request
-        if span.end.value // 1000 < _as_of_us(record.as_of):  # a bar that comes later opens after the range
-            return CLOSED_S
+        end_us = span.end.value // 1000 + span.timeframe.microseconds
+        as_of_us = from_iso(record.as_of)
+        if end_us <= now_us and not bars_behind(span.symbol.session, span.timeframe, as_of_us, end_us):
+            return CLOSED_S  # no bar can follow the last one in the range
         pairs = {(span.symbol.session, span.timeframe)}
     read_us = from_iso(record.read_at)
     until_s = min(next_close(session, tf, read_us) - now_us for session, tf in pairs) / 1e6

@@ -309,7 +309,8 @@ class FeatureStoreClient:
         deadline = Deadline.after(self._timeout_s, clock=self._clock)
         key = self._scope + request.key
         if self._cache is not None:
-            self._hear()
+            if self._hear():
+                await self._lost()  # what was published before was not heard
             held: pd.DataFrame | None = await self._cache.aget(key)
             tally.hit = held is not None
             if held is not None:
@@ -453,16 +454,18 @@ class FeatureStoreClient:
         listener = self._listeners.get(asyncio.get_running_loop())
         return listener is not None and listener.hearing
 
-    def _hear(self) -> None:
-        """Listens for publishes on the running loop, so that the cache follows them."""
+    def _hear(self) -> bool:
+        """Listens for publishes on the running loop, so that the cache follows them; whether it begins only now."""
         loop = asyncio.get_running_loop()
-        if loop not in self._listeners:
-            for ended in [other for other in self._listeners if other.is_closed()]:
-                del self._listeners[ended]
-            listener = self._listeners[loop] = PublishListener(
-                self._repo.project, self._online.client, on_publish=self._published, on_lost=self._lost
-            )
-            listener.start()
+        if loop in self._listeners:
+            return False
+        for ended in [other for other in self._listeners if other.is_closed()]:
+            del self._listeners[ended]
+        listener = self._listeners[loop] = PublishListener(
+            self._repo.project, self._online.client, on_publish=self._published, on_lost=self._lost
+        )
+        listener.start()
+        return True
 
     async def _published(self, changed: Iterable[tuple[str, str]]) -> None:
         self._changes += 1

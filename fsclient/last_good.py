@@ -45,6 +45,7 @@ class LastGood:
         self._now = now
         self._memory: LRUCache[str, Answer] = LRUCache(_MOST_BYTES, getsizeof=_size_of)
         self._spooled: LRUCache[str, tuple[Any, ...]] = LRUCache(_MOST_FILES)
+        self._writes = 0
         self._lock = threading.Lock()
 
     def keep(self, key: str, answer: Answer) -> bool:
@@ -74,7 +75,9 @@ class LastGood:
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _replace(self._path(key), body)
-            self._prune()
+            if self._writes % 100 == 0:
+                self._prune()
+            self._writes += 1
         except OSError as error:
             log.warning("the last good answers can't be kept on disk (%s)", type(error).__name__)
             return

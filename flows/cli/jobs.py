@@ -56,7 +56,7 @@ _NEXT = """
   [cyan].venv/bin/fstore ingest YOUR.csv --symbol GBP/USD --timeframe 1m[/]
   [cyan].venv/bin/fstore materialize[/]
   [cyan].venv/bin/fstore status[/]
-  [cyan]cd feature_repo && ../.venv/bin/feast ui[/]"""
+  [cyan]cd feature_repo && ../.venv/bin/feast ui --host 127.0.0.1[/]"""
 
 
 def apply(

@@ -1,7 +1,7 @@
 """Runs what the documents show. Reads blocks as JSON lines, answers each with its exit code and what it printed.
 
-`fstore` commands and Python blocks run in this one process, so that Prefect, great-expectations and Feast are loaded
-once and not once a command; any other command goes to the shell.
+`fstore` and `feast` commands and Python blocks run in this one process, so that Prefect, great-expectations and Feast
+are loaded once and not once a command; any other command goes to the shell.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import shlex
 import subprocess
 import sys
 import traceback
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 
@@ -30,11 +32,10 @@ def run_command(command: str) -> int:
         variables[name] = value
     os.environ.update(variables)
     try:
-        if words[0] == "fstore":
-            from flows.cli import main
-
-            main(words[1:])
-            return 0
+        if words[0] in ("fstore", "feast"):
+            (script,) = entry_points(group="console_scripts", name=words[0])
+            sys.argv = words
+            return int(script.load()() or 0)  # as the installed script does
         done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
         print(done.stdout, end="")
         if done.returncode:
@@ -54,7 +55,8 @@ def run_python(source: str, names: dict[str, Any], loop: asyncio.Runner) -> None
 
 
 def main() -> None:
-    answers, pages, environ = sys.stdout, dict[str, dict[str, Any]](), dict(os.environ)
+    answers, pages = sys.stdout, dict[str, dict[str, Any]]()
+    folder, environ = Path.cwd(), dict(os.environ)
     with asyncio.Runner() as loop:
         for line in sys.stdin:
             block, code = json.loads(line), 0
@@ -70,7 +72,8 @@ def main() -> None:
                 except Exception:
                     code = 1
                     traceback.print_exc(file=printed)
-            os.environ.clear()  # what a line or a block sets is its own
+            os.chdir(folder)  # what a line or a block sets is its own
+            os.environ.clear()
             os.environ.update(environ)
             print(json.dumps({"code": code, "printed": printed.getvalue()}), file=answers, flush=True)
 

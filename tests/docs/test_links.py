@@ -6,9 +6,11 @@ import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from feature_repo.catalog import WINDOW_BARS
 from flows.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +61,12 @@ def test_the_readme_gives_a_reason_for_every_dependency() -> None:
 def test_every_setting_is_described() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text()
     assert [f.name for f in fields(Settings) if f"| `{PREFIX}{f.name.upper()}` | `{f.name}` |" not in text] == []
+
+
+def test_the_picture_is_whole_and_tells_the_windows_length() -> None:
+    svg = (ROOT / "docs" / "architecture.svg").read_text()
+    assert f"last {WINDOW_BARS} bars" in "".join(ElementTree.fromstring(svg).itertext())  # noqa: S314  # our own file
+    assert f"last {WINDOW_BARS} closed bars" in (ROOT / "docs" / "lookups.md").read_text()
 
 
 def test_files_that_the_documents_name_exist() -> None:

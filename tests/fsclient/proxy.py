@@ -35,6 +35,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._heard: list[bytes] = []
+        self._delayed: list[float] = []
         self._silent = False
         self._hurry = asyncio.Event()
         self._delay_s = 0.0
@@ -87,8 +88,14 @@ class Proxy:
     # ------------------------------------------------------------------------------------------ questions
 
     @property
-    def open_connections(self) -> int:
+    def connections_now(self) -> int:
+        """How many are open."""
         return len(self._pairs)
+
+    @property
+    def waiting_s(self) -> float:
+        """For how long the oldest delayed reply has been on its way; 0 when there is none."""
+        return self._loop.time() - min(self._delayed) if self._delayed else 0.0
 
     def heard(self, command: bytes) -> int:
         """How often a command's name came from clients since the last ``forget``."""
@@ -161,8 +168,13 @@ class Proxy:
         passed = 0
         while data := await server.read(65_536):
             if self._delay_s:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), self._delay_s)
+                since = self._loop.time()
+                self._delayed.append(since)
+                try:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._hurry.wait(), self._delay_s)
+                finally:
+                    self._delayed.remove(since)
             if self._silent:
                 continue
             if self._cut_after is not None and passed + len(data) >= self._cut_after:

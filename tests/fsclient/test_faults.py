@@ -15,8 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from feature_repo.catalog import TIMEFRAMES
 from feature_repo.repo import Repo
 from feature_repo.stores.connection import connect
+from feature_repo.stores.embedded import ensure_server, running_server, stop_server
+from flows.publication import publish_window
 from fsclient import (
     AuthenticationError,
     CircuitOpenError,
@@ -141,18 +144,17 @@ async def test_slow_at_200_ms_is_still_online_when_there_is_time(make_client: Ma
         assert 0.2 <= took_s <= 1.0 + LATE_S + NOISE_S
 
 
-async def test_calls_that_come_often_do_not_cut_off_those_of_a_slow_server(make_client: Make, proxy: Proxy) -> None:
-    """Fault: a server that takes 0.7 s. Each newcomer must not take the silence before it for a dead connection."""
-    proxy.delay(0.7)
-    client = make_client(on_unavailable="fail", timeout_s=3.0, retries=0, use_cache=False)
-    names = ("close", "open", "high", "low", "rsi_14", "sma_5", "sma_10", "sma_20")
-    calls = []
-    for name in names:
-        calls.append(asyncio.create_task(client.get_latest("EUR/USD", [name])))
-        heard = proxy.heard(b"HMGET")
-        await until(lambda heard=heard: proxy.heard(b"HMGET") > heard or calls[0].done(), "the command to be sent")
-        await asyncio.wait(calls[:1], timeout=0.15)  # the next comes a little later, while the first still waits
-    assert [source(frame) for frame in await asyncio.gather(*calls)] == ["online"] * len(names)
+async def test_a_call_that_comes_later_does_not_cut_off_one_that_waits_for_a_slow_server(
+    make_client: Make, proxy: Proxy
+) -> None:
+    """Fault: a server that takes most of the caller's time. The silence before its reply is no dead connection."""
+    proxy.delay(1.0)
+    client = make_client(on_unavailable="fail", timeout_s=2.0, retries=0, use_cache=False)
+    early = asyncio.create_task(client.get_latest("EUR/USD", ["close"]))
+    await until(lambda: proxy.waiting_s > 0.7, "a reply to be on its way for long")
+    late = asyncio.create_task(client.get_latest("GBP/USD", ["close"]))
+    assert [source(frame) for frame in await asyncio.gather(early, late)] == ["online", "online"]
+    assert proxy.connections_now == 1
 
 
 @pytest.mark.parametrize("password", ["", "s3cret"])
@@ -209,7 +211,7 @@ async def test_a_fallback_does_not_wait_behind_long_reads_of_the_offline_store(
     await first.close()
     released = threading.Event()
     client = make_client(timeout_s=TIMEOUT_S, use_cache=False)
-    monkeypatch.setattr(client._tables, "read", lambda *_, **__: released.wait(30))
+    monkeypatch.setattr("fsclient.client.read_range", lambda *_: released.wait(30))
     try:
         hung = [
             asyncio.create_task(outcome(client.get_ohlcv("EUR/USD", f"2024-03-{day:02}", f"2024-03-{day:02}")))
@@ -246,11 +248,11 @@ async def test_nothing_is_left_after_close(
     await client.close()
     await asyncio.wait_for(under_way, 1.0)
     await until(lambda: asyncio.all_tasks() == tasks, f"these tasks to end: {asyncio.all_tasks() - tasks}")
-    await until(lambda: proxy.open_connections == 0, "the connections to end")
+    await until(lambda: proxy.connections_now == 0, "the connections to end")
     await until(lambda: not _threads(), f"these threads to end: {_threads()}")
     with pytest.raises(FeatureStoreUnavailable, match="closed"):
         await client.get_latest("EUR/USD", ["close"])
-    assert proxy.open_connections == 0
+    assert proxy.connections_now == 0
 
 
 def _threads() -> list[str]:
@@ -337,12 +339,12 @@ async def test_a_cancel_storm_through_a_slow_proxy_never_mixes_up_two_symbols(
             asyncio.create_task(ask(rng.choice(HELD), tuple(rng.sample(_NAMES, 3)), window=rng.random() < 0.3))
             for _ in range(40)
         ]
-        for call in calls:
-            asyncio.get_running_loop().call_later(rng.uniform(0, 0.02), call.cancel)
+        for call in rng.sample(calls, 32):
+            asyncio.get_running_loop().call_later(rng.uniform(0, 0.03), call.cancel)
         for found in await asyncio.gather(*calls, return_exceptions=True):
             assert found == 1 or isinstance(found, asyncio.CancelledError), found
             right += found == 1
-    assert right, "none was answered: the storm proved nothing"
+    assert 0 < right < 12 * 40, "the storm cancelled all or none"
     proxy.forward()
     for symbol in HELD * 10:
         await ask(symbol, _NAMES, window=False)
@@ -351,7 +353,7 @@ async def test_a_cancel_storm_through_a_slow_proxy_never_mixes_up_two_symbols(
 
 # ---------------------------------------------------------------------------------------------------- credentials
 
-PASSWORD = "hunter2-%40-unguessable"
+PASSWORD = "unguessable-%40"  # noqa: S105  # of a server that lives as long as a test
 
 
 @pytest.fixture
@@ -383,13 +385,16 @@ async def test_refused_credentials_are_no_outage_and_never_shown(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     client = make_client(
-        repo=replace(repo, redis_url=f"redis://{user}127.0.0.1:{proxy.port}"), on_unavailable="recompute"
+        repo=replace(repo, redis_url=f"redis://{user}127.0.0.1:{proxy.port}"),
+        on_unavailable="recompute",
+        use_cache=False,
     )
     for _ in range(8):  # more than the breaker would take
         proxy.forget()
         with pytest.raises(AuthenticationError) as refused:
             await client.get_latest("EUR/USD", ["close"])
-        assert proxy.heard(b"HMGET") + proxy.heard(b"AUTH") <= 2, f"{why}: retried"
+        assert proxy.heard(b"HMGET") <= 1, f"{why}: retried"
+        assert proxy.heard(b"AUTH") <= 1, f"{why}: retried"
     assert client._guard.breaker.snapshot().failed == 0
     shown = "".join(traceback.format_exception(refused.value)) + caplog.text + repr(client) + repr(client._repo)
     assert "secret" not in shown
@@ -431,10 +436,6 @@ async def test_an_embedded_server_that_ended_with_its_owner_is_started_again(
     make_client: Make, repo: Repo, market: Market
 ) -> None:
     """Fault: the process that had started it is gone, and its server with it."""
-    from feature_repo.catalog import TIMEFRAMES
-    from feature_repo.stores.embedded import ensure_server, running_server, stop_server
-    from flows.publication import publish_window
-
     home = repo.home
     own = replace(repo, redis_url=None)
     try:
