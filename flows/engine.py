@@ -7,6 +7,10 @@ import os
 from flows.settings import Settings
 
 
+class EngineError(RuntimeError):
+    """Prefect can't be reached or started; the message says what to look at."""
+
+
 def configure_prefect(settings: Settings) -> None:
     """Sets Prefect's defaults for this process and its children; call it before Prefect is imported.
 

@@ -117,11 +117,11 @@ class FeatureStoreClient:
         retry = RetryPolicy(max_attempts=1 + retries)
         self._guard = Guard(store="online", breaker=CircuitBreaker(BREAKER, clock=clock), retry=retry, clock=clock)
         online_s = timeout_s * (1 - _FALLBACK_SHARE[on_unavailable])
-        self._online = OnlineReader(self._repo, timeout_s=online_s, in_thread=self._in_thread)
-        self._tables = OfflineTables(self._repo.offline, self._repo.storage_options)
-        self._last_good = LastGood(self._repo.home / "spool", now=now)
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="fsclient")
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fsclient-spool")  # never behind long reads
+        self._online = OnlineReader(self._repo, timeout_s=online_s, threads=self._threads)
+        self._tables = OfflineTables(self._repo.offline, self._repo.storage_options)
+        self._last_good = LastGood(self._repo.home / "spool", now=now)
         self._listeners: dict[asyncio.AbstractEventLoop, PublishListener] = {}
         self._changes = 0  # publishes heard, so that a load that one overtook is not cached
         self._seen: set[tuple[str, str]] = set()  # symbols and timeframes that the online store has had

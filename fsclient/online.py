@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -102,15 +103,16 @@ class OnlineReader:
 
     Args:
         timeout_s: the longest that anybody waits for an answer.
-        in_thread: runs blocking work off the event loop.
+        threads: where blocking work runs, off the event loop.
 
     Raises:
         InvalidRequestError: the repository's URL is none. The message does not repeat it: it may hold a password.
     """
 
-    def __init__(self, repo: Repo, *, timeout_s: float, in_thread: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, repo: Repo, *, timeout_s: float, threads: ThreadPoolExecutor) -> None:
         self._repo = repo
-        self._in_thread = in_thread
+        self._threads = threads
+        self._locating: Future[str] | None = None
         self._url = repo.redis_url
         if self._url is not None:
             _check_url(self._url)
@@ -167,8 +169,10 @@ class OnlineReader:
                 self._clients.pop(ended, None)
             self._keepers[loop] = loop.create_task(self._keep(), name="fsclient-connections")
         if self._url is None:
+            if self._locating is None or self._locating.done():
+                self._locating = self._threads.submit(online_url, self._repo)  # may have to start the embedded server
             try:
-                self._url = await self._in_thread(online_url, self._repo)  # may have to start the embedded server
+                self._url = await asyncio.shield(asyncio.wrap_future(self._locating))  # for all who wait
             except ValueError as error:
                 raise InvalidRequestError(str(error)) from None
         return self._url

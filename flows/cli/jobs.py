@@ -13,7 +13,7 @@ import typer
 
 from feature_repo import catalog
 from flows.cli import show
-from flows.engine import configure_prefect
+from flows.engine import EngineError, configure_prefect
 from flows.settings import Settings, load_settings
 from flows.sources.options import Format, Stamp
 from fsclient.errors import InvalidRequestError
@@ -172,8 +172,13 @@ def _materialized(symbols: list[str] | None, timeframes: list[str] | None, setti
     configure_prefect(settings)
     with show.err.status("starting Prefect"):
         from flows.materialize import materialize as flow
-    with show.progress("materialize"):
-        return flow(symbols=symbols, timeframes=timeframes)
+    try:
+        with show.progress("materialize"):
+            return flow(symbols=symbols, timeframes=timeframes)
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:  # Prefect raises nothing more specific when it has no server
+            raise
+        raise EngineError(f"Prefect: {error} Is PREFECT_API_URL right, and its server up?") from error
 
 
 _BREAKS: dict[GapKind, str] = {

@@ -12,6 +12,7 @@ from feature_repo.catalog import CatalogError
 from feature_repo.stores.embedded import EmbeddedServerError
 from flows.apply import DefinitionChangedError
 from flows.cli import jobs, lookups, show
+from flows.engine import EngineError
 from flows.settings import SettingsError
 from flows.sources import SourceError
 from fsclient.errors import FeatureStoreError, InvalidRequestError, UnknownFeatureError, UnknownSymbolError
@@ -28,7 +29,7 @@ for command in (jobs.demo, jobs.apply, jobs.ingest, jobs.materialize, jobs.statu
     app.command()(command)
 
 _MISUSE = (CatalogError, SettingsError, InvalidRequestError, UnknownSymbolError, UnknownFeatureError)
-_FAILURE = (SourceError, DefinitionChangedError, EmbeddedServerError, FeatureStoreError, OSError)
+_FAILURE = (SourceError, DefinitionChangedError, EmbeddedServerError, EngineError, FeatureStoreError, OSError)
 
 
 def main(arguments: list[str] | None = None) -> Any:

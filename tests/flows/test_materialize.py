@@ -171,6 +171,19 @@ def test_a_correction_long_before_the_window_reaches_what_never_forgets(
     assert after.closes == before.closes
 
 
+def test_a_correction_that_no_indicator_depends_on_is_published_too(
+    make_bars: Make, take: Take, materialize: Run, held: Held, now: datetime
+) -> None:
+    bars = make_bars(100)
+    take(bars)
+    materialize()
+    bars.loc[99, "open"] = bars.loc[99, "high"]  # nothing is computed of the open
+    take(bars, now=now + timedelta(hours=1))
+    outcome = materialize(at=now + timedelta(hours=2))["EUR/USD", "1h"]
+    assert (outcome.revised, outcome.published) == (0, True)
+    assert held().scalars["open"] == bars.loc[99, "high"]
+
+
 def test_a_store_that_lost_everything_is_filled_again(
     make_bars: Make, take: Take, materialize: Run, redis: Any, contents: Contents
 ) -> None:

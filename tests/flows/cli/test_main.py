@@ -198,6 +198,16 @@ def test_an_online_store_that_is_away_is_one_line_without_the_password(
     assert "s3cret" not in ended.err
 
 
+def test_a_prefect_server_that_is_away_is_one_line(fstore: Run, published: Any) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: "http://localhost:1/api"}):
+        ended = fstore("materialize")
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert ended.err.startswith("error Prefect: Failed to reach API at http://localhost:1/api")
+    assert "PREFECT_API_URL" in ended.err
+
+
 def test_a_home_that_cannot_be_written_is_one_line(
     fstore: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
