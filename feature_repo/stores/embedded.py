@@ -8,6 +8,7 @@ owner ends: a small shell between them waits on a pipe from the owner, and when 
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import hashlib
 import os
@@ -176,6 +177,13 @@ def _own(socket: Path, server: subprocess.Popen[bytes] | None) -> None:
             _owned[socket] = server
     if ended:
         _release(ended)
+
+
+@atexit.register
+def _release_all() -> None:
+    """An owner that ends in good order sees its servers end before it is gone itself."""
+    for socket in list(_owned):
+        _own(socket, None)
 
 
 def _release(server: subprocess.Popen[bytes]) -> None:

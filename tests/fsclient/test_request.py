@@ -63,7 +63,7 @@ def test_a_moment_is_itself_and_naive_means_utc(value: Any) -> None:
         *("", "now", "today", "NaT", "tomorrow", "2018", "2018-01", "01/02/2018", "31 Jan 2018", "2018-02-30"),
         *("2018-01-31 25:00", "2018-01-31x", "20180131123", "1677-12-31", "2262-01-01", "9999-12-31", "0001-01-01"),
         *(None, 20180131, 1517356800, 1.5, True, pd.NaT, float("nan"), [], {}, b"2018-01-31", object),
-        *(datetime.max, date.min),
+        *(datetime(9999, 12, 31, tzinfo=UTC), date.min),
     ],
     ids=repr,
 )
@@ -126,7 +126,7 @@ def test_an_unknown_timeframe_is_refused(timeframe: Any) -> None:
         latest_request("EUR/USD", [f"{timeframe}:close" if timeframe else "2h:close"], "1h")
 
 
-@pytest.mark.parametrize("names", [None, 5, object()], ids=repr)
+@pytest.mark.parametrize("names", [None, 5, object()], ids=["none", "a number", "an object"])
 def test_what_is_no_list_of_names_is_refused(names: Any) -> None:
     with pytest.raises(InvalidRequestError):
         latest_request("EUR/USD", names, "1h")
