@@ -23,6 +23,15 @@ Values = Mapping[str, FloatArray]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FORGET = 30  # times its lookback, a recursive average weighs what came before by less than 1e-12
+_REMEMBERS = frozenset(
+    {
+        *("KAMA", "MAMA"),  # they adapt to the prices, so how long they remember depends on these
+        *("HT_DCPERIOD", "HT_DCPHASE", "HT_PHASOR", "HT_SINE", "HT_TRENDLINE", "HT_TRENDMODE"),  # and so do these
+        "HA",  # its lookback of 0 tells nothing of its recursion
+        *("MAXINDEX", "MININDEX", "MINMAXINDEX"),  # they count from the first bar
+    }
+)
+_ADAPTIVE = (6, 7)  # the average types KAMA and MAMA, of a function that takes its average's type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +181,7 @@ def _of_kind(template: Indicator) -> Computable:
     def warm_up(given: Mapping[str, Any]) -> int | None:
         if template.warm_up is None or not given:
             return template.warm_up
-        bars = sum(int(v) for v in given.values() if isinstance(v, int)) + 1
+        bars = sum(max(0, v) for v in given.values() if isinstance(v, int)) + 1
         return bars * _FORGET if recursive else bars
 
     return Computable(
@@ -215,11 +224,19 @@ def _of_talib(name: str) -> Computable:
         return {key: np.asarray(a, dtype=np.float64) for key, a in zip(names, arrays, strict=True)}
 
     def warm_up(given: Mapping[str, Any]) -> int | None:
-        if "Output is path-dependent" in flags:  # OBV, AD, SAR and the like never forget where they began
+        if "Output is path-dependent" in flags or name in _REMEMBERS:
+            return None  # OBV, AD, SAR and the like never forget where they began
+        if any(key.endswith("matype") and value in _ADAPTIVE for key, value in given.items()):
             return None
         function = function_of(name)
-        function.parameters = dict(given)
-        return int(function.lookback) * _FORGET + 1
+        try:
+            function.parameters = dict(given)
+            lookback = int(function.lookback)
+        except Exception as error:  # TA-Lib raises nothing more specific
+            raise InvalidRequestError(f"{name} with {dict(given)}: {error}") from None
+        if lookback < 0:  # how TA-Lib says so
+            raise InvalidRequestError(f"{name} with {dict(given)}: a parameter is out of its range")
+        return lookback * _FORGET + 1
 
     return Computable(
         name=name.lower(), identity=f"talib {name}", parameters=dict(about.parameters), run=run, warm_up=warm_up

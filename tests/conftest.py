@@ -6,6 +6,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("load", deadline=None)  # how busy the machine is says nothing about the code
+settings.load_profile("load")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -86,5 +86,3 @@ def _store_year(settings: Settings, rng: np.random.Generator, last_open: int) ->
         rows = frame.assign(**{n: rng.uniform(1, 2, YEAR_BARS) for n in names})
         stored = as_table(rows, SCHEMAS[table], symbol="EUR/USD", timeframe="1h")  # type: ignore[index]
         settings.tables().append(table, stored)  # type: ignore[arg-type]
-
-

@@ -174,6 +174,11 @@ async def test_64_calls_in_flight(repo: Repo, report: Report, feast_store: Any) 
         )
     ours, theirs = np.median(times, axis=0) / 64
     report.rows.append(
-        ("64 calls in flight, per call", f"{ours * 1e6:,.0f} us", f"Feast async {theirs * 1e6:,.0f} us",
-         f"{theirs / ours:.1f}x the calls/s", "5x")  # fmt: skip
+        (
+            "64 calls in flight, per call",
+            f"{ours * 1e6:,.0f} us",
+            f"Feast async {theirs * 1e6:,.0f} us",
+            f"{theirs / ours:.1f}x the calls/s",
+            "5x",
+        )  # fmt: skip
     )

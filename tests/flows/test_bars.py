@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.catalog import SESSIONS, TIMEFRAMES, Session, Timeframe
-from flows.bars import derive_bars, opens_us
 from feature_repo.sessions import bar_close, expected_opens, grid_open
+from flows.bars import derive_bars, opens_us
 
 FX, ALWAYS, US = SESSIONS["fx"], SESSIONS["24x7"], SESSIONS["us_equity"]
 BERLIN = Session(name="berlin", kind="24x7", timezone="Europe/Berlin")

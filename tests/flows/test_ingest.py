@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 ROWS = st.lists(st.tuples(st.integers(0, 7), st.sampled_from(["good", "other", "bad", "timeless"])), max_size=14)
 
 
-@profile(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@profile(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=st.sets(st.integers(0, 7), max_size=6), rows=ROWS, max_bad_share=st.sampled_from([0.0, 0.4, 0.9]))
 def test_every_row_read_ends_in_exactly_one_place(
     folder: Path, now: datetime, before: set[int], rows: list[tuple[int, str]], max_bad_share: float

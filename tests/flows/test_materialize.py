@@ -295,14 +295,19 @@ def test_the_flow_leaves_a_table_of_what_it_did(
 ) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+    from prefect.client.schemas.sorting import ArtifactSort
 
     monkeypatch.setenv("FSTORE_SHARD_SIZE", "2")
     make_pairs(make_bars, take)
     outcomes = run.materialize(symbols=[*PAIRS, "EUR/USD"])
     assert [(o.symbol, o.timeframe) for o in outcomes] == [(s, tf) for s in PAIRS for tf in ("1h", "4h", "1d")]
     with get_client(sync_client=True) as client:
-        kept = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["materialize"])))
-    table = json.loads(kept[-1].data)
+        (kept,) = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["materialize"])),
+            sort=ArtifactSort.CREATED_DESC,
+            limit=1,
+        )
+    table = json.loads(kept.data)
     for row, outcome in zip(table, outcomes, strict=True):
         assert (row["symbol"], row["timeframe"]) == (outcome.symbol, outcome.timeframe)
         assert (row["bars"], row["stored"], row["quarantined"]) == (outcome.bars, outcome.bars, 0)
