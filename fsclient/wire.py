@@ -191,7 +191,12 @@ class Wires:
                 Wire.open(url, patience_s=self._patience_s), name="fsclient-connect"
             )
             task.add_done_callback(self._opened)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled() and not asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise RedisConnectionError("the connection was closed") from None  # by close(), not our caller
+            raise
 
     def _opened(self, task: asyncio.Task[Wire]) -> None:
         loop = task.get_loop()

@@ -180,5 +180,5 @@ async def test_64_calls_in_flight(repo: Repo, report: Report, feast_store: Any) 
             f"Feast async {theirs * 1e6:,.0f} us",
             f"{theirs / ours:.1f}x the calls/s",
             "5x",
-        )  # fmt: skip
+        )
     )

@@ -32,7 +32,7 @@ from fsclient.client import BREAKER
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.stack import HELD, NOISE_S, Clock, Market, source, until
 
-TIMEOUT_S = 0.4
+TIMEOUT_S = 1.0
 LATE_S = 0.05
 """What a call may take beyond its ``timeout_s``."""
 FEATURES = ("close", "rsi_14", "sma_50", "4h:ema_20")
