@@ -82,8 +82,10 @@ class PublishListener:
         """Hears the channel until it is lost, which raises."""
         # Not redis-py's PubSub: that one connects again by itself, and what was published meanwhile goes unnoticed.
         pool = (await self._connect()).connection_pool
-        connection = await pool.get_connection()
+        # A connection of its own, not one the pool hands out: cancelled in mid-handshake, the pool would leave it open.
+        connection = pool.make_connection()
         try:
+            await connection.connect()
             await connection.send_command("SUBSCRIBE", self._channel)
             pinged = False
             while True:
@@ -99,8 +101,7 @@ class PublishListener:
                     await self._on_publish(_changed(message[2]))
                 pinged = message is None
         finally:
-            await connection.disconnect(nowait=True)
-            await pool.release(connection)
+            await connection.disconnect()  # and wait for it: a loop that stops next would leave the socket open
 
 
 def _changed(message: bytes) -> list[tuple[str, str]]:

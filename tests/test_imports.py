@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,9 +42,18 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def parsed(source: str) -> ast.Module:
+    """The syntax tree. A collection in mid-parse may run finalizers that parse too: CPython 3.11 fails."""
+    gc.disable()
+    try:
+        return ast.parse(source)
+    finally:
+        gc.enable()
+
+
 def imports(source: str, importer: str) -> Iterator[str]:
     """Full names of all that a module imports, wherever in it: ``from a import b`` gives ``a`` and ``a.b``."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -77,7 +87,7 @@ def _may_import(importer: str, name: str) -> bool:
 
 def reads_environment(source: str) -> bool:
     """Whether a module touches ``os.environ`` or ``os.getenv``, under whatever name it imports them."""
-    nodes = [*ast.walk(ast.parse(source))]
+    nodes = [*ast.walk(parsed(source))]
     attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     names = {a.name for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "os" for a in node.names}
     return bool((attributes | names) & ENVIRONMENT)
@@ -110,7 +120,7 @@ def test_what_takes_seconds_to_import_is_imported_when_it_is_needed() -> None:
 def imported_at_once(source: str) -> set[str]:
     """Top packages that a module imports as soon as it is imported itself."""
     kinds = ast.Import | ast.ImportFrom | ast.With
-    body: list[ast.stmt] = [node for node in ast.parse(source).body if isinstance(node, kinds)]
+    body: list[ast.stmt] = [node for node in parsed(source).body if isinstance(node, kinds)]
     return {name.partition(".")[0] for name in imports(ast.unparse(ast.Module(body=body, type_ignores=[])), "")}
 
 
