@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ import pandas as pd
 
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, TIMEFRAMES, WINDOW_BARS, WINDOW_TIME
-from feature_repo.repo import Repo
+from feature_repo.repo import Repo, load_repo
 from feature_repo.sessions import expected_opens
 from feature_repo.stores.connection import connect
+from feature_repo.stores.embedded import ensure_server
 from feature_repo.stores.tables import SCHEMAS, OfflineTables
 from feature_repo.stores.window import Window, read_window
 from flows import shard
+from flows.bars import derive_bars
+from flows.features import compute_features
 from flows.ingest import ingest
 from flows.publication import publish_window
 from flows.revisions import as_table
@@ -234,3 +237,24 @@ def reasons(frame: pd.DataFrame | pd.Series) -> set[str]:
 
 EVERY_FIELD = (*BAR_FIELDS, *INDICATOR_FIELDS)
 ALL_TIMEFRAMES = tuple(catalog.TIMEFRAMES)
+
+
+def fill_home(home: Path, start: datetime, newest: datetime, *, timeframes: tuple[str, ...] = ("1h", "4h")) -> None:
+    """A small home as a run leaves it, its embedded server running: bars and indicators of ``HELD``, and published."""
+    repo = load_repo(variables={"FSTORE_HOME": str(home), "FSTORE_REDIS_URL": ""})
+    tables = OfflineTables(repo.offline)
+    written = newest + timedelta(hours=1)
+    with connect(ensure_server(home)) as redis:
+        for seed, name in enumerate(HELD):
+            symbol, hours = SYMBOLS[name], make_bars(name, "1h", start, newest, seed=seed)
+            for tf in (TIMEFRAMES[given] for given in timeframes):
+                bars = hours
+                if tf.name != "1h":
+                    derived = derive_bars(hours, session=symbol.session, source=TIMEFRAMES["1h"], target=tf)
+                    bars = derived[["open_time", *BAR_FIELDS]]
+                store_bars(bars, name, tf.name, tables, written)
+                features = compute_features(bars, symbol=symbol, timeframe=tf)
+                store_indicators(features, name, tf.name, tables, written)
+                window = read_window(tables, tf, name, end=written)
+                if window is not None:
+                    publish_window(redis, repo.project, name, tf, window)

@@ -13,16 +13,8 @@ import pandas as pd
 import pytest
 
 import fsclient
-from feature_repo.catalog import TIMEFRAMES
-from feature_repo.repo import load_repo
-from feature_repo.stores.connection import connect
-from feature_repo.stores.embedded import ensure_server, stop_server
-from feature_repo.stores.tables import OfflineTables
-from feature_repo.stores.window import read_window
-from flows.bars import derive_bars
-from flows.features import compute_features
-from flows.publication import publish_window
-from tests.fsclient.stack import HELD, SYMBOLS, make_bars, store_bars, store_indicators
+from feature_repo.stores.embedded import stop_server
+from tests.fsclient.stack import fill_home
 
 PRINTED = """
 from fsclient import FeatureStoreClient, FeatureCache, feature_store_metrics, feature, provenance
@@ -35,32 +27,13 @@ async with FeatureStoreClient(use_cache=True) as client:          # or client = 
                                        end_date="2018-01-31", timeframe="1h", parameters={"window": 14})
     now = await client.get_latest(["EUR/USD", "GBP/USD"], ["close", "rsi_14", "4h:sma_200"], timeframe="1h")
 """
-WRITTEN = datetime(2018, 2, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def filled_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Two symbols from August 2017 to January 2018, in both stores of a home."""
     home = tmp_path_factory.mktemp("contract")
-    repo = load_repo(variables={"FSTORE_HOME": str(home), "FSTORE_REDIS_URL": ""})
-    tables = OfflineTables(repo.offline)
-    with connect(ensure_server(home)) as redis:
-        for seed, symbol in enumerate(HELD):
-            hours = make_bars(
-                symbol, "1h", datetime(2017, 8, 1, tzinfo=UTC), datetime(2018, 1, 31, 23, tzinfo=UTC), seed=seed
-            )
-            fours = derive_bars(
-                hours, session=SYMBOLS[symbol].session, source=TIMEFRAMES["1h"], target=TIMEFRAMES["4h"]
-            )
-            for tf, bars in (("1h", hours), ("4h", fours)):
-                rows = compute_features(bars, symbol=SYMBOLS[symbol], timeframe=TIMEFRAMES[tf])
-                store_bars(
-                    bars.drop(columns=["source_bars", "expected_bars"], errors="ignore"), symbol, tf, tables, WRITTEN
-                )
-                store_indicators(rows, symbol, tf, tables, WRITTEN)
-                window = read_window(tables, TIMEFRAMES[tf], symbol, end=WRITTEN)
-                assert window is not None
-                publish_window(redis, repo.project, symbol, TIMEFRAMES[tf], window)
+    fill_home(home, datetime(2017, 8, 1, tzinfo=UTC), datetime(2018, 1, 31, 23, tzinfo=UTC))
     yield home
     stop_server(home)
 
@@ -144,5 +117,4 @@ def test_the_errors_are_one_tree() -> None:
 
 def test_the_arguments_have_the_printed_names() -> None:
     printed = {"use_cache", "cache", "timeout_s", "retries", "on_unavailable", "max_age_bars"}
-    for client in (fsclient.FeatureStoreClient,):
-        assert printed <= set(inspect.signature(client).parameters)
+    assert printed <= set(inspect.signature(fsclient.FeatureStoreClient).parameters)

@@ -255,6 +255,16 @@ async def test_nothing_is_left_after_close(
     assert proxy.connections_now == 0
 
 
+async def test_closed_while_it_connects_is_told_as_such(make_client: Make, proxy: Proxy, repo: Repo) -> None:
+    proxy.black_hole()
+    client = make_client(repo=replace(repo, redis_url=f"redis://:secret@127.0.0.1:{proxy.port}"), use_cache=False)
+    under_way = asyncio.create_task(client.get_latest("EUR/USD", ["close"]))
+    await until(lambda: proxy.heard(b"AUTH"), "the connection to be made")
+    await client.close()
+    with pytest.raises(FeatureStoreUnavailable, match="closed"):
+        await under_way
+
+
 def _threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith(("fsclient", "asyncio"))]
 
