@@ -306,7 +306,7 @@ class FeatureStoreClient:
         """Cache, then single flight, then the load; the whole within the call's time."""
         if self._closed:
             raise FeatureStoreUnavailable(_CLOSED)
-        deadline = Deadline.after(self._timeout_s, clock=self._clock)
+        ends_at = self._clock() + self._timeout_s
         key = self._scope + request.key
         if self._cache is not None:
             if self._hear():
@@ -316,6 +316,7 @@ class FeatureStoreClient:
             if held is not None:
                 return self._fresh_enough(answers.from_cache(held, request, self._now_us()), request)
         tally.count()
+        deadline = Deadline(at=ends_at, clock=self._clock)
         loaded = await self._flights.load(key, partial(self._load, key, request, partial(load, request), deadline))
         return self._fresh_enough(loaded(), request)  # callers who shared a load share no frame
 

@@ -128,25 +128,13 @@ def range_request(
         UnknownSymbolError, UnknownFeatureError: a name is not in the catalog.
         InvalidRequestError: an unknown timeframe, an unreadable date, or start after end.
     """
-    first, last = _moment(start, "start_date", False), _moment(end, "end_date", True)
-    if first > last:
-        raise InvalidRequestError(f"start_date {first} is after end_date {last}; both ends are inclusive")
-    known = None if as_known_at is None else _moment(as_known_at, "as_known_at", False)
     names = columns if columns is None or isinstance(columns, str) else _names(columns, "indicators")
+    folds = getattr(start, "fold", 0), getattr(end, "fold", 0), getattr(as_known_at, "fold", 0)
+    asked = (symbol, start, end, timeframe, names, as_known_at, folds)
     try:
-        return _range_request(symbol, first, last, timeframe, names, known)
+        return _range_request(*asked)
     except TypeError:  # something that can't be a dictionary's key; the checks name it
-        return _range_request.__wrapped__(symbol, first, last, timeframe, names, known)
-
-
-def _moment(value: When, what: str, end: bool) -> pd.Timestamp:
-    # Text alone is looked up: of two equal datetimes one can be an hour later, when clocks go back (``fold``).
-    return _moment_of_text(value, what, end) if type(value) is str else moment(value, what, end=end)
-
-
-@lru_cache(maxsize=2048)
-def _moment_of_text(value: str, what: str, end: bool) -> pd.Timestamp:
-    return moment(value, what, end=end)
+        return _range_request.__wrapped__(*asked)
 
 
 def _names(given: Iterable[str], what: str) -> tuple[str, ...]:
@@ -156,15 +144,22 @@ def _names(given: Iterable[str], what: str) -> tuple[str, ...]:
         raise InvalidRequestError(f"{what} {given!r} is no list of names, such as ['rsi_14']") from None
 
 
-@lru_cache(maxsize=2048)  # a strategy asks the same questions all day
+# A strategy asks the same questions all day. Looked up by type too, as a date is equal to a midnight of NumPy's, and by
+# fold: of two equal datetimes one is an hour later, when clocks go back.
+@lru_cache(maxsize=2048, typed=True)
 def _range_request(
     symbol: object,
-    first: pd.Timestamp,
-    last: pd.Timestamp,
+    start: When,
+    end: When,
     timeframe: object,
     columns: Any,
-    known: pd.Timestamp | None,
+    as_known_at: When | None,
+    _folds: tuple[int, ...],
 ) -> RangeRequest:
+    first, last = moment(start, "start_date"), moment(end, "end_date", end=True)
+    if first > last:
+        raise InvalidRequestError(f"start_date {first} is after end_date {last}; both ends are inclusive")
+    known = None if as_known_at is None else moment(as_known_at, "as_known_at")
     found, tf = symbol_of(symbol), timeframe_of(timeframe)
     fields = BAR_FIELDS if columns is None else fields_of(columns)
     asked = "|".join(["range", str(first.value), str(last.value), str(known and known.value), *fields])

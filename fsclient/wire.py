@@ -185,12 +185,10 @@ class Wires:
         if wire is not None and wire.usable:
             return wire
         task = self._opening.get(loop)
-        if task is None or task.done():
+        if task is None or task.done():  # done only if it was cancelled before it began
             self._drop_closed_loops()
-            task = self._opening[loop] = loop.create_task(
-                Wire.open(url, patience_s=self._patience_s), name="fsclient-connect"
-            )
-            task.add_done_callback(self._opened)
+            task = self._opening[loop] = loop.create_task(self._connect(url), name="fsclient-connect")
+            task.add_done_callback(_seen)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -198,12 +196,14 @@ class Wires:
                 raise RedisConnectionError("the connection was closed") from None  # by close(), not our caller
             raise
 
-    def _opened(self, task: asyncio.Task[Wire]) -> None:
-        loop = task.get_loop()
-        if self._opening.get(loop) is task:
-            del self._opening[loop]
-        if not task.cancelled() and task.exception() is None:
-            self._open[loop] = task.result()
+    async def _connect(self, url: str) -> Wire:
+        """Opens the connection and keeps it, in one step with the end of the attempt: who comes next finds either."""
+        loop = asyncio.get_running_loop()
+        try:
+            wire = self._open[loop] = await Wire.open(url, patience_s=self._patience_s)
+            return wire
+        finally:
+            self._opening.pop(loop, None)
 
     async def close(self) -> None:
         """Ends the running loop's connection."""
@@ -221,3 +221,9 @@ class Wires:
         for loop in [loop for loop in (*self._open, *self._opening) if loop.is_closed()]:
             self._open.pop(loop, None)
             self._opening.pop(loop, None)
+
+
+def _seen(task: asyncio.Task[Wire]) -> None:
+    """Takes note of a failed attempt: asyncio need not report it when nobody waited until the end."""
+    if not task.cancelled():
+        task.exception()

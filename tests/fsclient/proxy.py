@@ -50,6 +50,7 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self._run(self._end())
+        self._run(self._finish())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -121,6 +122,15 @@ class Proxy:
             self._server = None
         await self._reset_all()
 
+    async def _finish(self) -> None:
+        """Ends what still runs; the transports say good-bye in the loop's next turns."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
     async def _reset_all(self) -> None:
         for pair in list(self._pairs):
             self._reset(pair)
@@ -135,16 +145,17 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         self.connections += 1
-        if isinstance(self._target, str):
-            from_server, server = await asyncio.open_unix_connection(self._target)
-        else:
-            from_server, server = await asyncio.open_connection(*self._target)
+        try:
+            if isinstance(self._target, str):
+                from_server, server = await asyncio.open_unix_connection(self._target)
+            else:
+                from_server, server = await asyncio.open_connection(*self._target)
+        except BaseException:
+            client.transport.abort()
+            raise
         pair = (client, server)
         self._pairs.add(pair)
-        pumps = [
-            asyncio.create_task(self._ask(reader, server)),
-            asyncio.create_task(self._answer(from_server, pair)),
-        ]
+        pumps = [asyncio.create_task(self._ask(reader, server)), asyncio.create_task(self._answer(from_server, pair))]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -8,7 +8,7 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +32,6 @@ from tests.fsclient.stack import (
     HELD,
     KNOWN_WITHOUT_DATA,
     MINUTES,
-    NOISE_S,
     Clock,
     Market,
     hearing,
@@ -212,6 +211,8 @@ async def test_a_load_that_a_publish_overtook_is_not_cached(
 
     monkeypatch.setattr(module, "read_range", slowly)
     await hearing(client)
+    await client.get_latest("EUR/USD", ["close"])  # when this is forgotten, the publish has been heard
+    assert _size(client) == 1
     old = asyncio.create_task(client.get_ohlcv("EUR/USD", *CLOSED))
     await until(begun.is_set, "the load to have read")
     market.publish("EUR/USD", "1h", market.corrected())
@@ -463,7 +464,20 @@ async def test_a_thousand_concurrent_calls(client: FeatureStoreClient, proxy: Pr
 
 
 async def test_reading_a_large_range_does_not_hold_up_the_event_loop(make_client: Make) -> None:
+    """Half a million bars, three times; a machine that is busy elsewhere may hold up two of them."""
     client = make_client(timeout_s=30.0, use_cache=False)
+    rounds = [await _heartbeat(lambda: client.get_ohlcv(MINUTES, "2023-06-01", "2024-06-01", timeframe="1m"))]
+    while len(rounds) < 3 and not _beats(*rounds[-1]):
+        rounds.append(await _heartbeat(lambda: client.get_ohlcv(MINUTES, "2023-06-01", "2024-06-01", timeframe="1m")))
+    assert _beats(*rounds[-1]), f"longest silence and whole, in seconds: {rounds}"
+
+
+def _beats(longest_s: float, took_s: float) -> bool:
+    return longest_s < 0.05 and longest_s < took_s / 3
+
+
+async def _heartbeat(call: Callable[[], Awaitable[pd.DataFrame]]) -> tuple[float, float]:
+    """The longest time for which the loop stood still during a call, and how long the call took."""
     loop = asyncio.get_running_loop()
     longest_s, last = 0.0, loop.time()
 
@@ -475,11 +489,11 @@ async def test_reading_a_large_range_does_not_hold_up_the_event_loop(make_client
 
     handle = loop.call_later(0.001, beat)
     started = loop.time()
-    frame = await client.get_ohlcv(MINUTES, "2023-06-01", "2024-06-01", timeframe="1m")
+    frame = await call()
     took_s = loop.time() - started
     handle.cancel()
     assert len(frame) > 500_000
-    assert longest_s < 0.05 + NOISE_S, f"the loop stood still for {longest_s:.3f} of {took_s:.3f} s"
+    return longest_s, took_s
 
 
 # ------------------------------------------------------------------------------------------------------- arguments

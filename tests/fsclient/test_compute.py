@@ -20,7 +20,17 @@ from feature_repo.indicators import KERNELS
 from feature_repo.kernel_inputs import kernel_inputs
 from fsclient import FeatureStoreClient, InvalidRequestError, UnknownFeatureError, compute, feature
 from fsclient.compute import computable
-from tests.fsclient.stack import KNOWN_WITHOUT_DATA, NEWEST, START, Market, bars_from, make_bars, reasons, source
+from tests.fsclient.stack import (
+    KNOWN_WITHOUT_DATA,
+    NEWEST,
+    START,
+    Market,
+    bars_from,
+    hearing,
+    make_bars,
+    reasons,
+    source,
+)
 
 Make = Callable[..., FeatureStoreClient]
 DAYS = ("2024-06-20", "2024-06-26")
@@ -247,6 +257,7 @@ async def test_a_feature_may_have_several_outputs_and_parameters_of_any_plain_ki
 
 async def test_a_feature_that_is_registered_anew_is_not_answered_by_the_old_one(client: FeatureStoreClient) -> None:
     """As in a notebook, where the cell is run again."""
+    await hearing(client)
     for value in (1.0, 2.0):
         feature("mine")(lambda close, value=value: np.full(len(close), value))
         series = await client.compute_feature("mine", "EUR/USD", *DAYS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 import threading
@@ -32,7 +33,9 @@ from fsclient.client import BREAKER
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.stack import HELD, NOISE_S, Clock, Market, source, until
 
-TIMEOUT_S = 1.0
+TIMEOUT_S = 0.4
+RECOMPUTE_TIMEOUT_S = 3.0
+"""Half of it is for recomputing, which has real work to do: on a busy machine more than the usual few hundredths."""
 LATE_S = 0.05
 """What a call may take beyond its ``timeout_s``."""
 FEATURES = ("close", "rsi_14", "sma_50", "4h:ema_20")
@@ -51,8 +54,8 @@ async def outcome(call: Awaitable[pd.DataFrame]) -> tuple[str, float, pd.DataFra
         return "FeatureStoreUnavailable", time.perf_counter() - started, None
 
 
-def in_time(took_s: float) -> bool:
-    return took_s <= TIMEOUT_S + LATE_S + NOISE_S
+def in_time(took_s: float, timeout_s: float = TIMEOUT_S) -> bool:
+    return took_s <= timeout_s + LATE_S + NOISE_S
 
 
 # ------------------------------------------------------------------------------------------------- each fault
@@ -92,7 +95,8 @@ async def test_a_fault_is_answered_as_chosen_in_time_and_online_again_after_one_
     market: Market,
     clock: Clock,
 ) -> None:
-    client = make_client(on_unavailable=mode, timeout_s=TIMEOUT_S, use_cache=False)
+    timeout_s = RECOMPUTE_TIMEOUT_S if mode == "recompute" else TIMEOUT_S
+    client = make_client(on_unavailable=mode, timeout_s=timeout_s, use_cache=False)
 
     def ask() -> Awaitable[tuple[str, float, pd.DataFrame | None]]:
         return outcome(client.get_latest(HELD, FEATURES))
@@ -104,7 +108,7 @@ async def test_a_fault_is_answered_as_chosen_in_time_and_online_again_after_one_
     for _ in range(3):
         label, took_s, frame = await ask()
         assert label == INSTEAD[mode]
-        assert in_time(took_s), f"{took_s:.3f} s"
+        assert in_time(took_s, timeout_s), f"{took_s:.3f} s"
         if frame is not None:
             assert before is not None
             np.testing.assert_allclose(frame[list(FEATURES)], before[list(FEATURES)], rtol=1e-9, atol=1e-9)
@@ -293,6 +297,23 @@ async def test_the_leader_is_cancelled_and_the_other_199_still_answer(make_clien
     assert proxy.heard(b"HMGET") == 1
 
 
+async def test_calls_at_any_moment_of_connecting_share_one_connection(make_client: Make, proxy: Proxy) -> None:
+    """Fault: a call that comes just when the connection is made opens another, which nobody ends."""
+    client = make_client(on_unavailable="fail", use_cache=False)
+
+    async def ask(turns: int) -> str:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return source(await client.get_latest("EUR/USD", [_NAMES[turns % len(_NAMES)]]))
+
+    for _ in range(10):
+        proxy.drop()
+        await until(lambda: proxy.connections_now == 0, "the connections to end")
+        before = proxy.connections
+        assert set(await asyncio.gather(*(ask(turns) for turns in range(100)))) == {"online"}
+        assert proxy.connections == before + 1
+
+
 async def test_50_callers_in_half_open_make_at_most_the_permitted_probes(
     make_client: Make, proxy: Proxy, clock: Clock
 ) -> None:
@@ -333,7 +354,6 @@ async def test_a_cancel_storm_through_a_slow_proxy_never_mixes_up_two_symbols(
     truth = {symbol: market.windows[symbol, "1h"].columns for symbol in HELD}
     rng = random.Random(7)
     proxy.delay(0.002)
-    right = 0
 
     async def ask(symbol: str, names: tuple[str, ...], *, window: bool) -> int:
         if window:
@@ -344,17 +364,21 @@ async def test_a_cancel_storm_through_a_slow_proxy_never_mixes_up_two_symbols(
             np.testing.assert_array_equal(frame[name].iloc[-1], truth[symbol][name][-1])
         return 1
 
-    for _ in range(12):
-        calls = [
-            asyncio.create_task(ask(rng.choice(HELD), tuple(rng.sample(_NAMES, 3)), window=rng.random() < 0.3))
-            for _ in range(40)
-        ]
-        for call in rng.sample(calls, 32):
-            asyncio.get_running_loop().call_later(rng.uniform(0, 0.03), call.cancel)
-        for found in await asyncio.gather(*calls, return_exceptions=True):
-            assert found == 1 or isinstance(found, asyncio.CancelledError), found
-            right += found == 1
-    assert 0 < right < 12 * 40, "the storm cancelled all or none"
+    async def impatient() -> list[int | BaseException]:
+        """Asks again and again, most times giving up while the reply is on its way."""
+        found: list[int | BaseException] = []
+        for _ in range(25):
+            names = tuple(rng.sample(_NAMES, 3))
+            call = asyncio.create_task(ask(rng.choice(HELD), names, window=rng.random() < 0.3))
+            if rng.random() < 0.7:
+                asyncio.get_running_loop().call_later(rng.uniform(0, 0.006), call.cancel)
+            found += await asyncio.gather(call, return_exceptions=True)
+        return found
+
+    found = list(itertools.chain.from_iterable(await asyncio.gather(*(impatient() for _ in range(20)))))
+    wrong = [one for one in found if one != 1 and not isinstance(one, asyncio.CancelledError)]
+    assert not wrong, wrong[0]
+    assert 0 < found.count(1) < len(found), "the storm cancelled all or none"
     proxy.forward()
     for symbol in HELD * 10:
         await ask(symbol, _NAMES, window=False)

@@ -119,7 +119,7 @@ def test_close_does_not_leave_another_thread_waiting(repo: Repo, clock: Clock, p
         except FeatureStoreUnavailable as error:
             told.append(error)
 
-    caller = threading.Thread(target=ask)
+    caller = threading.Thread(target=ask, daemon=True)
     caller.start()
     ends = time.monotonic() + 5
     while not proxy.heard(b"HMGET") and time.monotonic() < ends:
