@@ -1,8 +1,7 @@
 """What a strategy imports: the client, its cache, its metrics, its errors, and the provenance of its answers."""
 
-from fsclient.cache import FeatureCache
+from fsclient.cache.feature_cache import FeatureCache
 from fsclient.client import FeatureStoreClient
-from fsclient.compute import feature
 from fsclient.errors import (
     AuthenticationError,
     CircuitOpenError,
@@ -14,7 +13,8 @@ from fsclient.errors import (
     UnknownFeatureError,
     UnknownSymbolError,
 )
-from fsclient.metrics import CallRecord, feature_store_metrics
+from fsclient.lookup.compute import feature
+from fsclient.metrics.registry import CallRecord, feature_store_metrics
 from fsclient.provenance import Provenance, provenance
 from fsclient.sync import SyncFeatureStoreClient
 

@@ -18,23 +18,17 @@ import pandas as pd
 from feature_repo.catalog import BAR_FIELDS
 from feature_repo.repo import Repo, load_repo
 from feature_repo.stores.tables import OfflineTables
-from fsclient import answers
-from fsclient.answers import Answer, Request
-from fsclient.breaker import CircuitBreaker
-from fsclient.breaker_config import BreakerConfig
-from fsclient.cache import FeatureCache
+from fsclient.cache.feature_cache import FeatureCache
+from fsclient.cache.flight import SingleFlight
+from fsclient.cache.isolation import seal
+from fsclient.cache.listener import PublishListener
 from fsclient.errors import FeatureStoreUnavailable, InvalidRequestError, RequestTimeout
-from fsclient.flight import SingleFlight
-from fsclient.guard import Guard, Tally
-from fsclient.history import read_history, recompute_latest
-from fsclient.isolation import seal
-from fsclient.last_good import LastGood
-from fsclient.listener import PublishListener
-from fsclient.metrics import CallRecord, Metrics, feature_store_metrics
-from fsclient.offline import OFFLINE_OUTAGE, read_opens, read_range
-from fsclient.online import OnlineReader, WindowValues
-from fsclient.provenance import KEY
-from fsclient.request import (
+from fsclient.lookup import answers
+from fsclient.lookup.answers import Answer, Request
+from fsclient.lookup.history import read_history, recompute_latest
+from fsclient.lookup.offline import OFFLINE_OUTAGE, read_opens, read_range
+from fsclient.lookup.online import OnlineReader, WindowValues
+from fsclient.lookup.request import (
     ComputeRequest,
     LatestRequest,
     RangeRequest,
@@ -44,7 +38,13 @@ from fsclient.request import (
     latest_request,
     range_request,
 )
-from fsclient.retry import Deadline, RetryPolicy
+from fsclient.metrics.registry import CallRecord, Metrics, feature_store_metrics
+from fsclient.provenance import KEY
+from fsclient.resilience.breaker import CircuitBreaker
+from fsclient.resilience.breaker_config import BreakerConfig
+from fsclient.resilience.guard import Guard, Tally
+from fsclient.resilience.last_good import LastGood
+from fsclient.resilience.retry import Deadline, RetryPolicy
 
 T = TypeVar("T")
 R = TypeVar("R", LatestRequest, RangeRequest, ComputeRequest)

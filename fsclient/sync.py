@@ -13,7 +13,7 @@ import pandas as pd
 
 from fsclient.client import FeatureStoreClient
 from fsclient.errors import FeatureStoreUnavailable
-from fsclient.request import When
+from fsclient.lookup.request import When
 
 T = TypeVar("T")
 

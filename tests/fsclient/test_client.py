@@ -25,7 +25,7 @@ from fsclient import (
     UnknownFeatureError,
     UnknownSymbolError,
 )
-from fsclient.answers import ABSENT_S, CLOSED_S, SETTLE_S, UNHEARD_S
+from fsclient.lookup.answers import ABSENT_S, CLOSED_S, SETTLE_S, UNHEARD_S
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.stack import (
     EVERY_FIELD,

@@ -1,0 +1,148 @@
+"""The last good answers, for when a store is away: in memory, and on disk for a process that starts in an outage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from cachetools import LRUCache
+
+from fsclient.lookup.answers import Answer
+from fsclient.provenance import KEY, from_iso
+
+log = logging.getLogger("feature_store_client")
+
+SCHEMA = 1
+_MAGIC = b"fsclient-last-good\n"
+_MOST_FILES = 2_000
+_MOST_BYTES = 64 * 2**20
+_LARGEST_BYTES = 2 * 2**20
+"""A larger answer (a range of some 40,000 bars) is not kept: it would push out hundreds of others."""
+
+
+class LastGood:
+    """Answers by their canonical key.
+
+    Memory first; the disk tier (``folder``) is written by ``spool`` and read when memory has nothing. A file is
+    refused when it is torn or altered (checksum), of another schema, of another question, or from the future.
+
+    Args:
+        folder: where the spool is.
+        now: seconds since 1970, to refuse what claims to come from the future.
+    """
+
+    def __init__(self, folder: Path, *, now: Callable[[], float]) -> None:
+        self._folder = folder
+        self._now = now
+        self._memory: LRUCache[str, Answer] = LRUCache(_MOST_BYTES, getsizeof=_size_of)
+        self._spooled: LRUCache[str, tuple[Any, ...]] = LRUCache(_MOST_FILES)
+        self._writes = 0
+        self._lock = threading.Lock()
+
+    def keep(self, key: str, answer: Answer) -> bool:
+        """Remembers an answer, if it holds anything and is not too large.
+
+        Returns:
+            Whether it is worth spooling: it is of another bar than the one on disk, or a correction of it.
+        """
+        if answer.record.as_of is None or _size_of(answer) > _LARGEST_BYTES:
+            return False
+        with self._lock:
+            self._memory[key] = answer
+            return self._spooled.get(key) != answer.newest
+
+    def recall(self, key: str) -> pd.DataFrame | None:
+        """The last good answer from memory, the caller's own frame."""
+        with self._lock:
+            held = self._memory.get(key)
+        return None if held is None else held.frame()
+
+    def spool(self, key: str, answer: Answer) -> None:
+        """Writes an answer to disk; blocking. A disk that fails costs the fallback, never the call."""
+        with self._lock:
+            if self._spooled.get(key) == answer.newest:
+                return  # another call was first
+        body = _dump(key, answer.frame(), self._now())
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _replace(self._path(key), body)
+            if self._writes % 100 == 0:
+                self._prune()
+            self._writes += 1
+        except OSError as error:
+            log.warning("the last good answers can't be kept on disk (%s)", type(error).__name__)
+            return
+        with self._lock:
+            self._spooled[key] = answer.newest
+
+    def read_spool(self, key: str) -> pd.DataFrame | None:
+        """The last good answer from disk; None when there is none that can be trusted. Blocking."""
+        try:
+            body = self._path(key).read_bytes()
+        except OSError:
+            return None
+        return _load(key, body, self._now())
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.arrow"  # no name ever reaches a path
+
+    def _prune(self) -> None:
+        files = list(self._folder.glob("*.arrow"))
+        if len(files) > _MOST_FILES:
+            files.sort(key=lambda f: f.stat().st_mtime)
+            for file in files[: len(files) - _MOST_FILES]:
+                file.unlink(missing_ok=True)
+
+
+def _size_of(answer: Answer) -> int:
+    return answer.nbytes + 1_000  # about what the record takes
+
+
+def _replace(path: Path, body: bytes) -> None:
+    """Writes a file so that a reader finds the old one or the new one, whole."""
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(body)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _dump(key: str, answer: pd.DataFrame, now: float) -> bytes:
+    sink = pa.BufferOutputStream()
+    table = pa.Table.from_pandas(answer)
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    frame: bytes = sink.getvalue().to_pybytes()
+    head = {"schema": SCHEMA, "key": key, "saved_at": now, KEY: answer.attrs[KEY]}
+    payload = json.dumps(head).encode() + b"\n" + frame
+    body: bytes = _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload
+    return body
+
+
+def _load(key: str, body: bytes, now: float) -> pd.DataFrame | None:
+    if not body.startswith(_MAGIC):
+        return None
+    checksum, _, payload = body[len(_MAGIC) :].partition(b"\n")
+    if hashlib.sha256(payload).hexdigest().encode() != checksum:
+        return None
+    line, _, frame = payload.partition(b"\n")
+    head = json.loads(line)  # whole and unaltered, or the checksum would not be
+    if head["schema"] != SCHEMA or head["key"] != key or head["saved_at"] > now + 1:
+        return None
+    if from_iso(head[KEY]["as_of"]) > (now + 1) * 1e6:
+        return None
+    answer = pa.ipc.open_stream(frame).read_pandas()
+    answer.attrs[KEY] = head[KEY]
+    return answer
