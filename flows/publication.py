@@ -1,11 +1,15 @@
-"""From a symbol's newest rows to its three online views, in one atomic write."""
+"""From a symbol's stored rows to its three online views, in one atomic write.
+
+What is published is read back from the offline store, so that online and offline hold the same bits.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from feature_repo.catalog import VIEW_KINDS, WINDOW_TIME, Timeframe, view
-from feature_repo.stores.codec import encode_array, encode_double, field_key
+from feature_repo.stores.codec import encode_array, encode_double, entity_key, field_key, read_revision, revision_key
 from feature_repo.stores.publish import ViewRow, publish
 from feature_repo.stores.window import Window
 
@@ -25,8 +29,32 @@ def view_rows(timeframe: Timeframe, window: Window) -> tuple[ViewRow, ...]:
     return tuple(rows)
 
 
-def publish_window(client: Any, project: str, symbol: str, timeframe: Timeframe, window: Window) -> bool:
-    """Publishes a window. Returns whether the online store took it; False: it holds that or something newer."""
+def publish_window(
+    client: Any, project: str, symbol: str, timeframe: Timeframe, window: Window, *, fence: int | None = None
+) -> bool:
+    """Publishes a window. Returns whether the online store took it; False: it holds that or something newer.
+
+    Raises:
+        FencedOutError: a later run, with a higher fence, has published the symbol.
+    """
     if not len(window.columns[WINDOW_TIME]):
         return False
-    return any(publish(client, project, symbol, view_rows(timeframe, window)))
+    return any(publish(client, project, symbol, view_rows(timeframe, window), fence=fence))
+
+
+def lost_views(client: Any, project: str, timeframe: Timeframe, closes_us: Mapping[str, int]) -> list[str]:
+    """The symbols of which the online store lacks what was published: it was emptied, or is another one.
+
+    Args:
+        closes_us: symbol -> close of the newest bar that was published, microseconds since 1970-01-01 UTC.
+    """
+    fields = [revision_key(view(kind, timeframe.name).name) for kind in VIEW_KINDS]
+    with client.pipeline(transaction=False) as pipe:
+        for symbol in closes_us:
+            pipe.hmget(entity_key(symbol, project), fields)
+        held = pipe.execute() if closes_us else []
+    return [
+        symbol
+        for (symbol, close_us), revisions in zip(closes_us.items(), held, strict=True)
+        if not all(stored and read_revision(stored)[0] >= close_us for stored in revisions)
+    ]

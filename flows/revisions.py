@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from feature_repo.stores.tables import TIME
 from feature_repo.stores.window import column, microseconds
+from flows.agreement import BoolArray, FloatArray, equal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,23 +21,28 @@ class Changes:
 
     Attributes:
         rows: the fresh rows that must be stored: new bars, and revisions of known ones.
-        created_us: (n,) int64, for every fresh row when its newest revision was (or now is) written.
         stored, revised, unchanged: how many fresh rows are new, differ from the stored ones, or equal them.
+        revises_us: when the newest of the revised rows had been written, microseconds since 1970-01-01 UTC; 0: none.
     """
 
     rows: pd.DataFrame
-    created_us: npt.NDArray[np.int64]
     stored: int
     revised: int
     unchanged: int
+    revises_us: int
 
-
-NOISE = 1e-12
-"""Relative difference below which two sources tell the same number: one wrote 0.176, the other 0.17600000000000002."""
+    def written_at(self, moment: datetime) -> pd.DataFrame:
+        """The rows with their ``created``: ``moment``, or what is later than all that they revise."""
+        after = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=self.revises_us + 1)
+        return self.rows.assign(created=np.datetime64(max(moment, after).replace(tzinfo=None), "us"))
 
 
 def compare(
-    fresh: pd.DataFrame, stored: pa.Table, *, values: Sequence[str], now: datetime, tolerance: float = 0.0
+    fresh: pd.DataFrame,
+    stored: pa.Table,
+    *,
+    values: Sequence[str],
+    same: Callable[[FloatArray, FloatArray], BoolArray] = equal,
 ) -> Changes:
     """Compares fresh rows with the newest stored revision of the same bars.
 
@@ -45,33 +50,24 @@ def compare(
         fresh: rows of one symbol and timeframe, ascending by ``open_time``.
         stored: the newest revision of that symbol and timeframe, ascending; needs ``created`` and ``values``.
         values: the columns that make a row what it is.
-        tolerance: relative difference up to which a value counts as the same; 0 takes equal numbers only.
-        now: when this run writes. A revision is always written later than what it revises, whatever the clock says.
+        same: where two columns tell the same value.
     """
     fresh_opens = fresh["open_time"].to_numpy(dtype="datetime64[us]").astype(np.int64)
     known_opens, known_created = microseconds(stored, "open_time"), microseconds(stored, "created")
     at = np.searchsorted(known_opens, fresh_opens)
     inside = np.minimum(at, max(len(known_opens) - 1, 0))
     known = known_opens[inside] == fresh_opens if len(known_opens) else np.zeros(len(fresh), dtype=bool)
-    same = known.copy()
-    for name in values:
-        was = column(stored, name)[inside] if len(known_opens) else np.full(len(fresh), np.nan)
-        now_is = fresh[name].to_numpy(dtype=np.float64)
-        equal = np.abs(was - now_is) <= tolerance * np.abs(was) if tolerance else was == now_is
-        same &= equal | (np.isnan(was) & np.isnan(now_is))
-    write = ~same
-    now_us = int(pd.Timestamp(now).value // 1000)
-    revised = known & write
-    if revised.any():
-        now_us = max(now_us, int(known_created[inside[revised]].max()) + 1)
-    created = np.full(len(fresh), now_us, dtype=np.int64)
-    created[same] = known_created[inside[same]] if len(known_opens) else now_us
+    unchanged = known.copy()
+    for name in values if known.any() else ():
+        was, is_now = column(stored, name)[inside], fresh[name].to_numpy(dtype=np.float64)
+        unchanged[known] &= same(was[known], is_now[known])
+    revised = known & ~unchanged
     return Changes(
-        rows=fresh[write].assign(created=created[write].astype("datetime64[us]")),
-        created_us=created,
-        stored=int((write & ~known).sum()),
+        rows=fresh[~unchanged],
+        stored=int((~known).sum()),
         revised=int(revised.sum()),
-        unchanged=int(same.sum()),
+        unchanged=int(unchanged.sum()),
+        revises_us=int(known_created[inside[revised]].max()) if revised.any() else 0,
     )
 
 

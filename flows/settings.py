@@ -7,15 +7,19 @@ import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from types import UnionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis.connection import parse_url
 
 from feature_repo.repo import Repo, load_repo
 from feature_repo.stores.home import DEFAULT_HOME, REPO, resolve_home
 from feature_repo.stores.tables import OfflineTables
+
+if TYPE_CHECKING:
+    from flows.ledger import Ledger
 
 PREFIX = "FSTORE_"
 
@@ -31,18 +35,28 @@ class Settings:
     Attributes:
         home: folder that the embedded default writes to; a relative one is relative to the project.
         redis_url: online store; empty for the embedded server. May hold a password, so it is never shown.
+        ledger_url: the ledger's database as SQLAlchemy names it (PostgreSQL: ``postgresql+psycopg://...``); empty for
+            a SQLite file in the home. May hold a password, so it is never shown.
+        alert_urls: where alerts go, as Apprise names it (``json://host/path``, ``mailto://...``), separated by spaces;
+            the log alone when empty. May hold passwords, so they are never shown.
         max_bad_share: a batch with a larger share of bad rows stops its symbol.
+        min_completeness: a derived bar made of a smaller share of its source bars is quarantined, not published.
         shard_size: how many symbols a task takes.
     """
 
     home: Path = field(default_factory=lambda: resolve_home(DEFAULT_HOME))
     redis_url: str = field(default="", repr=False)
+    ledger_url: str = field(default="", repr=False)
+    alert_urls: str = field(default="", repr=False)
     max_bad_share: float = 0.05
+    min_completeness: float = 0.5
     shard_size: int = 25
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_bad_share < 1:
             raise SettingsError(f"max_bad_share must be at least 0 and below 1, not {self.max_bad_share}")
+        if not 0 <= self.min_completeness <= 1:
+            raise SettingsError(f"min_completeness must be from 0 to 1, not {self.min_completeness}")
         if self.shard_size < 1:
             raise SettingsError(f"shard_size must be at least 1, not {self.shard_size}")
         if self.redis_url and not _is_redis_url(self.redis_url):
@@ -59,6 +73,17 @@ class Settings:
         """The offline store's tables."""
         repo = self.repo()
         return OfflineTables(repo.offline, repo.storage_options)
+
+    def ledger(self) -> Ledger:
+        """The ledger, one a process: who works on what, and how far each symbol has come."""
+        return _ledger(self.ledger_url or f"sqlite:///{self.home / 'ledger.db'}")
+
+
+@lru_cache(maxsize=16)
+def _ledger(url: str) -> Ledger:
+    from flows.ledger import Ledger  # with SQLAlchemy and its migrations, which a lookup does not need
+
+    return Ledger(url)
 
 
 def load_settings(environ: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:
@@ -94,9 +119,15 @@ def load_settings(environ: Mapping[str, str] | None = None, file: Path | None = 
 _KINDS: Mapping[str, tuple[str, UnionType | type, Callable[[Any], object]]] = {
     "home": ("a path", str, resolve_home),
     "redis_url": ("a URL", str, str),
+    "ledger_url": ("a URL", str, str),
+    "alert_urls": ("URLs", str, str),
     "max_bad_share": ("a number", str | int | float, float),
+    "min_completeness": ("a number", str | int | float, float),
     "shard_size": ("a whole number", str | int, int),
 }
+
+
+_SECRET = {"redis_url", "ledger_url", "alert_urls"}  # may hold passwords
 
 
 def _convert(name: str, value: object, where: str) -> object:
@@ -104,7 +135,9 @@ def _convert(name: str, value: object, where: str) -> object:
     if isinstance(value, types) and not isinstance(value, bool):
         with suppress(ValueError):
             return convert(value)
-    raise SettingsError(f"{where}: {name} must be {kind}" + (f", not {value!r}" if name != "redis_url" else ""))
+    raise SettingsError(
+        f"{where}: {name} must be {kind}" + (f", not {value!r}" if not name.endswith(("_url", "_urls")) else "")
+    )
 
 
 def _is_redis_url(url: str) -> bool:

@@ -1,213 +1,234 @@
-"""One symbol's way from stored bars to published features: derive, compute, check, store, publish."""
+"""One symbol and timeframe on its way from stored bars to features: derive, check, compute, check again, compare."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, TIMEFRAMES, WINDOW_BARS, WINDOW_TIME, Symbol, Timeframe
-from feature_repo.freshness import bars_behind
+from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, WINDOW_BARS, Timeframe
 from feature_repo.sessions import on_grid
 from feature_repo.stores.tables import SCHEMAS, OfflineTables, TableName
-from feature_repo.stores.window import Window
+from feature_repo.stores.window import column, microseconds
+from flows.agreement import agree
 from flows.bars import closes, derive_bars, opens_us
-from flows.features import compute_features, input_columns
-from flows.ingest import quarantine_rows, store_quarantine
-from flows.publication import publish_window
+from flows.features import input_columns
+from flows.history import BAR_COLUMNS, History
+from flows.increment import STATE_FIELDS, compute_from
+from flows.ledger import Lease, Revision
+from flows.ledger import Verdict as NotedVerdict
+from flows.notes import Kind, noted_revision, noted_verdict
+from flows.pending import Job
 from flows.quality import Verdict, check_bars, check_indicators, nan_allowed
+from flows.quarantine import quarantine_rows, store_quarantine
 from flows.revisions import Changes, as_table, compare
+
+_TABLES: tuple[Kind, ...] = ("bars", "indicators")
+_CONTEXT_BARS = WINDOW_BARS
+"""How many known rows before the new ones count as good beside them: a lone bad bar is not all of a batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a run did for one symbol and timeframe.
+class Limits:
+    """What the gates let pass.
 
     Attributes:
-        bars: bars that the run took in (ingested or derived).
-        stored, revised, unchanged: indicator rows, as in ``flows.revisions``.
-        quarantined: rows that a gate rejected.
-        published: whether the online store took the symbol's views.
-        as_of: close of the newest bar.
-        age_bars: closed bars that an open market has made since.
-        problem: why the symbol was stopped; empty when all went well.
+        max_bad_share: a batch with a larger share of bad rows stops its symbol.
+        min_completeness: a derived bar made of a smaller share of the source bars that an open market makes is
+            quarantined as ``incomplete``.
     """
 
-    symbol: str
-    timeframe: str
-    bars: int = 0
-    stored: int = 0
-    revised: int = 0
-    unchanged: int = 0
-    quarantined: int = 0
-    published: bool = False
-    as_of: datetime | None = None
-    age_bars: int | None = None
-    problem: str = ""
+    max_bad_share: float
+    min_completeness: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computed:
-    """A symbol and timeframe that passed both gates and waits to be stored and published.
-
-    It holds what has changed and the window, not the history: a shard's symbols wait together.
+    """A symbol and timeframe that passed both gates and waits to be stored: what has changed, not the history.
 
     Attributes:
-        bars: how many bars the indicators were computed of.
-        window: the online window, as it will stand after this run.
+        bars: how many bars were made or computed anew.
+        event_us: close of the newest of them, microseconds since 1970-01-01 UTC; None when there are none.
+        verdicts: what the gates said, by what they judged.
     """
 
-    symbol: Symbol
-    timeframe: Timeframe
+    job: Job
     bars: int
-    window: Window
+    event_us: int | None
     bar_changes: Changes
     feature_changes: Changes
     quarantine: Sequence[pd.DataFrame]
+    verdicts: Mapping[Kind, Verdict] = field(default_factory=dict)
 
 
 class Stopped(Exception):  # noqa: N818  # a verdict about data, not an error of the program
-    """A gate stopped this symbol; the message says why."""
+    """A gate stopped this symbol; the message says why.
 
-
-def bars_of(symbol: Symbol, tables: OfflineTables) -> dict[str, pa.Table]:
-    """The newest revision of a symbol's stored bars, by timeframe."""
-    rows = tables.read("bars", symbols=[symbol.name])
-    present = set(rows["timeframe"].unique().to_pylist())
-    return {tf: rows.filter(pc.field("timeframe") == tf) for tf in TIMEFRAMES if tf in present}
-
-
-def plan(stored: Mapping[str, pa.Table]) -> dict[str, str | None]:
-    """Which timeframes a symbol can have: timeframe -> the ingested one it is derived from, None when ingested.
-
-    A derived timeframe is made of the longest ingested one that is shorter; what was ingested is never derived.
+    Attributes:
+        verdict: what the gate said, and of what.
+        quarantine: the rows that it rejected.
     """
-    ingested = [tf for tf, rows in stored.items() if rows["source_bars"].null_count]
-    targets: dict[str, str | None] = {}
-    for name, target in TIMEFRAMES.items():
-        shorter = [tf for tf in ingested if TIMEFRAMES[tf].seconds < target.seconds]
-        if name in ingested:
-            targets[name] = None
-        elif shorter:
-            targets[name] = max(shorter, key=lambda tf: TIMEFRAMES[tf].seconds)
-    return targets
+
+    def __init__(self, kind: Kind, verdict: Verdict, quarantine: Sequence[pd.DataFrame]) -> None:
+        super().__init__(f"{'derived ' if kind == 'bars' else ''}{kind}: {verdict.reason}")
+        self.kind: Kind = kind
+        self.verdict = verdict
+        self.quarantine = quarantine
 
 
-def compute(
-    symbol: Symbol,
-    timeframe: Timeframe,
-    source: Timeframe | None,
-    stored: Mapping[str, pa.Table],
-    tables: OfflineTables,
-    *,
-    now: datetime,
-    max_bad_share: float,
-) -> Computed | None:
-    """Derives the bars (when ``source`` is given), computes the indicators and puts both before the gate.
-
-    Returns:
-        None when no bar of the timeframe has closed yet.
+def compute(job: Job, history: History, *, now: datetime, limits: Limits) -> Computed:
+    """Derives the bars (when the job has a source), computes the indicators and puts both before the gate.
 
     Raises:
         Stopped: a gate stopped the symbol at this timeframe.
+        TailTooShort: the job must be computed from ``whole_history``.
     """
-    bar_values: tuple[str, ...] = BAR_FIELDS
+    symbol, timeframe = job.symbol, job.timeframe
+    stored = _closed_bars(history.bars, timeframe, now)
+    known, fresh = _split(stored, job.since_us)
+    good_before = min(len(known), _CONTEXT_BARS)
     quarantine: list[pd.DataFrame] = []
-    bars = _closed_bars(stored[(source or timeframe).name], source or timeframe, now)
-    if source is not None:
-        bars = derive_bars(bars, session=symbol.session, source=source, target=timeframe)
-        bar_values = (*BAR_FIELDS, "source_bars")
-    if bars.empty:
-        return None
-    if source is not None:
-        gate = _bar_verdict(bars, symbol, timeframe, now=now, max_bad_share=max_bad_share)
-        quarantine.append(quarantine_rows(gate, kind="bars", timeframe=timeframe, now=now))
-        bars = gate.good.reset_index(drop=True)
-    features = compute_features(bars, symbol=symbol, timeframe=timeframe)
-    may_be_nan = nan_allowed(input_columns(bars, symbol))
-    verdict = check_indicators(features, may_be_nan=may_be_nan, max_bad_share=max_bad_share)
+    verdicts: dict[Kind, Verdict] = {}
+    if job.source is not None and history.source is not None:
+        source = _closed_bars(history.source, job.source, now)
+        fresh = derive_bars(source, session=symbol.session, source=job.source, target=timeframe)
+        fresh, incomplete = _complete(fresh, limits.min_completeness)
+        if len(incomplete):
+            quarantine.append(quarantine_rows(incomplete, kind="bars", timeframe=timeframe, now=now))
+        if len(fresh):
+            verdict = check_bars(
+                fresh,
+                symbol=symbol,
+                timeframe=timeframe,
+                now=now,
+                on_grid=on_grid(symbol.session, timeframe, opens_us(fresh)),
+                max_bad_share=limits.max_bad_share,
+                good_before=good_before,
+            )
+            quarantine.append(quarantine_rows(verdict.bad, kind="bars", timeframe=timeframe, now=now))
+            if not verdict.passed:
+                raise Stopped("bars", verdict, quarantine)
+            verdicts["bars"] = verdict
+            fresh = verdict.good.reset_index(drop=True)
+    if fresh.empty:
+        return Computed(job=job, bars=0, event_us=None, bar_changes=_NO_CHANGES, feature_changes=_NO_CHANGES,
+                        quarantine=quarantine, verdicts=verdicts)  # fmt: skip
+    bars = pd.concat([known, fresh], ignore_index=True) if len(known) else fresh
+    features, may_be_nan = _features(job, history, bars, len(known))
+    verdict = check_indicators(
+        features, may_be_nan=may_be_nan, max_bad_share=limits.max_bad_share, good_before=good_before
+    )
+    quarantine.append(quarantine_rows(verdict.bad, kind="indicators", timeframe=timeframe, now=now))
     if not verdict.passed:
-        raise Stopped(f"indicators: {verdict.reason}")
+        raise Stopped("indicators", verdict, quarantine)
+    verdicts["indicators"] = verdict
     # A bar whose indicators are bad is not published either: a view shows all of a bar or nothing of it.
-    kept = bars["open_time"].isin(verdict.good["open_time"]).to_numpy()
-    bars, features = bars[kept].reset_index(drop=True), verdict.good.reset_index(drop=True)
-    bars = bars.assign(event_timestamp=features["event_timestamp"])
-    quarantine.append(quarantine_rows(verdict, kind="indicators", timeframe=timeframe, now=now))
-    known_bars = stored.get(timeframe.name, SCHEMAS["bars"].empty_table())
-    known_features = tables.read(
-        "indicators", timeframe=timeframe.name, symbols=[symbol.name], columns=INDICATOR_FIELDS
-    )
-    bar_changes = compare(bars, known_bars, values=bar_values, now=now)
-    feature_changes = compare(features, known_features, values=INDICATOR_FIELDS, now=now)
+    kept = ~features["open_time"].isin(verdict.bad["open_time"]).to_numpy()
+    features, fresh = features[kept].reset_index(drop=True), fresh[kept].reset_index(drop=True)
+    fresh = fresh.assign(event_timestamp=features["event_timestamp"])
     return Computed(
-        symbol=symbol,
-        timeframe=timeframe,
-        bars=len(bars),
-        window=_window(bars, features, np.maximum(bar_changes.created_us, feature_changes.created_us)),
-        bar_changes=bar_changes,
-        feature_changes=feature_changes,
+        job=job,
+        bars=len(fresh),
+        event_us=int(features["event_timestamp"].iloc[-1].value // 1000) if len(features) else None,
+        bar_changes=compare(fresh, history.bars, values=BAR_COLUMNS) if job.source else _NO_CHANGES,
+        feature_changes=compare(features, history.features, values=INDICATOR_FIELDS, same=agree),
         quarantine=quarantine,
+        verdicts=verdicts,
     )
 
 
-def _window(bars: pd.DataFrame, features: pd.DataFrame, created_us: npt.NDArray[np.int64]) -> Window:
-    bars, features = bars.tail(WINDOW_BARS), features.tail(WINDOW_BARS)
-    columns = {WINDOW_TIME: opens_us(bars) / 1e6}
-    columns |= {name: bars[name].to_numpy(dtype=np.float64, copy=True) for name in BAR_FIELDS}
-    columns |= {name: features[name].to_numpy(dtype=np.float64, copy=True) for name in INDICATOR_FIELDS}
-    return Window(
-        event_us=int(bars["event_timestamp"].iloc[-1].value // 1000),
-        created_us=int(created_us[-WINDOW_BARS:].max()),
-        columns=columns,
-    )
+def _features(
+    job: Job, history: History, bars: pd.DataFrame, first: int
+) -> tuple[pd.DataFrame, Mapping[str, np.typing.NDArray[np.bool_]]]:
+    """The indicators of ``bars`` from row ``first`` on, and where they may be unknown."""
+    inputs, opens = input_columns(bars, job.symbol), opens_us(bars)
+    state = {name: np.full(len(bars), np.nan) for name in STATE_FIELDS}
+    held = microseconds(history.state, "open_time")
+    at = np.searchsorted(held, opens)
+    found = at < len(held)
+    found[found] = held[at[found]] == opens[found]
+    for name in STATE_FIELDS:
+        state[name][found] = column(history.state, name)[at[found]]
+    values = compute_from(first, inputs, opens, job.timeframe, whole=history.whole, stored=state)
+    features = pd.DataFrame({name: values[name] for name in INDICATOR_FIELDS})
+    features.insert(0, "open_time", bars["open_time"].iloc[first:].reset_index(drop=True))
+    features.insert(1, "event_timestamp", closes(features, job.timeframe))
+    return features, {name: allowed[first:] for name, allowed in nan_allowed(inputs).items()}
 
 
-def store(computed: Sequence[Computed], tables: OfflineTables) -> None:
-    """Appends what is new or changed: bars first, so that no indicator row is ever without its bar."""
+def store(
+    computed: Sequence[Computed],
+    tables: OfflineTables,
+    lease: Lease,
+    *,
+    since: Mapping[TableName, int | None],
+    now: datetime,
+) -> datetime:
+    """Appends what is new or changed, one commit a table: bars first, so that no indicator row is without its bar.
+
+    Args:
+        since: the tables' versions when they were read.
+
+    Returns:
+        The moment that the rows were written with, their ``created``.
+
+    Raises:
+        FencedOutError: another run has written one of the symbols since; what was not yet written is not.
+        LeaseLost: the lease is another run's.
+    """
     for one in computed:
-        for rows in one.quarantine:
-            store_quarantine(tables, rows, symbol=one.symbol, timeframe=one.timeframe)
-    tables.append("bars", pa.concat_tables(_changed(one, one.bar_changes, "bars") for one in computed))
-    tables.append("indicators", pa.concat_tables(_changed(one, one.feature_changes, "indicators") for one in computed))
+        store_rejected(one.quarantine, one.job, tables)
+    created = lease.stamp(now)
+    fences = {one.job.symbol.name: lease.token for one in computed}
+    for table in _TABLES if computed else ():
+        parts = [_changed(one, table, created) for one in computed]
+        tables.append(table, pa.concat_tables(parts), fences=fences, since=since[table])
+    return created
 
 
-def _changed(one: Computed, changes: Changes, table: TableName) -> pa.Table:
-    return as_table(changes.rows, SCHEMAS[table], symbol=one.symbol.name, timeframe=one.timeframe.name)
+def store_rejected(quarantine: Sequence[pd.DataFrame], job: Job, tables: OfflineTables) -> None:
+    """Appends what a job's gates rejected to the quarantine."""
+    for rows in quarantine:
+        store_quarantine(tables, rows, symbol=job.symbol, timeframe=job.timeframe)
 
 
-def publish(one: Computed, client: Any, project: str, *, now: datetime) -> Outcome:
-    """Publishes a computed symbol and timeframe, and says what the run did for it."""
-    published = publish_window(client, project, one.symbol.name, one.timeframe, one.window)
-    changes = one.feature_changes
-    return Outcome(
-        symbol=one.symbol.name,
-        timeframe=one.timeframe.name,
-        bars=one.bars,
-        stored=changes.stored,
-        revised=changes.revised,
-        unchanged=changes.unchanged,
-        quarantined=sum(len(rows) for rows in one.quarantine),
-        published=published,
-        as_of=datetime.fromtimestamp(one.window.event_us / 1e6, UTC),
-        age_bars=bars_behind(one.symbol.session, one.timeframe, one.window.event_us, int(now.timestamp() * 1e6)),
-    )
+def noted(one: Computed, run: str, now: datetime, created: datetime) -> tuple[list[NotedVerdict], list[Revision]]:
+    """What a job's gates said and what it wrote, as the ledger keeps them."""
+    job = one.job
+    verdicts = [noted_verdict(v, kind, run, job.symbol, job.timeframe, now) for kind, v in one.verdicts.items()]
+    written: tuple[tuple[Kind, Changes], ...] = (("bars", one.bar_changes), ("indicators", one.feature_changes))
+    revisions = [
+        noted_revision(changes, table, run, job.symbol, job.timeframe, created)
+        for table, changes in written
+        if len(changes.rows)
+    ]
+    return verdicts, revisions
 
 
-def _bar_verdict(
-    bars: pd.DataFrame, symbol: Symbol, timeframe: Timeframe, *, now: datetime, max_bad_share: float
-) -> Verdict:
-    grid = on_grid(symbol.session, timeframe, opens_us(bars))
-    verdict = check_bars(bars, symbol=symbol, timeframe=timeframe, now=now, on_grid=grid, max_bad_share=max_bad_share)
-    if not verdict.passed:
-        raise Stopped(f"derived bars: {verdict.reason}")
-    return verdict
+def _changed(one: Computed, table: TableName, created: datetime) -> pa.Table:
+    changes = one.bar_changes if table == "bars" else one.feature_changes
+    if changes.rows.empty:
+        return SCHEMAS[table].empty_table().drop_columns(["month"])
+    rows = changes.written_at(created)
+    return as_table(rows, SCHEMAS[table], symbol=one.job.symbol.name, timeframe=one.job.timeframe.name)
+
+
+def _complete(bars: pd.DataFrame, least: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Derived bars that have enough source bars, and the others with the rule that they broke."""
+    short = (bars["source_bars"] < least * bars["expected_bars"]).to_numpy()
+    lacking = bars[short]
+    details = lacking["source_bars"].astype(str) + " of " + lacking["expected_bars"].astype(str) + " source bars"
+    return bars[~short].reset_index(drop=True), lacking.assign(rule="incomplete", rules="incomplete", detail=details)
+
+
+def _split(bars: pd.DataFrame, since_us: int | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The bars before the job's beginning, and those from it on."""
+    first = 0 if since_us is None else int(np.searchsorted(opens_us(bars), since_us))
+    return bars.iloc[:first].reset_index(drop=True), bars.iloc[first:].reset_index(drop=True)
 
 
 def _closed_bars(rows: pa.Table, timeframe: Timeframe, now: datetime) -> pd.DataFrame:
@@ -216,3 +237,6 @@ def _closed_bars(rows: pa.Table, timeframe: Timeframe, now: datetime) -> pd.Data
     """
     bars: pd.DataFrame = rows.select(["open_time", *BAR_FIELDS]).to_pandas()
     return bars[closes(bars, timeframe) <= now].reset_index(drop=True)
+
+
+_NO_CHANGES = Changes(rows=pd.DataFrame(), stored=0, revised=0, unchanged=0, revises_us=0)

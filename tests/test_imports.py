@@ -23,7 +23,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
     "feature_repo.indicators": (CATALOG,),
     "feature_repo.definitions": (CATALOG,),
     **dict.fromkeys(TIMES, (CATALOG, *TIMES)),
-    "feature_repo.stores": (CATALOG, "feature_repo.stores", "feature_repo.repo"),  # ``repo`` reads the stores' settings
+    "feature_repo.stores": (CATALOG, *TIMES, "feature_repo.stores", "feature_repo.repo"),  # ``repo`` reads the stores' settings
     "feature_repo": ("feature_repo",),
     "fsclient": ("feature_repo", "fsclient"),
     "flows": PARTS,

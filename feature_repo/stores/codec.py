@@ -63,6 +63,16 @@ def revision_key(view: str) -> bytes:
     return f"_rev:{view}".encode()
 
 
+@cache
+def doubt_key(timeframe: str) -> bytes:
+    """The hash field that says why a symbol's views of a timeframe are in doubt (ours, UTF-8); absent: they are not."""
+    return f"_doubt:{timeframe}".encode()
+
+
+FENCE_KEY = b"_fence"
+"""The hash field of the highest fencing token that has written a symbol (ours); see ``publish``."""
+
+
 def revision(event_us: int, created_us: int) -> bytes:
     """Which of two writes is newer: by bar first, then by when its newest revision was written.
 

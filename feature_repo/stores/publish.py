@@ -7,17 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
-from feature_repo.stores.codec import encode_timestamp, entity_key, revision, revision_key, timestamp_key
+from feature_repo.stores.codec import FENCE_KEY, encode_timestamp, entity_key, revision, revision_key, timestamp_key
+from feature_repo.stores.fence import FencedOutError
 
 CHANNEL_PREFIX = "fstore:published:"
 
 # For each view of one symbol: write it when it is newer than what is held, by bar and then by revision. All views
 # change in this one script, so no reader ever sees an hour's close beside another hour's RSI. Caches in every
-# process are told of the symbol and timeframes that changed.
+# process are told of the symbol and timeframes that changed. A run that works under a lease gives its fencing token:
+# once a later one has written the symbol, the earlier one writes nothing more.
 _SCRIPT = """
-local at, changed, done = 3, false, {}
+local fence_field, fence = ARGV[3], ARGV[4]
+if fence ~= '' then
+  local highest = redis.call('HGET', KEYS[1], fence_field)
+  if highest and highest > fence then return redis.error_reply('FENCED a later run has written this symbol') end
+  if highest ~= fence then redis.call('HSET', KEYS[1], fence_field, fence) end
+end
+local at, changed, done = 5, false, {}
 while at <= #ARGV do
   local ts_field, ts, rev_field, rev, n = ARGV[at], ARGV[at+1], ARGV[at+2], ARGV[at+3], tonumber(ARGV[at+4])
   local held = redis.call('HGET', KEYS[1], rev_field)
@@ -58,17 +66,23 @@ def channel(project: str) -> str:
     return CHANNEL_PREFIX + project
 
 
-def publish(client: Any, project: str, symbol: str, rows: Sequence[ViewRow]) -> tuple[bool, ...]:
+def publish(
+    client: Any, project: str, symbol: str, rows: Sequence[ViewRow], *, fence: int | None = None
+) -> tuple[bool, ...]:
     """Writes all ``rows`` of a symbol in one step.
 
     Args:
         client: a synchronous redis-py client (single server, Sentinel or Cluster).
+        fence: the token of the lease under which the caller works; None writes without one, as Feast does.
 
     Returns:
         For each row whether it was written; False: the store holds that bar at that revision, or a newer one.
+
+    Raises:
+        FencedOutError: a later token has written the symbol.
     """
     message = symbol + "\n" + " ".join(row.view for row in rows)
-    args: list[bytes | str | int] = [channel(project), message]
+    args: list[bytes | str | int] = [channel(project), message, FENCE_KEY, "" if fence is None else b"%020d" % fence]
     for row in rows:
         args += [timestamp_key(row.view), encode_timestamp(row.event_us)]
         args += [revision_key(row.view), revision(row.event_us, row.created_us), len(row.values)]
@@ -76,7 +90,16 @@ def publish(client: Any, project: str, symbol: str, rows: Sequence[ViewRow]) -> 
             args += [field, value]
     key = entity_key(symbol, project)
     try:
-        done = client.evalsha(_SHA, 1, key, *args)
-    except NoScriptError:
-        done = client.eval(_SCRIPT, 1, key, *args)
+        done = _run(client, key, args)
+    except ResponseError as error:
+        if str(error).startswith("FENCED"):
+            raise FencedOutError(f"{symbol}: a later run has published it; this one lost its lease") from None
+        raise
     return tuple(bool(written) for written in done)
+
+
+def _run(client: Any, key: bytes, args: Sequence[bytes | str | int]) -> Any:
+    try:
+        return client.evalsha(_SHA, 1, key, *args)
+    except NoScriptError:
+        return client.eval(_SCRIPT, 1, key, *args)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,16 +20,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from cachetools import LRUCache
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from pyarrow.dataset import FileSystemDataset, ParquetFileFormat
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
+from feature_repo.stores.fence import FencedOutError
 
 TIME = pa.timestamp("us", tz="UTC")
 TableName = Literal["bars", "indicators", "quarantine"]
 _COMMIT_TRIES = 10
+_PARTITIONS = ["timeframe", "month"]
 
 _KEYS = [
     ("symbol", pa.string()),
@@ -135,10 +138,24 @@ class OfflineTables:
                 self._datasets[key] = dataset
         return dataset
 
-    def append(self, table: TableName, rows: pa.Table) -> None:
+    def append(
+        self,
+        table: TableName,
+        rows: pa.Table,
+        *,
+        fences: Mapping[str, int] | None = None,
+        since: int | None = None,
+    ) -> None:
         """Adds ``rows`` (the table's schema without ``month``) in one commit; no rows, no commit.
 
+        Args:
+            fences: symbol -> fencing token of the lease under which the caller works. They are written with the rows,
+                and hold in the table itself: of two runs that read the same version, the second to commit is refused.
+            since: the version that the caller has read, as ``version`` tells it (None: there was no table); with
+                ``fences``.
+
         Raises:
+            FencedOutError: another run has written one of these symbols since; nothing was added.
             CommitFailedError: other writers changed the table's schema again and again; nothing was added.
         """
         if rows.num_rows == 0:
@@ -149,20 +166,51 @@ class OfflineTables:
         moment = rows["open_time"] if table != "quarantine" else pc.coalesce(rows["open_time"], rows["created"])
         schema = SCHEMAS[table]
         rows = rows.append_column("month", _month(moment)).select(schema.names).cast(schema)
+        properties = None
+        base: str | DeltaTable = path
+        if fences:
+            properties = CommitProperties(app_transactions=[Transaction(s, token) for s, token in fences.items()])
+            base = self._made(table) if since is None else self._at(table, since)
+            seen = dict.fromkeys(fences) if since is None else _tokens(base, fences)
         for tries_left in reversed(range(_COMMIT_TRIES)):
+            if fences and _tokens(base, fences) != seen:
+                raise FencedOutError(f"another run has written {table} of {_some(fences)} meanwhile")
             try:
                 write_deltalake(
-                    path,
+                    base,
                     rows,
                     mode="append",
-                    partition_by=["timeframe", "month"],
+                    partition_by=_PARTITIONS,
                     schema_mode="merge",  # a new indicator adds a column; old rows read as null, never as a value
                     storage_options=self._options,
+                    commit_properties=properties,
                 )
                 return
             except CommitFailedError:  # another process created the table, or added a column, at the same time
                 if not tries_left:
                     raise
+                if fences:
+                    base = self._at(table, None)
+
+    def _at(self, table: TableName, version: int | None) -> DeltaTable:
+        """The table as of a version, or its newest, to write upon."""
+        return DeltaTable(self._path(table), version=version, storage_options=self._options)
+
+    def _made(self, table: TableName) -> DeltaTable:
+        """The table at its newest version, made without rows when there is none.
+
+        Of two writers that each make the table with their first rows, neither is refused and both have their rows in
+        it; of two that write upon an empty one, the second is.
+        """
+        with suppress(CommitFailedError):  # another process made it at the same time
+            DeltaTable.create(
+                self._path(table),
+                SCHEMAS[table],
+                mode="ignore",
+                partition_by=_PARTITIONS,
+                storage_options=self._options,
+            )
+        return self._at(table, None)
 
     def version(self, table: TableName) -> int | None:
         """The number of the table's last commit, from 0; None when the table does not exist."""
@@ -187,6 +235,7 @@ class OfflineTables:
         end: datetime | None = None,
         columns: Sequence[str] | None = None,
         as_known_at: datetime | None = None,
+        written_after: datetime | None = None,
         all_revisions: bool = False,
     ) -> pa.Table:
         """Rows of a table, ascending by symbol and open time, the newest revision of each (of quarantine, all rows).
@@ -197,6 +246,7 @@ class OfflineTables:
             columns: only these, besides the keys ``symbol, timeframe, open_time, event_timestamp, created``; none of
                 them when empty.
             as_known_at: what was known at that moment: only revisions written by then.
+            written_after: only revisions written later than that; files without any are not opened.
             all_revisions: every revision, oldest first within a bar.
         """
         keys = ["symbol", "timeframe", "open_time", "event_timestamp", "created"]
@@ -215,7 +265,8 @@ class OfflineTables:
             pruning.append(("month", "in", tuple(months)))
         dataset = self._dataset(table, found, tuple(pruning))
         present = [c for c in wanted if c in dataset.schema.names]
-        rows = dataset.to_table(columns=present, filter=_filter(timeframe, symbols, start, end, as_known_at))
+        wish = _filter(timeframe, symbols, start, end, as_known_at, written_after)
+        rows = dataset.to_table(columns=present, filter=wish)
         for name in wanted:  # a column that the catalog has gained since the table was written
             if name not in present:
                 rows = rows.append_column(name, pa.nulls(rows.num_rows, SCHEMAS[table].field(name).type))
@@ -292,6 +343,16 @@ class OfflineTables:
 _FILE_FACTS = ("path", "partition.timeframe", "partition.month", "min.symbol", "max.symbol")
 
 
+def _tokens(table: DeltaTable, fences: Mapping[str, int]) -> dict[str, int | None]:
+    """The token that last wrote each symbol into a table, as of its version."""
+    return {symbol: table.transaction_version(symbol) for symbol in fences}
+
+
+def _some(fences: Mapping[str, int]) -> str:
+    first, *others = fences
+    return first if not others else f"{first} or one of {len(others)} more symbols"
+
+
 def _month(moment: Any) -> Any:
     """The partition of a moment or of many."""
     return pc.strftime(moment, "%Y-%m")
@@ -311,6 +372,7 @@ def _filter(
     start: datetime | None,
     end: datetime | None,
     as_known_at: datetime | None,
+    written_after: datetime | None,
 ) -> pc.Expression | None:
     parts: list[pc.Expression] = []
     if timeframe is not None:
@@ -323,6 +385,8 @@ def _filter(
         parts.append(pc.field("open_time") <= pa.scalar(end, TIME))
     if as_known_at is not None:
         parts.append(pc.field("created") <= pa.scalar(as_known_at, TIME))
+    if written_after is not None:
+        parts.append(pc.field("created") > pa.scalar(written_after, TIME))
     whole = None
     for part in parts:
         whole = part if whole is None else whole & part

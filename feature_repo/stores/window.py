@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, WINDOW_BARS, WINDOW_TIME, Timeframe
+from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, WINDOW_BARS, WINDOW_TIME, Timeframe
+from feature_repo.freshness import open_before
 from feature_repo.stores.codec import FloatArray
 from feature_repo.stores.tables import OfflineTables
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _ON = ["symbol", "timeframe", "open_time", "event_timestamp"]
 
 
@@ -63,13 +66,37 @@ def read_window(
     as_known_at: datetime | None = None,
 ) -> Window | None:
     """The window of a symbol's bars that opened at or before ``end``; None when there are none."""
-    # Enough calendar time for the window around the clock; where bars are sparser, all history is read instead.
-    span = timedelta(seconds=timeframe.seconds * WINDOW_BARS * 2) + timedelta(days=7)
-    for start in (end - span, None):
-        rows = read_joined(tables, timeframe.name, symbols=[symbol], start=start, end=end, as_known_at=as_known_at)
-        if rows.num_rows >= WINDOW_BARS:
+    return read_windows(tables, timeframe, [symbol], end=end, as_known_at=as_known_at).get(symbol)
+
+
+def read_windows(
+    tables: OfflineTables,
+    timeframe: Timeframe,
+    symbols: Sequence[str],
+    *,
+    end: datetime,
+    as_known_at: datetime | None = None,
+) -> dict[str, Window]:
+    """The windows of symbols' bars that opened at or before ``end``; a symbol without any is left out."""
+    found: dict[str, Window] = {}
+    lacking = list(symbols)
+    # Enough of the clock for the window, first while the market is open; where bars are sparser, all history is read.
+    for start in (*_window_starts(timeframe, lacking, end), None):
+        if not lacking:
             break
-    return window_of(rows) if rows.num_rows else None
+        rows = read_joined(tables, timeframe.name, symbols=lacking, start=start, end=end, as_known_at=as_known_at)
+        for symbol, own in by_symbol(rows).items():
+            if own.num_rows >= WINDOW_BARS or start is None:
+                found[symbol] = window_of(own)
+        lacking = [symbol for symbol in lacking if symbol not in found]
+    return found
+
+
+def _window_starts(timeframe: Timeframe, symbols: Sequence[str], end: datetime) -> list[datetime]:
+    sessions = {SYMBOLS[symbol].session.name: SYMBOLS[symbol].session for symbol in symbols if symbol in SYMBOLS}
+    end_us = (end - _EPOCH) // timedelta(microseconds=1)
+    opens = [open_before(session, timeframe, end_us, round(WINDOW_BARS * 1.05)) for session in sessions.values()]
+    return [_EPOCH + timedelta(microseconds=min(opens))] if opens else []
 
 
 def newest_windows(
@@ -90,6 +117,15 @@ def newest_windows(
         if window:
             found[name] = window
     return found
+
+
+def by_symbol(rows: pa.Table) -> dict[str, pa.Table]:
+    """Rows that are sorted by symbol, taken apart."""
+    if not rows.num_rows:
+        return {}
+    names = rows["symbol"].combine_chunks().dictionary_encode()
+    edges = np.flatnonzero(np.diff(names.indices.to_numpy(), prepend=-1, append=-1)).tolist()
+    return {rows["symbol"][start].as_py(): rows.slice(start, stop - start) for start, stop in pairwise(edges)}
 
 
 def window_of(rows: pa.Table) -> Window:

@@ -21,7 +21,7 @@ from fsclient.errors import InvalidRequestError
 if TYPE_CHECKING:
     from feature_repo.gaps import GapKind
     from flows.ingest import IngestReport
-    from flows.shard import Outcome
+    from flows.outcome import Outcome
     from flows.sources import SourceBars
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")]
@@ -163,6 +163,7 @@ def _ingested(bars: SourceBars, symbol: str, timeframe: str, settings: Settings)
             symbol=catalog.symbol(symbol),
             timeframe=catalog.timeframe(timeframe),
             tables=settings.tables(),
+            ledger=settings.ledger(),
             now=datetime.now(UTC),
             max_bad_share=settings.max_bad_share,
         )

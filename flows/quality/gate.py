@@ -29,6 +29,7 @@ def check_bars(
     now: datetime,
     on_grid: BoolArray,
     max_bad_share: float = MAX_BAD_SHARE,
+    good_before: int = 0,
 ) -> Verdict:
     """Judges bars of one symbol and timeframe.
 
@@ -38,6 +39,8 @@ def check_bars(
         now: the moment, with its time zone, by which a bar must have closed.
         on_grid: whether each row's ``open_time`` opens a bar of the timeframe, shape (rows,).
         max_bad_share: the largest share of bad rows, 0 to below 1, with which the symbol may go on.
+        good_before: rows known to be good that the batch follows upon and the share is told of too: a lone bad bar
+            after a good year is no bad batch.
 
     Raises:
         ValueError: ``now`` has no time zone, ``on_grid`` does not fit the frame, or ``max_bad_share`` is no share.
@@ -52,7 +55,8 @@ def check_bars(
         return _table(frame, ("open_time", *BAR_FIELDS), derived)
 
     subject = f"{symbol.name} {timeframe.name} bars"
-    return judge(frame, bar_rules(symbol, timeframe), table, subject=subject, max_bad_share=max_bad_share)
+    rules = bar_rules(symbol, timeframe)
+    return judge(frame, rules, table, subject=subject, max_bad_share=max_bad_share, good_before=good_before)
 
 
 def check_indicators(
@@ -60,6 +64,7 @@ def check_indicators(
     *,
     may_be_nan: Mapping[str, BoolArray],
     max_bad_share: float = MAX_BAD_SHARE,
+    good_before: int = 0,
     subject: str = "indicators",
 ) -> Verdict:
     """Judges indicator rows of one symbol and timeframe.
@@ -68,7 +73,7 @@ def check_indicators(
         frame: ``event_timestamp`` (datetime64[us, UTC]) and every indicator field of the catalog (float64). Other
             columns are kept and not judged.
         may_be_nan: field -> in which rows it may be NaN, shape (rows,), as ``nan_allowed`` computes it.
-        max_bad_share: the largest share of bad rows, 0 to below 1, with which the symbol may go on.
+        max_bad_share, good_before: as for ``check_bars``.
         subject: what the report calls the batch.
 
     Raises:
@@ -82,7 +87,8 @@ def check_indicators(
     def table() -> pd.DataFrame:
         return _table(frame, ("event_timestamp", *INDICATOR_FIELDS), flags)
 
-    return judge(frame, indicator_rules(), table, subject=subject, max_bad_share=max_bad_share)
+    rules = indicator_rules()
+    return judge(frame, rules, table, subject=subject, max_bad_share=max_bad_share, good_before=good_before)
 
 
 def judge(
@@ -92,6 +98,7 @@ def judge(
     *,
     subject: str,
     max_bad_share: float,
+    good_before: int = 0,
 ) -> Verdict:
     """Judges a batch by ``rules``.
 
@@ -120,11 +127,11 @@ def judge(
     first = evaluate(rules, columns)
     masks = {} if first.success else {r.name: mask for r in rules if (mask := bad_rows(r, columns)).any()}
     bad = np.logical_or.reduce([np.zeros(len(frame), dtype=np.bool_), *masks.values()])
-    share = bad.mean()
+    share = bad.sum() / (len(frame) + good_before)
     reason = ""
     if share > max_bad_share:
         reason = f"{100 * share:.4g} % of the rows are bad, at most {100 * max_bad_share:.4g} % are tolerated"
-    elif not first.success:
+    elif not first.success and not bad.all():
         last = evaluate(rules, columns[~bad]) if bad.any() else first
         if not last.success:
             reason = f"great-expectations and the masks disagree: {', '.join(last.failed)} fails on rows found good"

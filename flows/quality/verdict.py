@@ -19,7 +19,7 @@ class Verdict:
 
     Attributes:
         subject: what was judged, as ``"EUR/USD 1h bars"``.
-        passed: whether the symbol may go on. False whenever ``good`` is empty.
+        passed: whether the symbol may go on. ``good`` may be empty all the same, when good rows came before.
         good: the rows that may be stored, columns as given; the given frame itself when every row is good.
         bad: the rejected rows, columns as given and ``rule`` (the first rule they break), ``rules`` (all of them,
             joined by commas), ``detail`` (what the first rule looked at). Empty when the batch as a whole was refused

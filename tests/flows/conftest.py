@@ -14,12 +14,20 @@ import pytest
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES, WINDOW_FIELDS, view
 from feature_repo.sessions import expected_opens
-from feature_repo.stores.codec import decode_array, decode_doubles, decode_timestamp, entity_key, timestamp_key
+from feature_repo.stores.codec import (
+    FENCE_KEY,
+    decode_array,
+    decode_doubles,
+    decode_timestamp,
+    entity_key,
+    timestamp_key,
+)
 from feature_repo.stores.codec import field_key as key
 from feature_repo.stores.connection import connect
 from feature_repo.stores.embedded import ensure_server, stop_server
 from feature_repo.stores.tables import OfflineTables
 from flows.ingest import IngestReport, ingest
+from flows.ledger import Ledger
 from flows.settings import Settings, load_settings
 from flows.sources import SourceBars, SourceNotes
 
@@ -58,6 +66,13 @@ def settings(server_url: str, redis: Any, tmp_path: Any, monkeypatch: pytest.Mon
 @pytest.fixture
 def tables(settings: Settings) -> OfflineTables:
     return settings.tables()
+
+
+@pytest.fixture
+def ledger(settings: Settings) -> Iterator[Ledger]:
+    """The ledger of the test's home, on a clock that stands at ``NOW``."""
+    with Ledger(f"sqlite:///{settings.home / 'ledger.db'}", now=NOW.timestamp) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +136,7 @@ Take = Callable[..., IngestReport]
 
 
 @pytest.fixture
-def take(tables: OfflineTables, source_of: Callable[[pd.DataFrame], SourceBars]) -> Take:
+def take(tables: OfflineTables, ledger: Ledger, source_of: Callable[[pd.DataFrame], SourceBars]) -> Take:
     """Ingests bars into the test's tables."""
 
     def run(
@@ -131,6 +146,7 @@ def take(tables: OfflineTables, source_of: Callable[[pd.DataFrame], SourceBars])
         *,
         now: datetime = NOW,
         max_bad_share: float = 0.05,
+        final: bool | None = None,
     ) -> IngestReport:
         source = bars if isinstance(bars, SourceBars) else source_of(bars)
         return ingest(
@@ -138,8 +154,10 @@ def take(tables: OfflineTables, source_of: Callable[[pd.DataFrame], SourceBars])
             symbol=SYMBOLS[symbol],
             timeframe=TIMEFRAMES[timeframe],
             tables=tables,
+            ledger=ledger,
             now=now,
             max_bad_share=max_bad_share,
+            final=final,
         )
 
     return run
@@ -184,11 +202,16 @@ def held(redis: Any, settings: Settings) -> Callable[..., Held | None]:
 
 @pytest.fixture
 def contents(redis: Any, tables: OfflineTables) -> Callable[[], tuple[Any, ...]]:
-    """All that is stored, to compare before and after: each table's version, and the online store's bytes."""
+    """All that is stored, to compare before and after: each table's version, and the online store's bytes (but who
+    wrote them last).
+    """
 
     def read() -> tuple[Any, ...]:
         versions = [tables.version(table) for table in ("bars", "indicators", "quarantine")]
-        return *versions, {name: redis.hgetall(name) for name in redis.scan_iter("*")}
+        online = {name: redis.hgetall(name) for name in redis.scan_iter("*")}
+        for stored in online.values():
+            stored.pop(FENCE_KEY, None)
+        return *versions, online
 
     return read
 
@@ -228,11 +251,11 @@ def fstore(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Callable[.
 
 
 @pytest.fixture
-def published(make_bars: Callable[..., pd.DataFrame], take: Take, settings: Settings) -> pd.DataFrame:
+def published(make_bars: Callable[..., pd.DataFrame], take: Take, settings: Settings, ledger: Ledger) -> pd.DataFrame:
     """700 hours of EUR/USD, ingested, computed and online; GBP/USD is a symbol without bars."""
     from flows.materialize import materialize_symbols
 
     bars = make_bars(700)
     take(bars)
-    materialize_symbols(["EUR/USD"], ["1h", "4h", "1d"], settings, NOW)
+    materialize_symbols(["EUR/USD"], ["1h", "4h", "1d"], settings, ledger, NOW)
     return bars

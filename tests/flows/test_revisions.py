@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.stores.tables import SCHEMAS, TIME
-from flows.revisions import NOISE, as_table, compare
+from flows.agreement import agree, equal, same_number
+from flows.revisions import as_table, compare
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -53,7 +54,7 @@ def test_it_agrees_with_a_plain_dict(
     fresh: dict[int, float], stored: dict[int, tuple[float, int]], clock_s: int
 ) -> None:
     now = START + timedelta(seconds=clock_s)
-    changes = compare(fresh_rows(fresh), stored_rows(stored), values=("close",), now=now)
+    changes = compare(fresh_rows(fresh), stored_rows(stored), values=("close",))
 
     def same(slot: int) -> bool:
         was = stored[slot][0]
@@ -65,37 +66,33 @@ def test_it_agrees_with_a_plain_dict(
     assert (changes.stored, changes.revised, changes.unchanged) == (len(new), len(revised), len(unchanged))
     assert list(changes.rows["open_time"]) == [START + slot * HOUR for slot in sorted(new | revised)]
 
-    written = dict(zip(sorted(fresh), changes.created_us.tolist(), strict=True))
-    for slot in unchanged:
-        assert written[slot] == us(START + timedelta(seconds=stored[slot][1]))
+    written = [us(moment) for moment in changes.written_at(now)["created"].dt.tz_localize("UTC")]
+    assert all(at >= us(now) for at in written)
     for slot in revised:
-        assert written[slot] > us(START + timedelta(seconds=stored[slot][1])), "a revision is later than the revised"
-    for slot in new | revised:
-        assert written[slot] >= us(now)
-    assert changes.rows["created"].to_numpy().astype("datetime64[us]").astype(int).tolist() == [
-        written[slot] for slot in sorted(new | revised)
-    ]
+        was = us(START + timedelta(seconds=stored[slot][1]))
+        assert all(at > was for at in written), "a revision is later than the revised"
+    assert len(set(written)) <= 1, "one run writes at one moment"
 
 
 def test_a_clock_that_went_back_still_writes_later() -> None:
     stored = stored_rows({0: (1.0, 1000), 1: (1.0, 2000)})
-    changes = compare(fresh_rows({0: 1.0, 1: 1.1, 2: 1.2}), stored, values=("close",), now=START)
-    earlier, latest = START + timedelta(seconds=1000), START + timedelta(seconds=2000, microseconds=1)
-    assert changes.created_us.tolist() == [us(earlier), us(latest), us(latest)]
+    rows = compare(fresh_rows({0: 1.0, 1: 1.1, 2: 1.2}), stored, values=("close",)).written_at(START)
+    latest = START + timedelta(seconds=2000, microseconds=1)
+    assert rows["created"].dt.tz_localize("UTC").tolist() == [latest, latest]
 
 
 def test_two_spellings_of_one_number_are_no_revision_where_noise_is_tolerated() -> None:
     stored = stored_rows({0: (0.176, 0), 1: (0.0, 0), 2: (math.nan, 0), 3: (1.0, 0)})
     fresh = fresh_rows({0: 0.17600000000000002, 1: 0.0, 2: math.nan, 3: 1.0 + 1e-9})
-    assert compare(fresh, stored, values=("close",), now=START).revised == 2
-    assert compare(fresh, stored, values=("close",), now=START, tolerance=NOISE).revised == 1
+    assert compare(fresh, stored, values=("close",)).revised == 2
+    assert compare(fresh, stored, values=("close",), same=same_number).revised == 1
 
 
 def test_a_value_that_appears_or_vanishes_is_a_revision() -> None:
     stored = stored_rows({0: (math.nan, 0), 1: (1.0, 0)})
     fresh = fresh_rows({0: 1.0, 1: math.nan})
-    for tolerance in (0.0, NOISE):
-        assert compare(fresh, stored, values=("close",), now=START, tolerance=tolerance).revised == 2
+    for same in (equal, same_number, agree):
+        assert compare(fresh, stored, values=("close",), same=same).revised == 2
 
 
 # ------------------------------------------------------------------------------------------------- as a table

@@ -9,39 +9,46 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 import talib
 
-from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES, WINDOW_BARS, WINDOW_TIME, Timeframe
+from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES, Timeframe
 from feature_repo.stores.tables import SCHEMAS, OfflineTables
 from flows import shard
 from flows.bars import closes
+from flows.history import whole_history
+from flows.ledger import Ledger
+from flows.pending import pending, plan
 from flows.revisions import as_table
 
 Make = Callable[..., pd.DataFrame]
 Take = Callable[..., Any]
 Compute = Callable[..., Any]
+Store = Callable[..., None]
 EURUSD = SYMBOLS["EUR/USD"]
 PRICES = ["open", "high", "low", "close"]
 
 
 @pytest.fixture
-def compute(tables: OfflineTables, now: datetime) -> Compute:
-    """Computes one timeframe of a symbol as a run would."""
+def compute(tables: OfflineTables, ledger: Ledger, now: datetime) -> Compute:
+    """Computes one timeframe of a symbol as a symbol's first run would: from all of its history."""
 
     def run(timeframe: str, symbol: str = "EUR/USD", *, at: datetime = now, max_bad_share: float = 0.05) -> Any:
-        stored = shard.bars_of(SYMBOLS[symbol], tables)
-        source = shard.plan(stored)[timeframe]
-        return shard.compute(
-            SYMBOLS[symbol],
-            TIMEFRAMES[timeframe],
-            TIMEFRAMES[source] if source else None,
-            stored,
-            tables,
-            now=at,
-            max_bad_share=max_bad_share,
-        )
+        (job,) = pending([SYMBOLS[symbol]], [timeframe], tables, ledger, now=at).jobs
+        limits = shard.Limits(max_bad_share=max_bad_share, min_completeness=0.5)
+        return shard.compute(job, whole_history(job, tables), now=at, limits=limits)
+
+    return run
+
+
+@pytest.fixture
+def store(tables: OfflineTables, ledger: Ledger) -> Callable[..., None]:
+    """Stores what was computed, and forgets that it has, as a run does that dies then."""
+
+    def run(computed: Any, at: datetime = datetime(2024, 6, 3, 12, tzinfo=UTC)) -> None:
+        since: dict[Any, int | None] = {table: tables.version(table) for table in ("bars", "indicators")}
+        with ledger.lease([computed.job.symbol.name], owner="the test") as lease:
+            shard.store([computed], tables, lease, since=since, now=at)
 
     return run
 
@@ -73,33 +80,21 @@ def changed_bars(computed: Any) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------ timeframes
 
 
-def stored_at(*timeframes: str, derived: str = "") -> dict[str, pa.Table]:
-    empty = SCHEMAS["bars"].empty_table()
-    row = {name: [None] for name in empty.schema.names}
-    ingested = pa.table(row, schema=empty.schema)
-    made = pa.table(row | {"source_bars": [4]}, schema=empty.schema)
-    return dict.fromkeys(timeframes, ingested) | ({derived: made} if derived else {})
-
-
 @pytest.mark.parametrize(
     ("stored", "expected"),
     [
-        (stored_at(), {}),
-        (stored_at("1d"), {"1d": None}),
-        (stored_at("1h"), {"1h": None, "4h": "1h", "1d": "1h"}),
-        (stored_at("1h", derived="4h"), {"1h": None, "4h": "1h", "1d": "1h"}),  # never from a derived one
-        (stored_at("1h", "4h"), {"1h": None, "4h": None, "1d": "4h"}),
-        (
-            stored_at("1m"),
-            {"1m": None, "5m": "1m", "15m": "1m", "30m": "1m", "1h": "1m", "4h": "1m", "1d": "1m"},
-        ),
-        (stored_at("30m", "1d"), {"30m": None, "1h": "30m", "4h": "30m", "1d": None}),
+        ([], {}),
+        (["1d"], {"1d": None}),
+        (["1h"], {"1h": None, "4h": "1h", "1d": "1h"}),
+        (["1h", "4h"], {"1h": None, "4h": None, "1d": "4h"}),
+        (["1m"], {"1m": None, "5m": "1m", "15m": "1m", "30m": "1m", "1h": "1m", "4h": "1m", "1d": "1m"}),
+        (["30m", "1d"], {"30m": None, "1h": "30m", "4h": "30m", "1d": None}),
     ],
 )
 def test_a_timeframe_is_ingested_or_made_of_the_longest_ingested_one_below(
-    stored: dict[str, pa.Table], expected: dict[str, str | None]
+    stored: list[str], expected: dict[str, str | None]
 ) -> None:
-    assert shard.plan(stored) == expected
+    assert plan(stored) == expected
 
 
 # --------------------------------------------------------------------------------------------- derived bars
@@ -133,7 +128,7 @@ def test_the_last_unfinished_bar_is_held_back(make_bars: Make, take: Take, compu
 
 def test_no_closed_bar_is_nothing_to_compute(make_bars: Make, take: Take, compute: Compute) -> None:
     take(make_bars(1))
-    assert compute("4h") is None
+    assert compute("4h").bars == 0
     assert compute("1h").bars == 1
 
 
@@ -146,9 +141,9 @@ def test_a_bar_from_a_clock_that_ran_ahead_waits_for_its_close(
     early = bars["open_time"].iloc[-1].to_pydatetime() + timedelta(minutes=59)
     assert compute("1h", at=early).bars == 59
     assert compute("1h", at=early + timedelta(minutes=1)).bars == 60
-    assert compute("1h", at=bars["open_time"].iloc[0].to_pydatetime()) is None
+    assert compute("1h", at=bars["open_time"].iloc[0].to_pydatetime()).bars == 0
     at_noon = bars["open_time"].iloc[12].to_pydatetime()
-    assert compute("4h", at=at_noon).window.event_us <= at_noon.timestamp() * 1e6
+    assert compute("4h", at=at_noon).event_us <= at_noon.timestamp() * 1e6
 
 
 # ------------------------------------------------------------------------------------------------ indicators
@@ -188,22 +183,6 @@ def test_indicators_are_bare_talib_on_the_derived_bars(make_bars: Make, take: Ta
         np.testing.assert_allclose(rows[name], expected, rtol=1e-9, err_msg=name)
 
 
-def test_the_window_is_the_last_bars_with_their_indicators(make_bars: Make, take: Take, compute: Compute) -> None:
-    bars = make_bars(WINDOW_BARS + 100)
-    take(bars)
-    computed = compute("1h")
-    last = bars.tail(WINDOW_BARS)
-    for name in BAR_FIELDS:
-        np.testing.assert_array_equal(computed.window.columns[name], last[name])
-    np.testing.assert_array_equal(
-        computed.window.columns["sma_200"], talib.SMA(bars["close"].to_numpy(), 200)[-WINDOW_BARS:]
-    )
-    opens = pd.to_datetime(computed.window.columns[WINDOW_TIME], unit="s", utc=True)
-    assert (opens == last["open_time"]).all()
-    assert computed.window.event_us == closes(last, TIMEFRAMES["1h"]).iloc[-1].value // 1000
-    assert {len(column) for column in computed.window.columns.values()} == {WINDOW_BARS}
-
-
 # --------------------------------------------------------------------------------------------------- gates
 
 
@@ -226,22 +205,27 @@ def test_absurd_indicators_stop_the_symbol(make_bars: Make, inject: Callable[...
 
 
 def test_a_few_bad_derived_bars_are_quarantined_and_left_out(
-    make_bars: Make, inject: Callable[..., None], compute: Compute, tables: OfflineTables
+    make_bars: Make, inject: Callable[..., None], compute: Compute, store: Store, tables: OfflineTables
 ) -> None:
     bars = make_bars(400)
     bars.loc[200, "high"] = 400.0  # one 4h bar with a price that no broker has quoted
     inject(bars)
     computed = compute("4h")
     assert computed.bars == len(resampled(bars, "4h")) - 2  # the bad one, and the last, which is unfinished
-    shard.store([computed], tables)
+    store(computed)
     (row,) = tables.read("quarantine").to_pylist()
     assert (row["kind"], row["rule"], row["timeframe"]) == ("bars", "high_out_of_bounds", "4h")
-    shard.store([compute("4h")], tables)
+    store(compute("4h"))
     assert tables.read("quarantine").num_rows == 1
 
 
 def test_a_bar_with_bad_indicators_is_neither_stored_nor_published_as_features(
-    make_bars: Make, take: Take, compute: Compute, tables: OfflineTables, monkeypatch: pytest.MonkeyPatch
+    make_bars: Make,
+    take: Take,
+    compute: Compute,
+    store: Store,
+    tables: OfflineTables,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bars = make_bars(100)
     take(bars)
@@ -255,8 +239,8 @@ def test_a_bar_with_bad_indicators_is_neither_stored_nor_published_as_features(
     monkeypatch.setattr(shard, "compute_features", spoilt)
     computed = compute("1h")
     assert computed.bars == 99
-    assert computed.window.event_us == bars["open_time"].iloc[99].value // 1000  # the bar before
-    shard.store([computed], tables)
+    assert computed.event_us == bars["open_time"].iloc[99].value // 1000  # the bar before
+    store(computed)
     assert tables.read("indicators").num_rows == 99
     (row,) = tables.read("quarantine").to_pylist()
     assert (row["kind"], row["rule"]) == ("indicators", "rsi_14_out_of_bounds")
@@ -266,12 +250,12 @@ def test_a_bar_with_bad_indicators_is_neither_stored_nor_published_as_features(
 
 
 def test_a_late_correction_revises_what_depends_on_it_and_nothing_before(
-    make_bars: Make, take: Take, compute: Compute, tables: OfflineTables, now: datetime
+    make_bars: Make, take: Take, compute: Compute, store: Store, now: datetime
 ) -> None:
     bars = make_bars(400)
     take(bars)
     for timeframe in ("1h", "4h"):
-        shard.store([compute(timeframe)], tables)
+        store(compute(timeframe))
     corrected = bars.copy()
     corrected.loc[300, ["close", "high"]] = corrected.loc[300, "high"] * 1.001
     take(corrected, now=now + timedelta(hours=1))
@@ -283,29 +267,31 @@ def test_a_late_correction_revises_what_depends_on_it_and_nothing_before(
         assert computed.feature_changes.stored == 0
         assert computed.feature_changes.revised > 0
         assert computed.feature_changes.rows["open_time"].iloc[0] + timedelta(hours=4) > bars["open_time"][300]
-        assert computed.window.created_us == later.timestamp() * 1e6
+        written = computed.feature_changes.written_at(later)["created"]
+        assert (written == pd.Timestamp(later).tz_localize(None)).all()
 
 
 def test_an_ingested_timeframe_is_taken_whole_with_what_was_derived_before(
-    make_bars: Make, take: Take, compute: Compute, tables: OfflineTables, now: datetime
+    make_bars: Make, take: Take, compute: Compute, store: Store, now: datetime
 ) -> None:
     """As a reader of the offline store sees it: the newest revision of every bar."""
     bars = make_bars(400)
     take(bars)
     first = compute("4h")
-    shard.store([first], tables)
+    store(first)
     own = changed_bars(first).tail(40).assign(close=lambda rows: rows["high"])
     report = take(own, "4h", now=now + timedelta(hours=1))
     assert report.revised == 40
     again = compute("4h", at=now + timedelta(hours=2))
     assert again.bars == first.bars
-    np.testing.assert_array_equal(again.window.columns["close"][-40:], own["high"])
     assert again.bar_changes.revised == 0
+    expected = talib.SMA(np.append(changed_bars(first)["close"][:-40], own["high"]), 5)[-1]
+    assert again.feature_changes.rows["sma_5"].iloc[-1] == expected
 
 
 def test_a_missing_value_never_becomes_a_number(make_bars: Make, take: Take, compute: Compute) -> None:
     take(make_bars(200).assign(volume=math.nan))
     computed = compute("4h")
-    assert np.isnan(computed.window.columns["volume"]).all()
-    assert np.isnan(computed.window.columns["obv"]).all()
-    assert not np.isnan(computed.window.columns["rsi_14"][-1])
+    assert computed.bar_changes.rows["volume"].isna().all()
+    assert computed.feature_changes.rows["obv"].isna().all()
+    assert not np.isnan(computed.feature_changes.rows["rsi_14"].iloc[-1])

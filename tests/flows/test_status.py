@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from feature_repo import catalog
+from flows.ledger import Ledger
 from flows.materialize import materialize_symbols
 from flows.settings import Settings
 from flows.status import freshness
@@ -33,13 +34,13 @@ def test_bars_that_are_not_published_have_no_age(
 
 
 def test_age_counts_the_bars_that_an_open_market_has_made_since(
-    make_bars: Make, take: Callable[..., Any], settings: Settings
+    make_bars: Make, take: Callable[..., Any], settings: Settings, ledger: Ledger
 ) -> None:
     bars = make_bars(118)  # Monday 00:00 UTC to the market's close, Friday 17:00 New York
     take(bars)
     friday = datetime(2024, 1, 12, 22, tzinfo=UTC)
     assert bars["open_time"].iloc[-1] + timedelta(hours=1) == friday
-    materialize_symbols(["EUR/USD"], ["1h", "4h"], settings, friday)
+    materialize_symbols(["EUR/USD"], ["1h", "4h"], settings, ledger, friday)
 
     def ages(later: timedelta) -> dict[str, int]:
         return {row["timeframe"]: row["age_bars"] for row in freshness(settings, friday + later)}
@@ -51,11 +52,16 @@ def test_age_counts_the_bars_that_an_open_market_has_made_since(
 
 
 def test_a_symbol_that_the_catalog_has_lost_is_still_shown(
-    make_bars: Make, take: Callable[..., Any], settings: Settings, now: datetime, monkeypatch: pytest.MonkeyPatch
+    make_bars: Make,
+    take: Callable[..., Any],
+    settings: Settings,
+    ledger: Ledger,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     take(make_bars(30))
     take(make_bars(30, symbol="GBP/USD"), symbol="GBP/USD")
-    materialize_symbols(["EUR/USD", "GBP/USD"], ["1h"], settings, now)
+    materialize_symbols(["EUR/USD", "GBP/USD"], ["1h"], settings, ledger, now)
     left = {name: symbol for name, symbol in catalog.SYMBOLS.items() if name != "GBP/USD"}
     monkeypatch.setattr(catalog, "SYMBOLS", left)
     rows = {row["symbol"]: row for row in freshness(settings, datetime(2024, 6, 3, 12, tzinfo=UTC))}
