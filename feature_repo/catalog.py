@@ -103,6 +103,8 @@ class Session:
         timezone: IANA zone that ``day_start`` is told in.
         day_start: local time at which a day, and so its 1d and 4h bars, begins.
         calendar: code of the calendar in ``exchange_calendars``; exchange sessions only.
+        moved: the zones that ``timezone`` gave way to, each with the first local date that was told in it, ascending:
+            a broker's server that was moved. Best a date without trading, for the day before may be cut short.
     """
 
     name: str
@@ -110,6 +112,12 @@ class Session:
     timezone: str
     day_start: str = "00:00"
     calendar: str | None = None
+    moved: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def clock(self) -> str:
+        """The zone with its changes, as ``Europe/Berlin,2014-11-23=Europe/Athens``."""
+        return ",".join((self.timezone, *(f"{day}={zone}" for day, zone in self.moved)))
 
 
 SESSIONS: Mapping[str, Session] = MappingProxyType(
@@ -117,6 +125,8 @@ SESSIONS: Mapping[str, Session] = MappingProxyType(
         s.name: s
         for s in (
             Session(name="fx", kind="fx", timezone="America/New_York", day_start="17:00"),
+            # A MetaTrader broker's own days, midnight to midnight, of a server that was moved from CET to EET.
+            Session(name="fx_broker", kind="fx", timezone="Europe/Berlin", moved=(("2014-11-23", "Europe/Athens"),)),
             Session(name="24x7", kind="24x7", timezone="UTC"),
             # An exchange's daily bar is labelled by its date at 00:00 UTC, as data vendors do.
             Session(name="us_equity", kind="exchange", timezone="UTC", calendar="XNYS"),
@@ -154,6 +164,7 @@ _SYMBOL_ROWS: tuple[tuple[str, int, float, float, str], ...] = (
     ("fx", 5, 1.0, 60.0, "USD/SEK USD/NOK USD/DKK USD/SGD USD/HKD USD/MXN USD/ZAR USD/PLN EUR/SEK EUR/NOK USD/CNH"),
     ("fx", 3, 200.0, 20_000.0, "XAU/USD"),
     ("fx", 4, 2.0, 500.0, "XAG/USD"),
+    ("fx_broker", 5, 0.3, 3.5, "AUD/USD.MT"),
     ("24x7", 2, 0.01, 10_000_000.0, "BTC/USD BTC/EUR BTC/USDT ETH/USD ETH/EUR ETH/USDT"),
     ("24x7", 6, 0.000_001, 100_000.0, "SOL/USD SOL/USDT XRP/USD XRP/USDT ADA/USD ADA/USDT DOGE/USD DOGE/USDT"),
     ("24x7", 6, 0.000_001, 100_000.0, "LTC/USD LTC/USDT BNB/USDT DOT/USDT LINK/USDT AVAX/USDT"),

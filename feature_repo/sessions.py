@@ -10,6 +10,7 @@ likely cause, and whatever ``zoneinfo`` raises for a session whose time zone doe
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from datetime import date, datetime, time
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -27,7 +28,8 @@ _EPOCH = date(1970, 1, 1).toordinal()
 # Whole years that nanosecond clocks can tell, in days since 1970: what data can mean to say.
 _FIRST_DAY, _LAST_DAY = date(1678, 1, 1).toordinal() - _EPOCH, date(2262, 1, 1).toordinal() - _EPOCH
 
-FX_ZONE, FX_DAY_START = "America/New_York", "17:00"
+_FX_DAYS = Session(name="fx", kind="fx", timezone="America/New_York", day_start="17:00")
+"""The days by which currencies trade, whatever day start a session cuts its bars from."""
 FX_HOLIDAYS = ((12, 25), (1, 1))
 """Month and day of the trading days on which no currency trades."""
 
@@ -47,7 +49,8 @@ def bar_close(session: Session, timeframe: Timeframe, opens_us: Times) -> Times:
 
     A local day of 23 or 25 hours has a daily bar of that length and ends in a shorter 4h bar. In the catalog's
     sessions every bar of an open market closes exactly one timeframe after its open: UTC has no switch, and New York
-    switches on a Sunday at 02:00, when currencies do not trade.
+    switches on a Sunday at 02:00, when currencies do not trade. One bar a year is the exception, the last hour of
+    autumn's long Sunday at a broker who quotes then; told as open plus timeframe, its close is late, never early.
     """
     step = _step(timeframe)
     if not timeframe.from_day_start:
@@ -98,7 +101,7 @@ def grid_opens(session: Session, timeframe: Timeframe, start_us: int, end_us: in
     step = _step(timeframe)
     if not timeframe.from_day_start:
         return np.arange(-(-start_us // step) * step, end_us, step, dtype=np.int64)
-    _, starts = _day_starts(session.timezone, session.day_start, start_us, end_us)
+    _, starts = _day_starts(session, start_us, end_us)
     opens = starts[:-1, None] + np.arange(0, np.diff(starts).max(), step, dtype=np.int64)
     opens = opens[opens < starts[1:, None]]
     return opens[(opens >= start_us) & (opens < end_us)]
@@ -129,7 +132,7 @@ def check_opens(session: Session, timeframe: Timeframe, opens_us: Times) -> None
         bar = np.datetime64(int(stray[0]), "us")
         raise ValueError(
             f"{stray.size} of {opens_us.size} bars, first {bar}Z, do not open on the {timeframe.name} grid of session "
-            f"{session.name!r} (day start {session.day_start} {session.timezone}): check the source's time zone and "
+            f"{session.name!r} (day start {session.day_start} {session.clock}): check the source's time zone and "
             "whether it stamps bars at their close"
         )
 
@@ -145,11 +148,11 @@ def _ends(times_us: Times) -> tuple[int, int]:
 
 def _days(session: Session, times_us: Times) -> tuple[Times, Times, Times]:
     """Local dates, the moments at which their days start, and for each time the index of the day it lies in."""
-    days, starts = _day_starts(session.timezone, session.day_start, *_ends(times_us))
+    days, starts = _day_starts(session, *_ends(times_us))
     return days, starts, np.searchsorted(starts, times_us, side="right") - 1
 
 
-def _day_starts(timezone: str, day_start: str, first_us: int, last_us: int) -> tuple[Times, Times]:
+def _day_starts(session: Session, first_us: int, last_us: int) -> tuple[Times, Times]:
     """Local dates (days since 1970-01-01) around a range and the moment at which each one's day starts."""
     first, last = first_us // DAY_US, last_us // DAY_US
     if first < _FIRST_DAY or last >= _LAST_DAY:
@@ -157,9 +160,11 @@ def _day_starts(timezone: str, day_start: str, first_us: int, last_us: int) -> t
     # West of Greenwich a day may start more than 24 h after 00:00 UTC of its date (18:00 at UTC-8): a moment's own day
     # lies at most two dates back, and the start of the following day at most two dates ahead.
     days = np.arange(first - 2, last + 3, dtype=np.int64)
-    zone, clock = ZoneInfo(timezone), time.fromisoformat(day_start)
+    clock = time.fromisoformat(session.day_start)
+    since = [date.fromisoformat(day) for day, _ in session.moved]
+    zones = [ZoneInfo(name) for name in (session.timezone, *(name for _, name in session.moved))]
     dates = (date.fromordinal(day + _EPOCH) for day in days.tolist())
-    starts = [int(datetime.combine(day, clock, zone).timestamp()) for day in dates]
+    starts = [int(datetime.combine(day, clock, zones[bisect_right(since, day)]).timestamp()) for day in dates]
     return days, np.array(starts, np.int64) * 1_000_000
 
 
@@ -169,7 +174,7 @@ def _trading_hours(session: Session, first_us: int, last_us: int) -> tuple[Times
     Hours may touch, and a date may have two of them, before and after lunch.
     """
     if session.kind == "fx":
-        days, starts = _day_starts(FX_ZONE, FX_DAY_START, first_us, last_us)
+        days, starts = _day_starts(_FX_DAYS, first_us, last_us)
         dates = days[:-1] + 1  # a trading day is named by the date on which it ends
         trading = np.array([_is_fx_date(date.fromordinal(day + _EPOCH)) for day in dates.tolist()])
         return dates[trading], starts[:-1][trading], starts[1:][trading]

@@ -66,7 +66,7 @@ def derive_bars(
     if not (on_grid(session, source, target_opens).all() and on_grid(session, source, closes).all()):
         raise ValueError(
             f"{source.name} bars run across the start of session {session.name!r}'s day ({session.day_start} "
-            f"{session.timezone}): derive {target.name} bars from shorter ones"
+            f"{session.clock}): derive {target.name} bars from shorter ones"
         )
 
     expected = (

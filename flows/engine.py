@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
+from flows.errors import MendableError
 from flows.settings import Settings
 
 
-class EngineError(RuntimeError):
+class EngineError(MendableError):
     """Prefect can't be reached or started; the message says what to look at."""
 
 

@@ -20,6 +20,7 @@ from feature_repo.sessions import on_grid
 from feature_repo.stores.tables import SCHEMAS, TIME, OfflineTables
 from flows.agreement import same_number
 from flows.bars import closes, opens_us
+from flows.errors import MendableError
 from flows.ledger import Lease, Ledger
 from flows.notes import at_stage, noted_revision, noted_verdict, owner
 from flows.quality import Verdict, check_bars
@@ -68,7 +69,7 @@ class IngestReport:
     last_open: datetime | None = None
 
 
-class SymbolBusyError(RuntimeError):
+class SymbolBusyError(MendableError):
     """Another run works on the symbol and did not come to an end; the message says which."""
 
 

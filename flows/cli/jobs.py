@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from feature_repo import catalog
 from flows.cli import show
+from flows.cli.ingest import ingested, print_reports
 from flows.engine import EngineError, configure_prefect
 from flows.settings import Settings, load_settings
-from flows.sources.options import Format, Stamp
-from fsclient.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from feature_repo.gaps import GapKind
-    from flows.ingest import IngestReport
     from flows.outcome import Outcome
-    from flows.sources import SourceBars
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")]
 
@@ -38,10 +33,10 @@ def demo() -> None:
     reports = []
     for symbol, timeframe, file in DEMO:
         bars = read_bars(files[file], symbol=catalog.symbol(symbol), timeframe=catalog.timeframe(timeframe))
-        reports.append(_ingested(bars, symbol, timeframe, settings))
-    _print_reports(reports)
-    outcomes = _materialized(None, None, settings)
-    _print_outcomes(outcomes)
+        reports.append(ingested(bars, symbol, timeframe, settings))
+    print_reports(reports)
+    outcomes = materialized(None, None, settings)
+    print_outcomes(outcomes)
     if not sum(r.stored + r.revised for r in reports) + sum(o.stored + o.revised for o in outcomes):
         show.out.print("[green]Nothing new:[/] every bar and every value was already stored; nothing was written.\n")
     _print_newest()
@@ -69,36 +64,6 @@ def apply(
         show.dump(found)
 
 
-def ingest(
-    source: Annotated[Path, typer.Argument(help="A CSV or Parquet file, or a folder of them.")],
-    symbol: Annotated[str, typer.Option(help="Such as EUR/USD.")],
-    timeframe: Annotated[str, typer.Option(help="1m, 5m, 15m, 30m, 1h, 4h or 1d.")],
-    file_format: Annotated[Format, typer.Option("--format", help="Told by the content when not given.")] = "auto",
-    tz: Annotated[str | None, typer.Option(help="Zone of times that name none, such as America/New_York.")] = None,
-    stamp: Annotated[Stamp, typer.Option(help="Which end of its bar a time is.")] = "auto",
-    columns: Annotated[str, typer.Option(help="Ours=theirs, such as open=o,volume=tick_volume.")] = "",
-    delimiter: Annotated[str | None, typer.Option(help="Detected when not given.")] = None,
-    ask: Annotated[Path | None, typer.Option(help="SOURCE holds bid prices, this file the ask: mid is stored.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Bars from a file or folder, through the quality gate, into the offline store."""
-    from flows.sources import SourceError, SourceOptions, read_bars
-
-    found, frame = catalog.symbol(symbol), catalog.timeframe(timeframe)
-    try:
-        options = SourceOptions(format=file_format, tz=tz, stamp=stamp, columns=_mapping(columns), delimiter=delimiter)
-    except SourceError as error:  # an option, not yet a file
-        raise InvalidRequestError(str(error)) from None
-    bars = read_bars(source, symbol=found, timeframe=frame, options=options, ask=ask)
-    report = _ingested(bars, symbol, timeframe, load_settings())
-    if as_json:
-        show.dump(_report_row(report) | {"gaps": report.gaps.as_frame().to_dict("records")})
-    else:
-        _print_reports([report])
-    if report.stopped:
-        raise typer.Exit(1)
-
-
 def materialize(
     timeframe: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
     symbol: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
@@ -109,11 +74,11 @@ def materialize(
         catalog.symbol(name)
     for name in timeframe or ():
         catalog.timeframe(name)
-    outcomes = _materialized(symbol, timeframe, load_settings())
+    outcomes = materialized(symbol, timeframe, load_settings())
     if as_json:
         show.dump([asdict(o) for o in outcomes])
     else:
-        _print_outcomes(outcomes)
+        print_outcomes(outcomes)
     if any(o.problem for o in outcomes):
         raise typer.Exit(1)
 
@@ -137,7 +102,7 @@ def status(as_json: AsJson = False) -> None:
     columns = {"name": "symbol", "bars": "bars", "offline": "offline as of (UTC)", "online": "online as of (UTC)",
                "age_bars": "age in bars"}  # fmt: skip
     caption = "age: closed bars that an open market has made since the online one"
-    show.table("Freshness", [_named(row) for row in rows], columns, caption)
+    show.table("Freshness", [show.named(row) for row in rows], columns, caption)
 
 
 # ------------------------------------------------------------------------------------------------- the steps
@@ -154,22 +119,7 @@ def _applied(settings: Settings, *, accept: bool, quiet: bool = False) -> dict[s
     return found
 
 
-def _ingested(bars: SourceBars, symbol: str, timeframe: str, settings: Settings) -> IngestReport:
-    from flows.ingest import ingest as run
-
-    with show.err.status(f"checking {symbol} {timeframe}"):
-        return run(
-            bars,
-            symbol=catalog.symbol(symbol),
-            timeframe=catalog.timeframe(timeframe),
-            tables=settings.tables(),
-            ledger=settings.ledger(),
-            now=datetime.now(UTC),
-            max_bad_share=settings.max_bad_share,
-        )
-
-
-def _materialized(symbols: list[str] | None, timeframes: list[str] | None, settings: Settings) -> list[Outcome]:
+def materialized(symbols: list[str] | None, timeframes: list[str] | None, settings: Settings) -> list[Outcome]:
     configure_prefect(settings)
     with show.err.status("starting Prefect"):
         from flows.materialize import materialize as flow
@@ -182,65 +132,20 @@ def _materialized(symbols: list[str] | None, timeframes: list[str] | None, setti
         raise EngineError(f"Prefect: {error} Is PREFECT_API_URL right, and its server up?") from error
 
 
-_BREAKS: dict[GapKind, str] = {
-    "missing": "gaps in open hours",
-    "across_close": "gaps beside a market close",
-    "closed": "breaks while the market was closed",
-}
-
-
-def _report_row(report: IngestReport) -> dict[str, Any]:
-    row = {f.name: getattr(report, f.name) for f in fields(report)}
-    gaps = len(report.gaps) - report.gaps.by_kind.get("closed", 0)
-    return row | {"gaps": gaps, "missing": report.gaps.missing_total}
-
-
-def _print_reports(reports: Sequence[IngestReport]) -> None:
-    rows = [
-        _report_row(r) | {"span": f"{r.first_open:%Y-%m-%d} to {r.last_open:%Y-%m-%d}" if r.first_open else "-"}
-        for r in reports
-    ]
-    columns = {"name": "symbol", "span": "open time (UTC)", "read": "read",
-               "stored": "stored", "unchanged": "unchanged", "revised": "revised",
-               "quarantined": "quarantined", "gaps": "gaps", "missing": "missing"}  # fmt: skip
-    show.table("Ingested and checked", [_named(row) for row in rows], columns)
-    for r in reports:
-        seen = {
-            **{f"quarantined, {rule}": n for rule, n in r.quarantined_by_rule.items()},
-            **{what: r.gaps.by_kind[kind] for kind, what in _BREAKS.items()},
-            "flat bars": r.flat,
-            "bars with zero volume": r.zero_volume,
-            "rows out of order": r.out_of_order,
-        }
-        notes = "; ".join(f"{what}: {n:,}" for what, n in seen.items() if n)
-        if notes:
-            show.line(f"{r.symbol} {r.timeframe}  {notes}")
-        if r.stopped:
-            _stopped(r.symbol, r.timeframe, f"{r.stopped}; nothing of it was stored")
-    show.out.print()
-
-
-def _print_outcomes(outcomes: Sequence[Outcome]) -> None:
+def print_outcomes(outcomes: Sequence[Outcome]) -> None:
     if not outcomes:
         show.out.print("No bars to materialize: [cyan]fstore ingest FILE --symbol … --timeframe …[/] brings some.")
         return
-    columns = {"name": "symbol", "bars": "rows in", "stored": "stored", "revised": "revised",
+    columns = {"name": "symbol", "bars": "bars made", "stored": "stored", "revised": "revised",
                "unchanged": "unchanged", "quarantined": "quarantined", "published": "published",
                "as_of": "as of (UTC)", "age_bars": "age in bars"}  # fmt: skip
-    show.table("Materialized: bars to indicators to the online store", [_named(asdict(o)) for o in outcomes], columns)
+    show.table(
+        "Materialized: bars to indicators to the online store", [show.named(asdict(o)) for o in outcomes], columns
+    )
     for o in outcomes:
         if o.problem:
-            _stopped(o.symbol, o.timeframe, o.problem)
+            show.stopped(o.symbol, o.timeframe, o.problem)
     show.out.print()
-
-
-def _named(row: Mapping[str, Any]) -> dict[str, Any]:
-    """``row`` with what it is about, such as EUR/USD 1h, as its ``name``."""
-    return {**row, "name": f"{row['symbol']} {row['timeframe']}".strip()}
-
-
-def _stopped(symbol: str, timeframe: str, why: str) -> None:
-    show.line(("stopped", "bold red"), f" {symbol} {timeframe}".rstrip() + f": {why}", to=show.err)
 
 
 def _print_newest() -> None:
@@ -259,11 +164,3 @@ def _print_newest() -> None:
     closes = {"feature": "bar closed (UTC)", **{tf: f["event_timestamp"].iloc[0] for tf, f in frames.items()}}
     columns = {"feature": "EUR/USD", "1h": "1h", "4h": "4h"}
     show.table("Newest features, as a strategy reads them", [closes, *rows], columns)
-
-
-def _mapping(columns: str) -> dict[str, str] | None:
-    pairs = [pair.partition("=") for pair in show.split(columns)]
-    bad = next((left for left, sign, right in pairs if not (sign and right)), None)
-    if bad is not None:
-        raise typer.BadParameter(f"{bad!r} is no pair; write ours=theirs, such as open=o", param_hint="--columns")
-    return {left.strip(): right.strip() for left, _, right in pairs} or None

@@ -11,8 +11,8 @@ from redis.exceptions import RedisError
 from feature_repo.catalog import CatalogError
 from feature_repo.stores.embedded import EmbeddedServerError
 from flows.apply import DefinitionChangedError
-from flows.cli import jobs, lookups, show
-from flows.engine import EngineError
+from flows.cli import ingest, jobs, lookups, show
+from flows.errors import MendableError
 from flows.settings import SettingsError
 from flows.sources import SourceError
 from fsclient.errors import FeatureStoreError, InvalidRequestError, UnknownFeatureError, UnknownSymbolError
@@ -25,11 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (jobs.demo, jobs.apply, jobs.ingest, jobs.materialize, jobs.status, lookups.latest, lookups.get):
+for command in (jobs.demo, jobs.apply, ingest.ingest, jobs.materialize, jobs.status, lookups.latest, lookups.get):
     app.command()(command)
 
 _MISUSE = (CatalogError, SettingsError, InvalidRequestError, UnknownSymbolError, UnknownFeatureError)
-_FAILURE = (SourceError, DefinitionChangedError, EmbeddedServerError, EngineError, FeatureStoreError, OSError)
+_FAILURE = (SourceError, DefinitionChangedError, EmbeddedServerError, MendableError, FeatureStoreError, OSError)
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -163,3 +163,13 @@ def progress(what: str) -> Iterator[None]:
             logger.removeHandler(mover)
             logger.setLevel(level)
             logger.propagate = propagate
+
+
+def named(row: Mapping[str, Any]) -> dict[str, Any]:
+    """``row`` with what it is about, such as EUR/USD 1h, as its ``name``."""
+    return {**row, "name": f"{row['symbol']} {row['timeframe']}".strip()}
+
+
+def stopped(symbol: str, timeframe: str, why: str) -> None:
+    """Says that a symbol was stopped, and why."""
+    line(("stopped", "bold red"), f" {symbol} {timeframe}".rstrip() + f": {why}", to=err)

@@ -16,10 +16,12 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from flows.errors import MendableError
+
 _NAMED_SYMBOLS = 5
 
 
-class LedgerError(RuntimeError):
+class LedgerError(MendableError):
     """Something that the ledger refuses or cannot do; the message names the remedy."""
 
 

@@ -1,9 +1,12 @@
-"""A file or folder to one table of bars."""
+"""A source to one table of bars."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -12,11 +15,12 @@ from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
 from flows.sources.columns import Side
 from flows.sources.duplicates import repeated
 from flows.sources.error import SourceError
-from flows.sources.files import read_tables
 from flows.sources.options import SourceOptions
+from flows.sources.origin import is_path, read_origin
 from flows.sources.quotes import mid, pair
 from flows.sources.rows import Rows, read_rows, reject
-from flows.sources.table import Table
+from flows.sources.table import Origin, Table
+from flows.sources.ticks import bars_of_ticks, complete_ticks
 
 _COLUMNS = ["open_time", *BAR_FIELDS, "file", "line"]
 _DETECT_ALL = SourceOptions()
@@ -28,13 +32,14 @@ class SourceNotes:
 
     Attributes:
         files: names of the files, in the order they were read; the bid's before the ask's.
-        rows_read: rows of all files together. Of a source without an ask file it is the sum of the bars, the
+        rows_read: rows of all files together. Of a source of bars without an ask file it is the sum of the bars, the
             rejected rows and the duplicates.
         out_of_order: rows that step against the order, oldest or newest first, that their file is otherwise in.
         duplicates: rows that say exactly what an earlier row said, left out.
         header_lines_skipped: lines above the headers, as a comment or an address.
-        detected: what was found out or told about the format, delimiter, header, columns, time_zone, stamp and order;
-            of several files the differing answers, separated by `` | ``.
+        detected: what was found out or told about the format, delimiter, header, columns, time_zone, stamp, order and
+            unit; of several files the differing answers, separated by `` | ``.
+        held: bars left out because they are not whole: an exchange's newest candle, the bar in which ticks end.
     """
 
     files: tuple[str, ...]
@@ -43,6 +48,7 @@ class SourceNotes:
     duplicates: int
     header_lines_skipped: int
     detected: Mapping[str, str]
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,15 +62,20 @@ class SourceBars:
         rejected: rows that are no bars: file, line, open_time (NaT where not known), raw (the row's text), rule
             (``unreadable_value``, ``ask_below_bid``, ``no_matching_ask``, ``no_matching_bid``), detail (why).
         notes: what was seen.
+        digest: SHA-256, hex, of what was read (the bytes of all files in their order, or the table that a database or
+            an exchange gave) and of all that decides what it means: symbol, timeframe and options. Empty if not known.
+        written_at: when the newest file was written, UTC; None for a database or an exchange.
     """
 
     frame: pd.DataFrame
     rejected: pd.DataFrame
     notes: SourceNotes
+    digest: str = ""
+    written_at: datetime | None = None
 
 
 def read_bars(
-    path: Path | str,
+    source: Path | str,
     *,
     symbol: Symbol,
     timeframe: Timeframe,
@@ -74,17 +85,21 @@ def read_bars(
     """Read the bars of one symbol and timeframe.
 
     Args:
-        path: a CSV (plain or gzip) or Parquet file, or a folder of them.
-        ask: where the ask's bars are, if ``path`` has the bid's: the bars are then of the mid price. A file with
-            ``bid_open`` to ``ask_close`` columns gives mid prices by itself.
+        source: a file (CSV, plain or gzip, Parquet or Excel) or a folder of them; as text also a database's
+            SQLAlchemy URL, or ``exchange://NAME`` for an exchange that ccxt knows. Rows of ticks are made into bars.
+        ask: the file or folder of the ask's bars, if ``source`` has the bid's: the bars are then of the mid price. A
+            file with ``bid_open`` to ``ask_close`` columns gives mid prices by itself.
 
     Raises:
         SourceError: the source cannot be read; nothing of it was taken.
     """
-    sides = [_read(Path(path), symbol, timeframe, options, "both" if ask is None else "bid")]
+    if ask is not None and not (is_path(source) and is_path(ask)):
+        what = "--ask is for files"
+        raise SourceError(what, remedy="Of a database, select bid_open to ask_close in one query.")
+    sides = [_read(source, symbol, timeframe, options, "both" if ask is None else "bid")]
     if ask is not None:
-        sides.append(_read(Path(ask), symbol, timeframe, options, "ask"))
-    rejected = [rows.rejected for side in sides for rows in side.rows]
+        sides.append(_read(ask, symbol, timeframe, options, "ask"))
+    rejected = [some for side in sides for some in side.rejected]
     bars = sides[0].bars
     if ask is not None:
         bars, no_ask, no_bid = pair(sides[0].bars, sides[1].bars)
@@ -93,38 +108,91 @@ def read_bars(
     if "ask_close" in bars:
         bars, rejected_crossed = _mid(sides[0], bars, symbol)
         rejected.append(rejected_crossed)
+    frame = _sorted(bars[_COLUMNS])
+    origins = [side.origin for side in sides]
     return SourceBars(
-        frame=_sorted(bars[_COLUMNS]),
+        frame=frame,
         rejected=_concat(rejected),
         notes=_notes(sides),
+        digest=_digest(origins, frame, (symbol.name, timeframe.name, options)),
+        written_at=max((o.written_at for o in origins if o.written_at is not None), default=None),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Side:
-    """What one path gave: ``bars`` are the rows of all of its files, less the duplicates."""
+    """What one source gave: ``bars`` are the rows of all of its tables less the duplicates, or made of their ticks."""
 
-    tables: Sequence[Table]
+    origin: Origin
     rows: Sequence[Rows]
     bars: pd.DataFrame
+    rejected: Sequence[pd.DataFrame]
     duplicates: int
+    held: int
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        return self.origin.tables
 
 
-def _read(path: Path, symbol: Symbol, timeframe: Timeframe, options: SourceOptions, side: Side) -> _Side:
-    tables = read_tables(path, options)
+def _read(source: Path | str, symbol: Symbol, timeframe: Timeframe, options: SourceOptions, side: Side) -> _Side:
+    origin = read_origin(source, symbol=symbol, timeframe=timeframe, options=options)
+    tables = origin.tables
     rows = [read_rows(t, symbol=symbol, timeframe=timeframe, options=options, side=side) for t in tables]
     _check_alike(tables, rows)
+    rejected = [some.rejected for some in rows]
     bars = _concat([some.frame for some in rows])
+    held = sum(table.held for table in tables)
+    if rows[0].of_ticks:
+        _check_ticks(tables, rows, options)
+        bars, without_price = complete_ticks(bars)
+        why = ["the tick has no price, nor any before it"] * len(without_price)
+        rejected.append(reject(tables, without_price, "unreadable_value", why))
+        bars, held = bars_of_ticks(
+            bars, symbol=symbol, timeframe=timeframe, complete_to=options.end, written_at=origin.written_at
+        )
+    elif options.end is not None and origin.content is not None:
+        raise SourceError("--end is for ticks, queries and exchanges", remedy="A file of bars is read whole.")
     again = repeated(bars)
-    return _Side(tables=tables, rows=rows, bars=bars[~again], duplicates=int(again.sum()))
+    return _Side(origin=origin, rows=rows, bars=bars[~again], rejected=rejected, duplicates=int(again.sum()), held=held)
+
+
+def _digest(origins: Sequence[Origin], frame: pd.DataFrame, meaning: object) -> str:
+    digest = hashlib.sha256(repr(meaning).encode())
+    for origin in origins:
+        if origin.content is not None:
+            digest.update(origin.content.encode())
+            continue
+        digest.update(frame["open_time"].to_numpy(dtype="datetime64[us]").tobytes())
+        digest.update(frame[[*BAR_FIELDS]].to_numpy(dtype="float64").tobytes())
+    return digest.hexdigest()
 
 
 def _check_alike(tables: Sequence[Table], rows: Sequence[Rows]) -> None:
-    """Mid prices and prices of one side do not go into one table."""
+    """Bars and ticks, mid prices and prices of one side do not go into one table."""
     for table, some in zip(tables, rows, strict=True):
-        if ("ask_close" in some.frame) != ("ask_close" in rows[0].frame):
+        if some.of_ticks != rows[0].of_ticks:
+            what = f"of this file and {tables[0].file} only one has ticks"
+            raise SourceError(what, remedy="Read them one by one.", file=table.file)
+        if any((ask in some.frame) != (ask in rows[0].frame) for ask in ("ask_close", "ask_price")):
             what = f"of this file and {tables[0].file} only one has bid and ask columns"
             raise SourceError(what, remedy="Read them one by one.", file=table.file)
+
+
+def _check_ticks(tables: Sequence[Table], rows: Sequence[Rows], options: SourceOptions) -> None:
+    """A tick in two files would be counted twice, and ticks have no stamp but their own."""
+    if options.stamp != "auto":
+        raise SourceError("--stamp is for bars; these are ticks", remedy="Leave it out.", file=tables[0].file)
+    spans = [
+        (some.frame["open_time"].min(), some.frame["open_time"].max(), t.file)
+        for t, some in zip(tables, rows, strict=True)
+        if len(some.frame)
+    ]
+    spans.sort()
+    for (_, last, earlier), (first, _, later) in itertools.pairwise(spans):
+        if first < last:
+            what = f"its ticks begin at {first}, before those of {earlier} end"
+            raise SourceError(what, remedy="Give files whose times do not overlap.", file=later)
 
 
 def _unmatched(side: _Side, rows: pd.DataFrame, other: str) -> pd.DataFrame:
@@ -163,4 +231,5 @@ def _notes(sides: Sequence[_Side]) -> SourceNotes:
         duplicates=sum(side.duplicates for side in sides),
         header_lines_skipped=sum(len(table.preamble) for table in tables),
         detected={what: " | ".join(distinct) for what, distinct in answers.items()},
+        held=sum(side.held for side in sides),
     )

@@ -23,29 +23,40 @@ _INSTANTS_LAST = ("t", "closetime", "eventtimestamp", "indexlevel0")
 _CLOSE_STAMPED = ("closetime", "eventtimestamp")  # the event of a bar is its close
 _UNNAMED = ("", "unnamed0", "index")  # how pandas writes its index; meant only for the first column
 _SYMBOL = ("symbol", "ticker", "pair", "instrument")
-_VOLUMES = ("volume", "vol", "v", "tickvolume", "tickvol")
+_VOLUMES = ("volume", "vol", "v", "realvolume")
+_TICK_COUNTS = ("tickvolume", "tickvol")
+_SIZES = ("size", "qty", "quantity", "amount")  # of ticks
 _QUOTE_VOLUMES = ("volumeto", "quotevolume", "volumequote", "quoteassetvolume")
 _LISTED = 20  # columns named in an error
 _PRICE_NAMES = {
     **{price: (price, price[0]) for price in PRICES},
     **{f"{side}_{price}": (f"{side}{price}", f"{price}{side}") for side in ("bid", "ask") for price in PRICES},
 }
+_TICK_NAMES = {
+    "bid": ("bid", "bidprice"),
+    "ask": ("ask", "askprice", "offer"),
+    "price": ("price", "last", "lastprice", "tradeprice"),
+}
 _TELLING = frozenset(
     name
-    for names in ((*_INSTANTS, *_INSTANTS_LAST, "date", "time"), *_PRICE_NAMES.values(), _VOLUMES, _SYMBOL)
+    for names in (
+        *((*_INSTANTS, *_INSTANTS_LAST, "date", "time"), _VOLUMES, _TICK_COUNTS, _SIZES, _SYMBOL),
+        *(*_PRICE_NAMES.values(), *_TICK_NAMES.values()),
+    )
     for name in names
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Positions of the columns that make a bar.
+    """Positions of the columns that make a bar, or a tick.
 
     Attributes:
         time: one column, or a date and a time column.
-        prices: open, high, low, close; the bid's where ``ask_prices`` is not empty.
-        ask_prices: the ask's open, high, low, close of a file that has both sides, else empty.
-        volume: None when the file reports none.
+        prices: open, high, low, close, of a tick its price; the bid's where ``ask_prices`` is not empty.
+        ask_prices: likewise of the ask in a file that has both sides, else empty.
+        volumes: the columns that may be the volume, the best first; none when the file reports none.
+        tick_count: the one of them that counts ticks, which stands in for a volume of zero throughout.
         symbol: a column naming the instrument, None when there is none.
         close_stamped: the time column's name says that it is the close.
         text: the mapping as shown to a user.
@@ -54,10 +65,15 @@ class Choice:
     time: tuple[int, ...]
     prices: tuple[int, ...]
     ask_prices: tuple[int, ...]
-    volume: int | None
+    volumes: tuple[int, ...]
+    tick_count: int | None
     symbol: int | None
     close_stamped: bool
     text: str
+
+    @property
+    def of_ticks(self) -> bool:
+        return len(self.prices) == 1
 
 
 def key(name: str) -> str:
@@ -74,7 +90,7 @@ def recognised(names: Sequence[str], options: SourceOptions) -> int:
 def choose(
     names: Sequence[str], symbol: Symbol, options: SourceOptions, side: Side, error: Callable[[str, str], SourceError]
 ) -> Choice:
-    """Find the columns of a bar among ``names``.
+    """Find the columns of a bar among ``names``, or if there are none of a tick.
 
     Args:
         side: ``"both"`` for a file on its own, ``"bid"`` or ``"ask"`` for one of two files.
@@ -86,22 +102,29 @@ def choose(
     columns = _Columns(names, options.columns or {}, error)
     prices, ask_prices = columns.prices(side)
     time = columns.time()
-    volumes = columns.volumes(symbol)
-    shown_as = {"time": time, **dict(zip(PRICES, ((i,) for i in prices), strict=True))}
+    of_ticks = len(prices) == 1
+    shown_as = {"time": time, **dict(zip(("price",) if of_ticks else PRICES, ((i,) for i in prices), strict=True))}
     if ask_prices:
         shown_as = {"time": time, "bid": prices, "ask": ask_prices}
     text = ", ".join(f"{ours}={' '.join(names[i] or '(unnamed)' for i in i_s)}" for ours, i_s in shown_as.items())
-    others = f" (not {', '.join(names[i] for i in volumes[1:])})" if volumes[1:] else ""
-    text += f", volume={names[volumes[0]]}{others}" if volumes else ", volume not reported"
     return Choice(
         time=time,
         prices=prices,
         ask_prices=ask_prices,
-        volume=volumes[0] if volumes else None,
+        volumes=columns.volumes(symbol, of_ticks=of_ticks),
+        tick_count=columns.tick_count(),
         symbol=columns.first(_SYMBOL),
         close_stamped=key(names[time[-1]]) in _CLOSE_STAMPED,
         text=printable(text),
     )
+
+
+def volume_text(names: Sequence[str], choice: Choice, taken: int | None) -> str:
+    """Which column the volume was taken from, as shown to a user."""
+    if taken is None:
+        return "volume not reported"
+    others = ", ".join(names[i] for i in choice.volumes if i != taken)
+    return printable(f"volume={names[taken]}{f' (not {others})' if others else ''}")
 
 
 class _Columns:
@@ -151,6 +174,10 @@ class _Columns:
         for first, second in wanted:
             if found.keys() >= {*first, *second}:
                 return tuple(found[name] for name in first), tuple(found[name] for name in second)
+        if not found:
+            ticks = self._ticks(side)
+            if ticks:
+                return ticks
         # Name what is missing of the set that the file has most of.
         first, second = max(wanted, key=lambda names: len(found.keys() & {*names[0], *names[1]}))
         missing = [name for name in (*first, *second) if name not in found]
@@ -158,6 +185,20 @@ class _Columns:
         raise self._error(
             f"no column for {', '.join(missing)}; {self._listed()}", f"Say which they are with --columns {example}."
         )
+
+    def _ticks(self, side: Side) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """The price of a tick, or its bid and ask; a quote goes before a trade."""
+        found = {}
+        for ours, aliases in _TICK_NAMES.items():
+            at = self._mapped[ours] if ours in self._mapped else self.first(aliases)
+            if at is not None:
+                found[ours] = at
+        if side == "both" and found.keys() >= {"bid", "ask"} and "price" not in self._mapped:
+            return (found["bid"],), (found["ask"],)
+        for ours in ("price",) if side == "both" else (side, "price"):
+            if ours in found:
+                return (found[ours],), ()
+        return None
 
     def time(self) -> tuple[int, ...]:
         for told in (("open_time",), ("date", "time")):
@@ -176,12 +217,16 @@ class _Columns:
             raise self._error(f"no column for the time; {self._listed()}", "Say which it is with --columns time=NAME.")
         return (at,)
 
-    def volumes(self, symbol: Symbol) -> tuple[int, ...]:
+    def tick_count(self) -> int | None:
+        return None if "volume" in self._mapped else self.first(_TICK_COUNTS)
+
+    def volumes(self, symbol: Symbol, *, of_ticks: bool) -> tuple[int, ...]:
         """All volume columns, the one in the base asset (traded units) first, one in the quote asset (money) last."""
         if "volume" in self._mapped:
             return (self._mapped["volume"],)
         base, _, quote = (key(part) for part in symbol.name.partition("/"))
         in_base = (f"volume{base}", f"{base}volume", "volumefrom", "basevolume", "volumebase", "baseassetvolume")
         in_quote = (*_QUOTE_VOLUMES, *((f"volume{quote}", f"{quote}volume") if quote else ()))
-        found = (self.first((alias,)) for alias in (*in_base, *_VOLUMES, *in_quote))
+        sizes = _SIZES if of_ticks else _TICK_COUNTS
+        found = (self.first((alias,)) for alias in (*in_base, *_VOLUMES, *sizes, *in_quote))
         return tuple(dict.fromkeys(i for i in found if i is not None))

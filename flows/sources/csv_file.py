@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from flows.sources.csv_layout import Layout, find_layout
 from flows.sources.error import SourceError, shown
+from flows.sources.exports import EXPORTS, Export
 from flows.sources.options import SourceOptions
 from flows.sources.prices import MISSING
 from flows.sources.table import Table
@@ -53,30 +56,47 @@ def read_csv(path: Path, options: SourceOptions) -> Table:
     Raises:
         SourceError: an empty or damaged file, bytes that are no UTF-8, a line with another number of fields.
     """
-    lines = _Lines(_load(path))
+    return read_text(_load(path), path.name, options)
+
+
+def read_text(data: bytes, file: str, options: SourceOptions, exports: Sequence[Export] = EXPORTS) -> Table:
+    """Read the text of a file: UTF-8, one newline a line.
+
+    Raises:
+        SourceError: as ``read_csv``, or it is not of the format asked for.
+    """
+    lines = _Lines(data)
     if not len(lines):
-        raise SourceError("the file is empty", remedy="Download it again, or take it away.", file=path.name)
+        raise SourceError("the file is empty", remedy="Download it again, or take it away.", file=file)
     sample = [lines[i][:_SAMPLED_CHARACTERS] for i in range(min(_SAMPLED_LINES, len(lines)))]
-    layout = find_layout(sample, options)
+    layout = find_layout(sample, options, exports)
     if layout.nameless:
         raise SourceError(
             f"no header, and columns other than time, open, high, low, close, volume: {shown(lines[layout.skipped])}",
             remedy="Write a header line above them, as time,open,high,low,close,volume.",
-            file=path.name,
+            file=file,
+            line=int(lines.numbers[layout.skipped]),
+        )
+    if options.format not in ("auto", "csv", "excel", layout.format):
+        raise SourceError(
+            f"not as {options.format} exports are: {shown(lines[layout.skipped])}",
+            remedy="Leave --format out, or say --format csv and give the file a header line.",
+            file=file,
             line=int(lines.numbers[layout.skipped]),
         )
     header_line = None if layout.header is None else int(lines.numbers[layout.header])
     return Table(
-        file=path.name,
+        file=file,
         names=layout.names,
-        columns=tuple(_parse(lines, layout, path.name).columns),
+        columns=tuple(_parse(lines, layout, file).columns),
         lines=lines.numbers[layout.body :],
         unit="line",
         raw=lines.numbered,
         header_line=header_line,
         preamble=tuple(lines[i] for i in range(layout.skipped)),
+        zone=layout.zone,
         detected={
-            "format": "csv",
+            "format": layout.format,
             "delimiter": "tab" if layout.delimiter == "\t" else layout.delimiter,
             "header": "none" if header_line is None else f"line {header_line}",
         },
@@ -92,6 +112,8 @@ def _load(path: Path) -> bytes:
         except (OSError, EOFError, zlib.error) as error:
             remedy = "Download or compress it again."
             raise SourceError(f"damaged gzip ({error})", remedy=remedy, file=path.name) from None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as Windows programs save "Unicode"
+        data = data.decode("utf-16", "replace").encode()
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     data = data.removeprefix(b"\xef\xbb\xbf")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flows.sources.columns import recognised
+from flows.sources.exports import EXPORTS, Export, is_mt5
 from flows.sources.options import SourceOptions
 from flows.sources.times import is_time
 
@@ -24,6 +25,8 @@ class Layout:
         header: position of the header, None when there is none.
         body: position of the first row.
         certainty: how many columns are understood.
+        format: ``csv``, or the name of a known export.
+        zone: the zone of the export's times, None if it has none of its own.
     """
 
     delimiter: str
@@ -31,6 +34,8 @@ class Layout:
     header: int | None
     body: int
     certainty: int
+    format: str = "csv"
+    zone: str | None = None
 
     @property
     def skipped(self) -> int:
@@ -43,19 +48,34 @@ class Layout:
         return any(is_time(name) for name in self.names)
 
 
-def find_layout(sample: Sequence[str], options: SourceOptions) -> Layout:
+def find_layout(sample: Sequence[str], options: SourceOptions, exports: Sequence[Export] = EXPORTS) -> Layout:
     """The layout of a text that begins with these non-empty lines."""
+    exports = [export for export in exports if options.format in ("auto", "excel", export.format)]
     delimiters = (options.delimiter,) if options.delimiter else _DELIMITERS
-    layouts = [_layout(delimiter, sample, options) for delimiter in delimiters]
+    layouts = [_layout(delimiter, sample, options, exports) for delimiter in delimiters]
     return max(layouts, key=lambda layout: (layout.certainty, len(layout.names)))  # the first of equals
 
 
-def _layout(delimiter: str, sample: Sequence[str], options: SourceOptions) -> Layout:
+def _layout(delimiter: str, sample: Sequence[str], options: SourceOptions, exports: Sequence[Export]) -> Layout:
     rows = [[field.strip() for field in next(csv.reader([line], delimiter=delimiter))] for line in sample]
     for at, row in enumerate(rows):
         known = recognised(row, options)
         if known >= 2:
-            return Layout(delimiter=delimiter, names=tuple(row), header=at, body=at + 1, certainty=known)
+            program = "mt5" if is_mt5(row) and options.format != "csv" else "csv"
+            return Layout(
+                delimiter=delimiter, names=tuple(row), header=at, body=at + 1, certainty=known, format=program
+            )
+        for export in exports:
+            if delimiter in export.delimiters and export.fits(rows[at:]):
+                return Layout(
+                    delimiter=delimiter,
+                    names=tuple(export.columns),
+                    header=None,
+                    body=at,
+                    certainty=len(row),
+                    format=export.format,
+                    zone=export.zone,
+                )
         # A line of the same width above the data would be a header that we do not know, with an order of its own.
         if _is_bar(row) and all(len(above) != len(row) for above in rows[:at]) and _high_then_low(rows[at:]):
             names = _HEADERLESS[: len(row)]

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-_DIGITS = 15  # every decimal of 15 significant digits survives float64; what differs beyond them is float noise
+from flows.sources.decimals import nearest_decimal
+
+_DIGITS = 15  # what differs beyond them is float noise
 
 
 def repeated(bars: pd.DataFrame) -> NDArray[np.bool_]:
@@ -18,13 +20,6 @@ def repeated(bars: pd.DataFrame) -> NDArray[np.bool_]:
     found = np.asarray(bars.duplicated("open_time", keep=False))
     if found.any():  # only rows that share a time need a full look
         shared = bars[found]
-        numbers = pd.DataFrame(_rounded(shared.select_dtypes("float64").to_numpy()))
+        numbers = pd.DataFrame(nearest_decimal(shared.select_dtypes("float64").to_numpy(), _DIGITS))
         found[found] = numbers.assign(open_time=shared["open_time"].to_numpy()).duplicated()
     return found
-
-
-def _rounded(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(all="ignore"):  # zeros, infinities and the tiniest numbers come out as NaN and stay as they are
-        scale = 10.0 ** (_DIGITS - 1 - np.floor(np.log10(np.abs(numbers))))
-        rounded = np.rint(numbers * scale) / scale
-    return np.where(np.isfinite(rounded), rounded, numbers)

@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feature_repo.catalog import Symbol, Timeframe
-from flows.sources.columns import PRICES, Choice, Side, choose
+from flows.sources.columns import PRICES, Choice, Side, choose, volume_text
 from flows.sources.error import Unreadable, shown
 from flows.sources.options import SourceOptions
 from flows.sources.prices import read_numbers
 from flows.sources.table import Table
-from flows.sources.times import Times, read_times
+from flows.sources.times import Times, of_a_stopped_clock, read_times
+from flows.sources.units import in_units, price_factor
 from flows.sources.zones import declared_zone
 
 _TIME_REMEDY = "Correct or delete the line; times are best written as 2019-10-17T09:00:00Z."
@@ -29,7 +30,8 @@ class Rows:
 
     Attributes:
         frame: open_time (datetime64[us, UTC]), open, high, low, close, volume, and of a file with both sides
-            ask_open, ask_high, ask_low, ask_close (float64; open to close are then the bid's), file, line.
+            ask_open, ask_high, ask_low, ask_close (float64; open to close are then the bid's), file, line. Of ticks
+            open_time is the tick's time, and ``price`` and ``ask_price`` are in the place of the prices.
         rejected: the rows whose time cannot be known, as ``SourceBars.rejected``.
         out_of_order: rows that step against the order of the file.
         detected: what was found out, as shown to a user.
@@ -39,6 +41,10 @@ class Rows:
     rejected: pd.DataFrame
     out_of_order: int
     detected: Mapping[str, str]
+
+    @property
+    def of_ticks(self) -> bool:
+        return "price" in self.frame
 
 
 def read_rows(table: Table, *, symbol: Symbol, timeframe: Timeframe, options: SourceOptions, side: Side) -> Rows:
@@ -50,31 +56,39 @@ def read_rows(table: Table, *, symbol: Symbol, timeframe: Timeframe, options: So
     choice = choose(table.names, symbol, options, side, table.error_in_header)
     _check_one_symbol(table, choice)
     declared = declared_zone((table.names[i] for i in choice.time), table.preamble)
-    times = _times(table, choice, options.tz or declared or "UTC")
-    closes = options.stamp == "close" or (options.stamp == "auto" and choice.close_stamped)
+    zone = options.tz or declared or table.zone or "UTC"
+    times = _times(table, choice, zone)
+    reasons = dict(times.reasons)
+    stopped = of_a_stopped_clock(times.instants, intraday=timeframe.seconds < 86_400)
+    reasons |= {row: f"{times.instants[row]}Z is no time of a bar" for row in np.flatnonzero(stopped).tolist()}
+    closes = not choice.of_ticks and (options.stamp == "close" or (options.stamp == "auto" and choice.close_stamped))
     shift = np.timedelta64(timeframe.microseconds if closes else 0, "us")
-    names = (*PRICES, *(f"ask_{price}" for price in PRICES[: len(choice.ask_prices)]))
+    names: tuple[str, ...] = ("price",) if choice.of_ticks else PRICES
+    names += tuple(f"ask_{price}" for price in names[: len(choice.ask_prices)])
+    prices, unit = _prices(table, choice, symbol, options)
+    volume, volume_at = _volume(table, choice)
     frame = pd.DataFrame(
         {
             "open_time": pd.DatetimeIndex(times.instants - shift).tz_localize("UTC"),
-            **{name: _numbers(table, at) for name, at in zip(names, (*choice.prices, *choice.ask_prices), strict=True)},
-            "volume": np.nan if choice.volume is None else _numbers(table, choice.volume),
+            **dict(zip(names, prices.T, strict=True)),
+            "volume": in_units(volume, options.volume_unit or 1.0),
             "file": table.file,
             "line": table.lines,
         }
     )
-    lost = sorted(times.reasons)
+    lost = sorted(reasons)
     order, out_of_order = _order(times)
     return Rows(
         frame=frame.drop(index=lost),
-        rejected=reject([table], frame.iloc[lost], "unreadable_value", [times.reasons[row] for row in lost]),
+        rejected=reject([table], frame.iloc[lost], "unreadable_value", [reasons[row] for row in lost]),
         out_of_order=out_of_order,
         detected={
             **table.detected,
-            "columns": choice.text,
-            "time_zone": _zone_text(times, options.tz, declared),
-            "stamp": f"bar {'close' if closes else 'open'} ({'as told' if options.stamp != 'auto' else 'detected'})",
+            "columns": f"{choice.text}, {volume_text(table.names, choice, volume_at)}",
+            "time_zone": _zone_text(times, zone, options.tz, declared, table),
+            "stamp": _stamp_text(choice, options, closes=closes),
             "order": order,
+            **({"unit": unit} if unit else {}),
         },
     )
 
@@ -96,6 +110,23 @@ def _times(table: Table, choice: Choice, zone: str) -> Times:
     except Unreadable as cell:
         name = " and ".join(table.names[i] for i in choice.time) or "the time"
         raise table.error_in_row(cell.row, f"{name} is {shown(cell.text)}, not a time", _TIME_REMEDY) from None
+
+
+def _prices(table: Table, choice: Choice, symbol: Symbol, options: SourceOptions) -> tuple[NDArray[np.float64], str]:
+    """The prices as the symbol is quoted, shape (rows, prices), and a word on their unit in the file."""
+    prices = np.column_stack([_numbers(table, at) for at in (*choice.prices, *choice.ask_prices)])
+    factor, unit = price_factor(prices, symbol, options.unit, table.error_in_header)
+    return in_units(prices, factor), unit
+
+
+def _volume(table: Table, choice: Choice) -> tuple[NDArray[np.float64], int | None]:
+    """The volume and the column it is from: the best one, but the count of ticks where that is zero throughout."""
+    if not choice.volumes:
+        return np.full(len(table.lines), np.nan), None
+    best = _numbers(table, choice.volumes[0])
+    if choice.tick_count is None or np.nan_to_num(best).any():
+        return best, choice.volumes[0]
+    return _numbers(table, choice.tick_count), choice.tick_count
 
 
 def _numbers(table: Table, at: int) -> NDArray[np.float64]:
@@ -123,9 +154,20 @@ def _order(times: Times) -> tuple[str, int]:
     return "newest first" if down > up else "oldest first", min(up, down)
 
 
-def _zone_text(times: Times, asked: str | None, declared: str | None) -> str:
+def _zone_text(times: Times, zone: str, asked: str | None, declared: str | None, table: Table) -> str:
     stated = "stated in every time" if times.in_utc.any() else ""
     if times.in_utc.all():
         return stated
-    zone = f"{asked} (as told)" if asked else f"{declared} (declared in the file)" if declared else "UTC (assumed)"
-    return f"{zone}, stated in some times" if stated else zone
+    program = table.detected.get("format", "")
+    how = "as told" if asked else "declared in the file" if declared else f"as {program} has it" if table.zone else ""
+    if not how:
+        how = (
+            "assumed; MetaTrader writes the broker's clock, which --tz tells" if program.startswith("mt") else "assumed"
+        )
+    return f"{zone} ({how}), stated in some times" if stated else f"{zone} ({how})"
+
+
+def _stamp_text(choice: Choice, options: SourceOptions, *, closes: bool) -> str:
+    if choice.of_ticks:
+        return "ticks"
+    return f"bar {'close' if closes else 'open'} ({'as told' if options.stamp != 'auto' else 'detected'})"

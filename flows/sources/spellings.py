@@ -26,6 +26,10 @@ _ZONE = r"\s*(?P<zone>Z|UTC|GMT)?\s*(?P<offset>[+-]\d{2}(?::?\d{2})?)?$"
 _YEAR_FIRST = r"(?i)^(?P<year>\d{4})(?P<mark>[-./])(?P<month>\d{1,2})[-./](?P<day>\d{1,2})" + _CLOCK + _ZONE
 _YEAR_LAST = r"(?i)^(?P<day>\d{1,2})(?P<mark>[-./])(?P<month>\d{1,2})[-./](?P<year>\d{4})" + _CLOCK + _ZONE
 _DIGITS = r"(?i)^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})" + _CLOCK_DIGITS + r"(?P<half>)" + _ZONE
+_MILLISECONDS = (  # HistData's ticks: 20120201 000003660
+    r"^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2}) (?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})"
+    r"(?P<fraction>\d{3})(?P<half>)(?P<zone>)(?P<offset>)$"
+)
 _NUMBER = r"^[0-9]+(?:\.[0-9]+)?$"
 
 # Between these years no count in one unit is a plausible count in another, nor a date such as 20190131.
@@ -42,7 +46,7 @@ def parse(text: pa.StringArray) -> tuple[Instants, Mask, Mask]:
     """
     instants = np.full(len(text), NAT)
     in_utc, either_way = np.zeros(len(text), bool), np.zeros(len(text), bool)
-    for spelling in (_YEAR_FIRST, _YEAR_LAST, _DIGITS):
+    for spelling in (_YEAR_FIRST, _YEAR_LAST, _DIGITS, _MILLISECONDS):
         for rows, parts in _matches(text, spelling, np.isnat(instants) & ~either_way):
             if spelling is _YEAR_LAST:
                 either_way[rows] = parts.order_day_and_month()

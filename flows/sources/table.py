@@ -1,9 +1,10 @@
-"""What a format hands on: a file's columns as they are, not yet understood. Every new format makes one of these."""
+"""What every source hands on: columns as they are, not yet understood. Each new format makes a ``Table``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ class Table:
         raw: the rows at these lines as text.
         header_line: where the names stand, None without a header.
         preamble: the lines skipped above the header.
+        zone: IANA zone that times of this format are in, None where the format does not say.
+        held: bars that were not closed yet, left out.
         detected: what was found out about the file, as shown to a user.
     """
 
@@ -37,7 +40,13 @@ class Table:
     raw: Callable[[NDArray[np.int64]], list[str]]
     header_line: int | None = None
     preamble: tuple[str, ...] = ()
+    zone: str | None = None
+    held: int = 0
     detected: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self, form: str) -> Table:
+        """The same table, with the form that its text came in shown beside its format."""
+        return replace(self, detected={**self.detected, "format": f"{form}, {self.detected['format']}"})
 
     def error_in_row(self, row: int, what: str, remedy: str) -> SourceError:
         """The error of the row at position ``row``."""
@@ -45,3 +54,40 @@ class Table:
 
     def error_in_header(self, what: str, remedy: str) -> SourceError:
         return SourceError(what, remedy=remedy, file=self.file, line=self.header_line)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a source gave.
+
+    Attributes:
+        tables: one a file; of a database or an exchange one.
+        content: hex digest of the bytes of all files, in their order; None of what has no bytes of its own.
+        written_at: when the newest file was written, UTC; None where nothing tells.
+    """
+
+    tables: Sequence[Table]
+    content: str | None = None
+    written_at: datetime | None = None
+
+
+def from_arrow(
+    table: pa.Table, *, file: str, detected: Mapping[str, str], zone: str | None = None, held: int = 0
+) -> Table:
+    """The ``Table`` of an Arrow table, its rows numbered from 1."""
+
+    def raw(rows: NDArray[np.int64]) -> list[str]:
+        taken = table.take(pa.array(rows - 1)).to_pylist()
+        return [", ".join(f"{name}={value}" for name, value in row.items()) for row in taken]
+
+    return Table(
+        file=file,
+        names=tuple(table.column_names),
+        columns=tuple(table.columns),
+        lines=np.arange(1, table.num_rows + 1, dtype=np.int64),
+        unit="row",
+        raw=raw,
+        zone=zone,
+        held=held,
+        detected=detected,
+    )

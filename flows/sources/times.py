@@ -13,6 +13,10 @@ import pyarrow.compute as pc
 from flows.sources.error import Unreadable
 from flows.sources.prices import MISSING, is_text
 from flows.sources.spellings import FIRST, LAST, NAT, Instants, Mask, from_unix, parse
+from flows.sources.zones import clock, to_utc
+
+_ZERO, _SET = np.datetime64("1969-12-31T10:00", "us"), np.datetime64("1970-01-02", "us")
+"""1970-01-01 begins 14 hours early in the east."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +41,7 @@ def read_times(columns: Sequence[pa.ChunkedArray], zone: str) -> Times:
     nanoseconds since 1970, and Arrow's own time types; spellings may be mixed.
 
     Args:
-        zone: IANA zone of the times that state no offset.
+        zone: IANA zone of the times that state no offset, or the zones by date that ``zones.clock`` reads.
 
     Raises:
         Unreadable: the first cell that is no time.
@@ -61,6 +65,15 @@ def read_times(columns: Sequence[pa.ChunkedArray], zone: str) -> Times:
         lost = np.isnat(instants[local])
         reasons |= dict(zip(local[lost].tolist(), _why_lost(wall[lost], zone), strict=True))
     return Times(instants=instants, in_utc=in_utc, reasons=reasons)
+
+
+def of_a_stopped_clock(instants: Instants, *, intraday: bool) -> Mask:
+    """Which times are those of a clock that was never set: its day zero, 1970-01-01, in whatever zone.
+
+    Shorter bars than daily ones were not kept before, so of those all earlier times count too. Daily ones were: New
+    York's reach back to the nineteenth century.
+    """
+    return (instants < _SET) & (intraday | (instants >= _ZERO))
 
 
 def is_time(text: str) -> bool:
@@ -111,15 +124,28 @@ def _numpy(times: pa.ChunkedArray) -> Instants:
 
 
 def _to_utc(wall: Instants, zone: str) -> Instants:
-    index = pd.DatetimeIndex(wall).tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-    instants: Instants = index.tz_convert("UTC").tz_localize(None).to_numpy()
+    """The instant of each wall-clock time; NaT where the clock skipped it or showed it twice.
+
+    A time is read in every zone that the clock was set to; the reading that falls into that zone's own period counts.
+    """
+    instants = np.full(len(wall), NAT)
+    readings = np.zeros(len(wall), int)
+    for period in clock(zone):
+        read = to_utc(wall, period.zone)
+        counts = (read >= period.start) & (read < period.end)
+        instants[counts] = read[counts]
+        readings += counts
+    instants[readings != 1] = NAT
     return instants
 
 
 def _why_lost(wall: Instants, zone: str) -> list[str]:
     """Why each of these wall-clock times has no single instant in ``zone``."""
-    first = pd.DatetimeIndex(wall).tz_localize(zone, ambiguous=np.ones(len(wall), bool), nonexistent="NaT")
+    happened = np.zeros(len(wall), bool)
+    for period in clock(zone):
+        read = to_utc(wall, period.zone, first=True)
+        happened |= (read >= period.start) & (read < period.end)
     return [
-        f"{pd.Timestamp(time)} " + (f"did not exist in {zone}" if skipped else f"happened twice in {zone}")
-        for time, skipped in zip(wall, first.isna(), strict=True)
+        f"{pd.Timestamp(time)} " + (f"happened twice in {zone}" if some else f"did not exist in {zone}")
+        for time, some in zip(wall, happened, strict=True)
     ]

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -22,6 +22,7 @@ from feature_repo.sessions import (
 
 FX, ALWAYS, US = SESSIONS["fx"], SESSIONS["24x7"], SESSIONS["us_equity"]
 BROKER = Session(name="broker", kind="fx", timezone="Europe/Athens", day_start="00:00")
+MOVED = Session(name="moved", kind="fx", timezone="Europe/Berlin", moved=(("2014-11-23", "Europe/Athens"),))
 BERLIN = Session(name="berlin", kind="24x7", timezone="Europe/Berlin")  # its clock changes while the market is open
 SAO_PAULO = Session(name="sao_paulo", kind="24x7", timezone="America/Sao_Paulo")  # it changed at midnight
 EAST = Session(name="east", kind="24x7", timezone="Pacific/Apia", day_start="23:59")  # lost a whole day in 2011
@@ -42,7 +43,7 @@ def iso(times_us: np.ndarray) -> list[str]:
     return np.datetime_as_string(times_us.view("datetime64[us]"), unit="m").tolist()
 
 
-any_session = st.sampled_from([FX, ALWAYS, US, BROKER, BERLIN, SAO_PAULO, EAST, WEST, KOLKATA])
+any_session = st.sampled_from([FX, ALWAYS, US, BROKER, MOVED, BERLIN, SAO_PAULO, EAST, WEST, KOLKATA])
 any_timeframe = st.sampled_from(list(TIMEFRAMES.values()))
 moments_us = st.integers(int(us("1965-01-01")[0]), int(us("2040-01-01")[0]))
 minutes = st.lists(st.integers(0, 400 * 1440), max_size=5).map(lambda times: np.array(times, np.int64) * 60_000_000)
@@ -131,11 +132,31 @@ def test_a_day_whose_midnight_the_clock_skips_starts_at_the_switch() -> None:
     ]
 
 
-@pytest.mark.parametrize("session", [FX, ALWAYS, US], ids=lambda s: s.name)
+def test_a_session_that_was_moved_starts_its_days_in_the_zone_of_each_date() -> None:
+    assert iso(grid_opens(MOVED, DAY, *us("2014-11-20T12:00", "2014-11-25"))) == [
+        "2014-11-20T23:00",
+        "2014-11-21T23:00",  # Saturday, an hour short: the market is closed
+        "2014-11-22T22:00",
+        "2014-11-23T22:00",
+        "2014-11-24T22:00",
+    ]
+    friday = grid_opens(MOVED, FOUR_HOURS, *us("2014-11-20T23:00", "2014-11-21T23:00"))
+    assert (bar_close(MOVED, FOUR_HOURS, friday) == friday + FOUR_HOURS.microseconds).all()
+    assert MOVED.clock == "Europe/Berlin,2014-11-23=Europe/Athens"
+    assert BROKER.clock == "Europe/Athens"
+
+
+@pytest.mark.parametrize("session", SESSIONS.values(), ids=lambda s: s.name)
 @pytest.mark.parametrize("timeframe", [FOUR_HOURS, DAY], ids=lambda t: t.name)
 def test_every_bar_that_a_catalog_session_makes_lasts_one_timeframe(session: Session, timeframe: Timeframe) -> None:
     opens = expected_opens(session, timeframe, *us("1995-01-01", "2035-01-01").tolist())
-    assert (bar_close(session, timeframe, opens) == opens + timeframe.microseconds).all()
+    shorter = opens[bar_close(session, timeframe, opens) != opens + timeframe.microseconds]
+    # A broker whose clock changes on a Sunday, before trading begins in its evening: that day's last bar is cut short.
+    assert not shorter.size or (session.name, timeframe) == ("fx_broker", FOUR_HOURS)
+    assert all(
+        date.fromordinal(day + date(1970, 1, 1).toordinal()).weekday() == 6 for day in session_day(session, shorter)
+    )
+    assert (bar_close(session, timeframe, opens) <= opens + timeframe.microseconds).all(), "never known too early"
 
 
 # ------------------------------------------------------------------------------------------------ trading days

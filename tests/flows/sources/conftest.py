@@ -5,6 +5,7 @@ import pytest
 
 from feature_repo.catalog import symbol, timeframe
 from flows.sources import SourceBars, SourceOptions, read_bars
+from tests.postgres import postgres_url  # noqa: F401 - a fixture
 
 Read = Callable[..., SourceBars]
 

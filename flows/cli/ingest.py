@@ -1,0 +1,176 @@
+"""``fstore ingest``: bars from a source, through the gate, into the offline store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from feature_repo import catalog
+from feature_repo.catalog import Timeframe
+from flows.cli import show
+from flows.settings import Settings, load_settings
+from flows.sources.options import Format, Stamp
+from fsclient.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from feature_repo.gaps import GapKind
+    from flows.ingest import IngestReport
+    from flows.sources import SourceBars
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")]
+
+
+def ingest(
+    source: Annotated[
+        str,
+        typer.Argument(help="A file, a folder of them, a database's URL, or exchange://NAME, such as binance."),
+    ],
+    symbol: Annotated[str, typer.Option(help="Such as EUR/USD.")],
+    timeframe: Annotated[str, typer.Option(help="1m, 5m, 15m, 30m, 1h, 4h or 1d.")],
+    file_format: Annotated[Format, typer.Option("--format", help="Told by the content when not given.")] = "auto",
+    tz: Annotated[
+        str | None,
+        typer.Option(help="Zone of times that name none; with its changes, Europe/Berlin,2014-11-23=EET."),
+    ] = None,
+    stamp: Annotated[Stamp, typer.Option(help="Which end of its bar a time is.")] = "auto",
+    columns: Annotated[
+        str, typer.Option(help="Ours=theirs: open=o,volume=tick_volume; of ticks bid, ask, price.")
+    ] = "",
+    delimiter: Annotated[str | None, typer.Option(help="Detected when not given.")] = None,
+    ask: Annotated[Path | None, typer.Option(help="SOURCE holds bid prices, this file the ask: mid is stored.")] = None,
+    unit: Annotated[float | None, typer.Option(help="What 1 in a price is: 0.00001 for points. Told by size.")] = None,
+    volume_unit: Annotated[float | None, typer.Option(help="What 1 in a volume is, such as 100000 for lots.")] = None,
+    table: Annotated[str | None, typer.Option(help="Of a database: the table to read.")] = None,
+    query: Annotated[str | None, typer.Option(help="Of a database: what to read; may use :start and :end.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="First open time, of a database or an exchange; naive is UTC.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="Last open time; a date alone means that whole day.")] = None,
+    exchange_url: Annotated[str | None, typer.Option(help="Another host of the exchange, as https://host.")] = None,
+    final: Annotated[
+        bool | None, typer.Option("--final/--no-final", help="Whether the newest bar is finished.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bars from files, a database or an exchange, through the quality gate, into the offline store."""
+    from flows.sources import SourceError, SourceOptions, read_bars
+
+    found, frame = catalog.symbol(symbol), catalog.timeframe(timeframe)
+    try:
+        options = SourceOptions(
+            format=file_format, tz=tz, stamp=stamp, columns=_mapping(columns), delimiter=delimiter, unit=unit,
+            volume_unit=volume_unit, table=table, query=query, start=_moment(start), end=_moment(end, frame),
+            exchange_url=exchange_url,
+        )  # fmt: skip
+    except SourceError as error:  # an option, not yet a file
+        raise InvalidRequestError(str(error)) from None
+    bars = read_bars(source, symbol=found, timeframe=frame, options=options, ask=ask)
+    report = ingested(bars, symbol, timeframe, load_settings(), final=final)
+    if as_json:
+        show.dump(_report_row(report) | {"gaps": report.gaps.as_frame().to_dict("records")})
+    else:
+        print_reports([report], {report.symbol: bars})
+    if report.stopped:
+        raise typer.Exit(1)
+
+
+def ingested(
+    bars: SourceBars, symbol: str, timeframe: str, settings: Settings, *, final: bool | None = None
+) -> IngestReport:
+    """Ingests what was read, telling that it does."""
+    from flows.ingest import ingest as run
+
+    with show.err.status(f"checking {symbol} {timeframe}"):
+        return run(
+            bars,
+            symbol=catalog.symbol(symbol),
+            timeframe=catalog.timeframe(timeframe),
+            tables=settings.tables(),
+            ledger=settings.ledger(),
+            now=datetime.now(UTC),
+            max_bad_share=settings.max_bad_share,
+            final=final,
+        )
+
+
+_BREAKS: dict[GapKind, str] = {
+    "missing": "gaps in open hours",
+    "across_close": "gaps beside a market close",
+    "closed": "breaks while the market was closed",
+}
+
+
+def _report_row(report: IngestReport) -> dict[str, Any]:
+    row = {f.name: getattr(report, f.name) for f in fields(report)}
+    gaps = len(report.gaps) - report.gaps.by_kind.get("closed", 0)
+    return row | {"gaps": gaps, "missing": report.gaps.missing_total}
+
+
+def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceBars] | None = None) -> None:
+    """Prints what became of sources' bars, and what was found out about the sources."""
+    rows = [
+        _report_row(r) | {"span": f"{r.first_open:%Y-%m-%d} to {r.last_open:%Y-%m-%d}" if r.first_open else "-"}
+        for r in reports
+    ]
+    columns = {"name": "symbol", "span": "open time (UTC)", "read": "read",
+               "stored": "stored", "unchanged": "unchanged", "revised": "revised",
+               "quarantined": "quarantined", "gaps": "gaps", "missing": "missing"}  # fmt: skip
+    show.table("Ingested and checked", [show.named(row) for row in rows], columns)
+    for r in reports:
+        seen = {
+            "not finished, held back": r.unfinished,
+            "of an older download, corrected since": r.superseded,
+            **{f"quarantined, {rule}": n for rule, n in r.quarantined_by_rule.items()},
+            **{what: r.gaps.by_kind[kind] for kind, what in _BREAKS.items()},
+            "flat bars": r.flat,
+            "bars with zero volume": r.zero_volume,
+            "rows out of order": r.out_of_order,
+        }
+        notes = "; ".join(f"{what}: {n:,}" for what, n in seen.items() if n)
+        if notes:
+            show.line(f"{r.symbol} {r.timeframe}  {notes}")
+        if sources and (found := _detected(sources[r.symbol])):
+            show.line((found, "dim"))
+        if r.stopped:
+            show.stopped(r.symbol, r.timeframe, f"{r.stopped}; nothing of it was stored")
+    show.out.print()
+
+
+def _detected(source: SourceBars) -> str:
+    """What was found out about a source that changes what its numbers mean."""
+    notes = source.notes
+    told = [
+        f"{what}: {notes.detected[key]}"
+        for key, what in (("time_zone", "times in"), ("unit", "prices"))
+        if notes.detected.get(key)
+    ]
+    if notes.held:
+        told.append(f"{notes.held} bars of it were not whole and left out")
+    return "; ".join(told)
+
+
+def _moment(text: str | None, timeframe: Timeframe | None = None) -> datetime | None:
+    """A moment of the command line; as an end (with the timeframe) it is the first one that is not included."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequestError(f"{text!r} is no date or time; write 2024-01-31 or 2024-01-31T12:00") from None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if timeframe is None:
+        return aware
+    return aware + (timedelta(days=1) if len(text) == len("2024-01-31") else timedelta(seconds=timeframe.seconds))
+
+
+def _mapping(columns: str) -> dict[str, str] | None:
+    pairs = [pair.partition("=") for pair in show.split(columns)]
+    bad = next((left for left, sign, right in pairs if not (sign and right)), None)
+    if bad is not None:
+        raise typer.BadParameter(f"{bad!r} is no pair; write ours=theirs, such as open=o", param_hint="--columns")
+    return {left.strip(): right.strip() for left, _, right in pairs} or None

@@ -1,0 +1,70 @@
+"""Exports of trading programs and data vendors that have no header, or one of their own: known by how a row looks.
+
+Two of them can only be told apart by their volume: HistData writes 0 on every row, MetaTrader counts at least one tick
+a bar.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flows.sources.columns import PRICES
+
+HISTDATA_ZONE = "Etc/GMT+5"
+"""HistData's clock: Eastern Standard Time all the year (histdata.com, "Data Files - Detailed Specification")."""
+
+_MOST = 0.9  # of the rows looked at
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_DATE, _CLOCK = r"\d{4}\.\d\d\.\d\d", r"\d\d:\d\d(?::\d\d)?"
+_BAR = dict.fromkeys(PRICES, _NUMBER)
+_NONE = {"always_zero": "0"}  # no volume: the name is of no column that we know
+_MT5 = {**_BAR, "tickvol": r"\d+", "vol": r"\d+", "spread": r"\d+"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """An export without a header.
+
+    Attributes:
+        columns: name and pattern of each cell, in their order.
+        zone: IANA zone of its times; None where they are on the clock of whoever exported it.
+    """
+
+    format: str
+    delimiters: str
+    columns: Mapping[str, str]
+    zone: str | None = None
+
+    def fits(self, rows: Sequence[Sequence[str]]) -> bool:
+        """Whether the first row is one of this export's, and all but the odd damaged one after it."""
+        patterns = self.columns.values()
+        fitting = [len(row) == len(patterns) and all(map(re.fullmatch, patterns, row)) for row in rows]
+        return fitting[0] and sum(fitting) >= _MOST * len(fitting)
+
+
+def _histdata(delimiter: str, **columns: str) -> Export:
+    return Export(format="histdata", delimiters=delimiter, columns={**columns, **_NONE}, zone=HISTDATA_ZONE)
+
+
+EXPORTS: tuple[Export, ...] = (
+    _histdata(";", time=r"\d{8} \d{6}", **_BAR),  # generic ASCII, NinjaTrader
+    _histdata(",", date=_DATE, time=r"\d\d:\d\d", **_BAR),  # MetaTrader
+    _histdata(",", symbol="[A-Z]{6}", time=r"\d{12}", **_BAR),  # MetaStock
+    _histdata(",", time=r"\d{8} \d{9}", bid=_NUMBER, ask=_NUMBER),  # generic ASCII ticks
+    _histdata(";", time=r"\d{8} \d{6}", price=_NUMBER),  # NinjaTrader ticks of one side
+    Export(format="mt4", delimiters=",;", columns={"date": _DATE, "time": _CLOCK, **_BAR, "volume": r"\d+"}),
+    Export(format="mt5", delimiters="\t,;", columns={"date": _DATE, "time": _CLOCK, **_MT5}),
+    Export(format="mt5", delimiters="\t,;", columns={"date": _DATE, **_MT5}),  # daily and longer bars
+)
+SHEETS: tuple[Export, ...] = (_histdata(",", time=r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", **_BAR),)
+"""Those that come as an Excel sheet."""
+
+
+def is_mt5(names: Sequence[str]) -> bool:
+    """Whether this is the header of MetaTrader 5's bars or ticks, or of the bars that its Python package gives."""
+    return any(
+        told <= {*names}
+        for told in ({"<DATE>", "<TICKVOL>"}, {"<DATE>", "<BID>", "<FLAGS>"}, {"tick_volume", "spread", "real_volume"})
+    )
