@@ -13,7 +13,7 @@ from fsclient.errors import (
     UnknownFeatureError,
     UnknownSymbolError,
 )
-from fsclient.lookup.compute import feature
+from fsclient.lookup.registered import feature
 from fsclient.metrics.registry import CallRecord, feature_store_metrics
 from fsclient.provenance import Provenance, provenance
 from fsclient.sync import SyncFeatureStoreClient

@@ -16,6 +16,9 @@ breaker or covered by a fallback.
 
 from __future__ import annotations
 
+CLOSED = "this client is closed; make a new one"
+"""What a FeatureStoreUnavailable says of a call that a closed client got."""
+
 
 class FeatureStoreError(Exception):
     """The base of all of them."""

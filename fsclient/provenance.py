@@ -34,7 +34,8 @@ class Provenance:
             ``not_stored`` (the bar is there, this feature of it was never stored or published), ``warm_up`` (too few
             bars before it), ``not_reported`` (a volume that the source does not tell), ``expired`` (older than
             ``max_age_bars``).
-        stale: whether the answer may not be what the store would say now.
+        stale: whether the answer may not be what the store would say now, or the store itself doubts it.
+        doubt: what failed the last comparison of the stores, each ``{"symbol", "timeframe", "reason"}``.
     """
 
     source: Source
@@ -45,6 +46,7 @@ class Provenance:
     complete: bool
     missing: tuple[Mapping[str, Any], ...] = field(default=())
     stale: bool = False
+    doubt: tuple[Mapping[str, Any], ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
         """A plain dict that JSON (and so Parquet metadata) can hold."""
@@ -57,6 +59,7 @@ class Provenance:
             "complete": self.complete,
             "missing": [dict(m) for m in self.missing],
             "stale": self.stale,
+            "doubt": [dict(d) for d in self.doubt],
         }
 
 
@@ -68,17 +71,22 @@ def provenance(frame: pd.DataFrame | pd.Series) -> Provenance:
     """
     record = frame.attrs.get(KEY)
     try:
-        return Provenance(**{**record, "missing": tuple(record["missing"])})
+        return Provenance(**{**record, "missing": tuple(record["missing"]), "doubt": tuple(record.get("doubt", ()))})
     except (TypeError, KeyError):
         raise ValueError(
             "this frame has no provenance; a client's answers have, until an operation drops attrs"
         ) from None
 
 
-@lru_cache(maxsize=1024)
 def iso(us: int) -> str:
     """Microseconds since 1970-01-01 as ISO-8601 in UTC with a ``Z``."""
-    return (_EPOCH + timedelta(microseconds=us)).isoformat()[:-6] + "Z"
+    seconds, micros = divmod(us, 1_000_000)
+    return f"{_second(seconds)}.{micros:06d}Z" if micros else _second(seconds) + "Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:-6]
 
 
 def from_iso(moment: str) -> int:

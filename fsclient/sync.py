@@ -12,8 +12,8 @@ from typing import Any, Self, TypeVar
 import pandas as pd
 
 from fsclient.client import FeatureStoreClient
-from fsclient.errors import FeatureStoreUnavailable
-from fsclient.lookup.request import When
+from fsclient.errors import CLOSED, FeatureStoreUnavailable
+from fsclient.lookup.dates import When
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ class SyncFeatureStoreClient:
         with self._submitting:
             if self._closed:
                 call.close()
-                raise FeatureStoreUnavailable("this client is closed; make a new one")
+                raise FeatureStoreUnavailable(CLOSED)
             future = asyncio.run_coroutine_threadsafe(call, self._loop)
         try:
             return future.result()

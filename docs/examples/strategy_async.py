@@ -51,10 +51,12 @@ async def trade(client: FeatureStoreClient, symbols: Sequence[str], *, rounds: i
             print(f"no trade, the store is away: {error}")
         else:
             about = provenance(now)
-            if about.stale:  # the last good answer stands in for the store: keep what is open, open nothing new
-                print(f"holding: the store is away, this is of {about.as_of}")
-            for symbol, order in strategy.decide(now).items():
-                print(f"{symbol} {order} at {now.at[symbol, 'close']} ({about.source}, bar closed {about.as_of})")
+            if about.stale:  # a last good answer stands in for the store, or the store doubts its own: no new orders
+                why = about.doubt[0]["reason"] if about.doubt else "the store is away"
+                print(f"holding: {why}, this is of {about.as_of}")
+            else:
+                for symbol, order in strategy.decide(now).items():
+                    print(f"{symbol} {order} at {now.at[symbol, 'close']} ({about.source}, bar closed {about.as_of})")
         await asyncio.sleep(pause_s)
 
 

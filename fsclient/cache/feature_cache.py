@@ -58,6 +58,11 @@ class FeatureCache:
         self._shared = _connect(redis_url, timeout_s)
         self._shared_hits = 0
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes share it."""
+        return self._shared is not None
+
     # --------------------------------------------------------------------------------------------- lookups
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -124,6 +129,10 @@ class FeatureCache:
         """Forget every key that starts with ``prefix``; how many memory held."""
         if self._shared is not None:
             self._shared.invalidate_prefix(prefix)
+        return self._memory.remove_prefix(prefix)
+
+    def forget_prefix(self, prefix: str) -> int:
+        """Forget every key that starts with ``prefix`` in memory alone; how many it held."""
         return self._memory.remove_prefix(prefix)
 
     async def ainvalidate_prefix(self, prefix: str) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import AbstractEventLoop, Task
+from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -41,41 +42,34 @@ class SingleFlight:
             LoadCancelledError: the load was cancelled although somebody waited.
             Exception: what the loader raised, to every waiter.
         """
-        flight = self._join(key, loader)
-        flight.waiters += 1
+        loop = asyncio.get_running_loop()
+        flights = self._flights.get(loop)
+        if flights is None:
+            self._drop_closed_loops()
+            flights = self._flights[loop] = {}
+        flight: _Flight[T] | None = flights.get(key)
+        if flight is None:
+            flight = flights[key] = _Flight(loop, loader, partial(self._forget, loop, key))
+        waiter = loop.create_future()
+        flight.waiters.add(waiter)
         try:
-            await asyncio.wait((flight.task,))  # unlike awaiting the task, does not cancel it with the waiter
-        finally:
-            flight.waiters -= 1
-            if flight.waiters == 0 and not flight.task.done():
-                self._forget(key, flight)  # nobody may join a load that is being cancelled
+            await waiter
+        except asyncio.CancelledError:
+            flight.waiters.discard(waiter)
+            if not flight.waiters and not flight.ended:
+                self._forget(loop, key, flight)  # nobody may join a load that is being cancelled
+                self._tasks.add(flight.task)
+                flight.task.add_done_callback(self._tasks.discard)
                 flight.task.cancel()
+            raise
         return flight.result(key)
 
-    def _join(self, key: Hashable, loader: Callable[[], Awaitable[T]]) -> _Flight[T]:
-        loop = asyncio.get_running_loop()
-        if loop not in self._flights:
-            self._drop_closed_loops()
-        flight = self._flights.get(loop, {}).get(key)
-        if flight is None or flight.task.done():
-            flight = _Flight(loop, loader)
-            self._flights.setdefault(loop, {})[key] = flight
-            self._tasks.add(flight.task)
-            flight.task.add_done_callback(lambda _: self._land(key, flight))
-        return flight
-
-    def _land(self, key: Hashable, flight: _Flight[Any]) -> None:
-        self._tasks.discard(flight.task)
-        self._forget(key, flight)
-        if not flight.task.cancelled():
-            flight.task.exception()  # seen: asyncio need not report it when nobody waited until the end
-
-    def _forget(self, key: Hashable, flight: _Flight[Any]) -> None:
-        flights = self._flights.get(flight.loop, {})
+    def _forget(self, loop: AbstractEventLoop, key: Hashable, flight: _Flight[Any]) -> None:
+        flights = self._flights.get(loop, {})
         if flights.get(key) is flight:
             del flights[key]
         if not flights:
-            self._flights.pop(flight.loop, None)
+            self._flights.pop(loop, None)
 
     def _drop_closed_loops(self) -> None:
         """A loop that was closed over its loads never lands them."""
@@ -88,23 +82,55 @@ class SingleFlight:
 
 
 class _Flight(Generic[T]):
-    __slots__ = ("loop", "task", "traceback", "waiters")
+    """A load under way, and who waits for it."""
 
-    def __init__(self, loop: AbstractEventLoop, loader: Callable[[], Awaitable[T]]) -> None:
-        async def load() -> T:
-            return await loader()
+    __slots__ = ("_error", "_traceback", "_value", "ended", "task", "waiters")
 
-        self.loop = loop
-        self.task: Task[T] = loop.create_task(load())
-        self.traceback: TracebackType | None = None
-        self.waiters = 0
+    def __init__(
+        self, loop: AbstractEventLoop, loader: Callable[[], Awaitable[T]], on_end: Callable[[_Flight[T]], None]
+    ) -> None:
+        self.waiters: set[Future[None]] = set()
+        self.ended = False
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._traceback: TracebackType | None = None
+        self.task = loop.create_task(self._run(loader, on_end))
+        self.task.add_done_callback(partial(self._end, on_end))  # for a task that was cancelled before it began
+
+    async def _run(self, loader: Callable[[], Awaitable[T]], on_end: Callable[[_Flight[T]], None]) -> None:
+        try:
+            self._value = await loader()
+        except Exception as error:
+            self._error = error
+        except asyncio.CancelledError as error:
+            self._error = error
+            raise
+        finally:
+            self._end(on_end)
+
+    def _end(self, on_end: Callable[[_Flight[T]], None], task: Task[None] | None = None) -> None:
+        """Wakes who waits, in the same turn of the loop in which the load ends."""
+        if self.ended:
+            return
+        self.ended = True
+        if task is not None and task.cancelled():
+            self._error = asyncio.CancelledError()
+        on_end(self)
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def result(self, key: Hashable) -> T:
-        if self.task.cancelled():
+        """What the load gave.
+
+        Raises:
+            LoadCancelledError, Exception: see ``SingleFlight.load``.
+        """
+        error = self._error
+        if error is None:
+            return self._value  # type: ignore[return-value]  # it has ended, and without an error
+        if isinstance(error, asyncio.CancelledError):
             raise LoadCancelledError(f"the load of {key!r} was cancelled from outside; ask again")
-        error = self.task.exception()
-        if error is not None:
-            # One exception is raised in many tasks: its traceback would grow by each of them.
-            self.traceback = self.traceback or error.__traceback__
-            raise error.with_traceback(self.traceback)
-        return self.task.result()
+        # One exception is raised in many tasks: its traceback would grow by each of them.
+        self._traceback = self._traceback or error.__traceback__
+        raise error.with_traceback(self._traceback)

@@ -33,10 +33,14 @@ _LABELS_BYTES = 2_000
 
 
 class Sealed(ABC):
-    """A private copy of something that can be changed; ``nbytes`` is about what it takes in memory."""
+    """A private copy of something that can be changed."""
 
-    __slots__ = ("nbytes",)
-    nbytes: int
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """About what it takes in memory."""
 
     @abstractmethod
     def fresh(self) -> Any:
@@ -44,12 +48,12 @@ class Sealed(ABC):
 
 
 def seal(value: Any) -> Any:
-    """A private copy of ``value``: a ``Sealed``, or ``value`` itself if nobody can change it.
+    """A private copy of ``value``: a ``Sealed``, or ``value`` itself if nobody can change it or it is one already.
 
     Raises:
         TypeError: it cannot be copied (an open file, a connection, a lock).
     """
-    if not _is_changeable(value):
+    if isinstance(value, Sealed) or not _is_changeable(value):
         return value
     kind = type(value)
     if kind is pd.DataFrame or kind is pd.Series:
@@ -73,7 +77,18 @@ def size_of(sealed: Any) -> int:
     return sealed.nbytes if isinstance(sealed, Sealed) else sys.getsizeof(sealed)
 
 
-class _SealedTable(Sealed, Generic[T]):
+class _Copy(Sealed):
+    """A ``Sealed`` whose size is known from the start."""
+
+    __slots__ = ("_nbytes",)
+    _nbytes: int
+
+    @property
+    def nbytes(self) -> int:
+        return self._nbytes
+
+
+class _SealedTable(_Copy, Generic[T]):
     __slots__ = ("_attrs", "_changeable", "_index", "_table")
 
     def __init__(self, table: T) -> None:
@@ -86,7 +101,7 @@ class _SealedTable(Sealed, Generic[T]):
         self._changeable = _changeable_columns(self._table)
         for position in self._changeable:
             _copy_cells(self._table, position)
-        self.nbytes = _LABELS_BYTES + 8 * table.size + int(table.index.nbytes) + size_of(self._attrs)
+        self._nbytes = _LABELS_BYTES + 8 * table.size + int(table.index.nbytes) + size_of(self._attrs)
 
     def fresh(self) -> T:
         table = self._table.copy()
@@ -100,7 +115,7 @@ class _SealedTable(Sealed, Generic[T]):
         return table
 
 
-class _SealedContainer(Sealed):
+class _SealedContainer(_Copy):
     """A list or a dict, with the keys of those items that need copies of their own."""
 
     __slots__ = ("_items", "_nested")
@@ -109,7 +124,7 @@ class _SealedContainer(Sealed):
         self._items = items
         self._nested = [key for key in keys if isinstance(items[key], Sealed)]
         held = (*items, *items.values()) if isinstance(items, dict) else items
-        self.nbytes = sys.getsizeof(items) + sum(map(size_of, held))
+        self._nbytes = sys.getsizeof(items) + sum(map(size_of, held))
 
     def fresh(self) -> Any:
         items = self._items.copy()
@@ -118,18 +133,18 @@ class _SealedContainer(Sealed):
         return items
 
 
-class _SealedArray(Sealed):
+class _SealedArray(_Copy):
     __slots__ = ("_array",)
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self._array = array.copy(order="K")
-        self.nbytes = array.nbytes
+        self._nbytes = array.nbytes
 
     def fresh(self) -> npt.NDArray[Any]:
         return self._array.copy(order="K")
 
 
-class _SealedObject(Sealed):
+class _SealedObject(_Copy):
     """Anything else, by its own ``__deepcopy__``."""
 
     __slots__ = ("_value",)
@@ -142,7 +157,7 @@ class _SealedObject(Sealed):
                 f"a {type(value).__name__} cannot be copied, so the cache cannot keep it apart from yours; "
                 "store a frame, an array, or plain values"
             ) from error
-        self.nbytes = sys.getsizeof(value)
+        self._nbytes = sys.getsizeof(value)
 
     def fresh(self) -> Any:
         return copy.deepcopy(self._value)

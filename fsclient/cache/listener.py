@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+
+from redis.asyncio import RedisCluster
 
 from feature_repo import catalog
 from feature_repo.stores.publish import channel
@@ -23,7 +26,7 @@ class PublishListener:
 
     Args:
         project: whose publishes.
-        connect: gives a redis.asyncio client of the running loop.
+        connect: gives a redis.asyncio client of the running loop, of a server or a Cluster.
         on_publish: called with the (symbol, timeframe) pairs that changed; several messages may come at once.
         on_lost: called when messages may have been missed: nothing cached before can be trusted.
 
@@ -81,9 +84,7 @@ class PublishListener:
     async def _follow(self) -> None:
         """Hears the channel until it is lost, which raises."""
         # Not redis-py's PubSub: that one connects again by itself, and what was published meanwhile goes unnoticed.
-        pool = (await self._connect()).connection_pool
-        # A connection of its own, not one the pool hands out: cancelled in mid-handshake, the pool would leave it open.
-        connection = pool.make_connection()
+        connection = await _own_connection(await self._connect())
         try:
             await connection.connect()
             await connection.send_command("SUBSCRIBE", self._channel)
@@ -102,6 +103,18 @@ class PublishListener:
                 pinged = message is None
         finally:
             await connection.disconnect()  # and wait for it: a loop that stops next would leave the socket open
+
+
+async def _own_connection(client: Any) -> Any:
+    """A connection not made yet, and not one the pool hands out: cancelled in mid-handshake, that would be left open.
+
+    Of a Cluster it is to any node, another one each time: its nodes tell each other what is published.
+    """
+    if isinstance(client, RedisCluster):
+        await client.initialize()
+        node = random.choice(client.get_nodes())  # noqa: S311  # no secret
+        return node.connection_class(**node.connection_kwargs)
+    return client.connection_pool.make_connection()
 
 
 def _changed(message: bytes) -> list[tuple[str, str]]:

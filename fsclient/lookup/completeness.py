@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from feature_repo.catalog import BAR_FIELDS
 from feature_repo.sessions import expected_opens
 from feature_repo.stores.codec import BoolArray
 from fsclient.lookup.frames import Int64Array
-from fsclient.lookup.offline import RangeValues
 from fsclient.lookup.request import RangeRequest
+from fsclient.lookup.values import RangeValues
 from fsclient.provenance import iso
 
 
@@ -44,9 +44,9 @@ def find_missing(
     return tuple(missing)
 
 
-def is_complete(missing: Iterable[Mapping[str, Any]]) -> bool:
+def is_complete(missing: Sequence[Mapping[str, Any]]) -> bool:
     """Whether nothing is missing but what the source itself does not report."""
-    return all(entry["reason"] == "not_reported" for entry in missing)
+    return not missing or all(entry["reason"] == "not_reported" for entry in missing)
 
 
 def _runs(request: RangeRequest, expected: Int64Array, which: BoolArray, reason: str) -> list[dict[str, Any]]:

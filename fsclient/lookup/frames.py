@@ -1,10 +1,14 @@
-"""Arrays to DataFrames, fast: pandas' own ways cost several times the lookup that the frame holds."""
+"""Arrays to DataFrames, fast: pandas' own ways cost several times the lookup that the frame holds.
+
+A frame is made of prepared labels and of blocks that are prepared but for their values: the same blocks that pandas
+itself would hold it in, by ``make_block``, which pandas offers to libraries that build frames.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,57 +20,68 @@ from feature_repo.stores.codec import FloatArray
 from fsclient.provenance import KEY
 
 Int64Array = npt.NDArray[np.int64]
+Moments: TypeAlias = Any  # pandas.arrays.DatetimeArray, which pandas does not declare
 UTC_US = pd.DatetimeTZDtype("us", "UTC")
 
 
-def range_frame(
-    opens_us: Int64Array, columns: Mapping[str, FloatArray], names: Sequence[str], record: dict[str, Any]
-) -> pd.DataFrame:
-    """A range's answer: index ``open_time`` (UTC), float64 columns in the order asked, its own memory."""
-    values = np.empty((len(names), len(opens_us)))
-    for row, name in zip(values, names, strict=True):
-        row[:] = columns[name]
-    frame = pd.DataFrame(values.T, index=utc_index(opens_us, "open_time"), columns=list(names), copy=False)
-    frame.attrs = {KEY: record}
-    return frame
+class LatestLayout:
+    """The frames of one lookup: a row a symbol, its features, then ``event_timestamp`` and ``age_bars``."""
+
+    __slots__ = ("_columns", "_floats", "_moments", "_rows")
+
+    def __init__(self, symbols: Sequence[str], features: Sequence[str]) -> None:
+        n, m = len(symbols), len(features)
+        self._rows = _labels(tuple(symbols), "symbol")
+        self._columns = _labels((*features, "event_timestamp", "age_bars"))
+        self._floats = make_block(np.empty((m + 1, n)), placement=np.r_[0:m, m + 1])
+        self._moments = make_block(moments_of(np.zeros(n, np.int64)), placement=np.array([m]), ndim=2)
+
+    def frame(self, floats: FloatArray, moments: Moments, record: dict[str, Any]) -> pd.DataFrame:
+        """A frame with its own memory.
+
+        Args:
+            floats: (m + 1, n) float64: a row a feature, then the ages in bars.
+            moments: (1, n), see ``moments_of``.
+        """
+        of_floats = self._floats.make_block_same_class(floats.copy())
+        of_moments = self._moments.make_block_same_class(moments.copy())
+        return _frame((of_floats, of_moments), self._columns, self._rows, record)
 
 
-def latest_frame(
-    symbols: pd.Index,
-    columns: pd.Index,
-    values: FloatArray,
-    event_us: Int64Array,
-    ages: FloatArray,
-    record: dict[str, Any],
-) -> pd.DataFrame:
-    """A lookup's answer: a row a symbol, its features, then ``event_timestamp`` and ``age_bars``; its own memory.
+def range_frame(index: pd.DatetimeIndex, names: tuple[str, ...], values: FloatArray, record: dict[str, Any]) -> Any:
+    """A range's answer: index ``open_time`` (UTC), float64 columns in the order asked, its own memory.
 
     Args:
-        symbols, columns: the labels, ``columns`` with the last two; never changed, so they are shared.
-        values: (n, m) float64.
-        event_us: (n,) int64, microseconds since 1970-01-01 UTC, the smallest int64 for none.
-        ages: (n,) float64.
+        index: see ``utc_index``.
+        values: (m, n) float64, a row a column.
     """
-    n, m = values.shape
-    floats = np.empty((m + 1, n))
-    floats[:m], floats[m] = values.T, ages
-    # One block of floats and one of times, as pandas itself would hold them: inserting the time column into a frame
-    # of floats takes 80 us, this 20. `make_block` is what pandas offers to libraries that build frames.
-    moments = pd.arrays.DatetimeArray._simple_new(event_us.astype("datetime64[us]").reshape(1, n), dtype=UTC_US)
-    of_floats, of_moments = _places(m)
-    blocks = (make_block(floats, placement=of_floats), make_block(moments, placement=of_moments, ndim=2))
-    axes = [columns[:], symbols[:]]
+    block = make_block(values.copy(), placement=slice(0, len(names)), ndim=2)
+    return _frame((block,), _labels(names), index, record)
+
+
+def utc_index(us: Int64Array, name: str | None = None) -> pd.DatetimeIndex:
+    """Microseconds since 1970-01-01 UTC as an index that many frames can share: its values can't be written."""
+    index = pd.DatetimeIndex(moments_of(us).reshape(-1), name=name)
+    index.values.flags.writeable = False
+    return index
+
+
+def _frame(blocks: tuple[Any, ...], columns: pd.Index, rows: pd.Index, record: dict[str, Any]) -> pd.DataFrame:
+    # Slices, so that a frame's labels can be renamed, and looked up in any thread, without another frame's knowing.
+    axes = [columns[:], rows[:]]
     frame: pd.DataFrame = pd.DataFrame._from_mgr(BlockManager(blocks, axes, verify_integrity=False), axes=axes)
     frame.attrs = {KEY: record}
     return frame
 
 
-@lru_cache(maxsize=256)
-def _places(features: int) -> tuple[Int64Array, Int64Array]:
-    """Which columns of a lookup's frame are floats, and which the time."""
-    return np.r_[0:features, features + 1], np.array([features])
+def moments_of(us: Int64Array) -> Moments:
+    """Microseconds since 1970-01-01 UTC, (n,) int64, as pandas holds a column of them; the smallest int64 is NaT."""
+    return pd.arrays.DatetimeArray._simple_new(us.astype("datetime64[us]").reshape(1, -1), dtype=UTC_US)
 
 
-def utc_index(us: Int64Array, name: str | None = None) -> pd.DatetimeIndex:
-    """Microseconds since 1970-01-01 UTC as an index; the smallest int64 is NaT."""
-    return pd.DatetimeIndex(us.astype("datetime64[us]"), name=name).tz_localize("UTC")
+@lru_cache(maxsize=2048)
+def _labels(names: tuple[str, ...], name: str | None = None) -> pd.Index:
+    """Labels that every answer shares, and so may not be written, not even through ``.values``."""
+    labels = pd.Index(names, dtype=object, name=name)
+    labels.values.flags.writeable = False
+    return labels

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import numpy as np
 
@@ -13,9 +12,9 @@ from feature_repo.indicators import compute
 from feature_repo.kernel_inputs import kernel_inputs
 from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import column, microseconds
-from fsclient.lookup.offline import RangeValues
-from fsclient.lookup.online import NO_BAR, LatestValues
-from fsclient.lookup.request import LatestRequest
+from fsclient.lookup.latest_request import LatestRequest
+from fsclient.lookup.request import ComputeRequest, RangeRequest
+from fsclient.lookup.values import NO_BAR, LatestValues, RangeValues
 
 _LONGEST_S = 150 * 365 * 86_400
 
@@ -35,16 +34,14 @@ def read_history(
         start: None for the newest bar alone.
         warm_up: None for all history.
     """
-    span: dict[str, Any] = {"timeframe": timeframe.name, "symbols": [symbol.name], "end": end}
-    if start is None:
-        opens = microseconds(tables.read("bars", columns=[], **span), "open_time")
-        start = _moment(int(opens[-1])) if len(opens) else end
-    bars = warm_up
+    bars, around = warm_up, start or end
     while True:
-        since = None if bars is None or start is None else _bars_before(start, timeframe, bars)
-        rows = tables.read("bars", columns=BAR_FIELDS, start=since, **span)
+        since = None if bars is None or around is None else _bars_before(around, timeframe, bars)
+        rows = tables.read_range(
+            "bars", timeframe=timeframe.name, symbol=symbol.name, start=since, end=end, columns=BAR_FIELDS
+        )
         opens = microseconds(rows, "open_time")
-        before = len(opens) if start is None else int(np.searchsorted(opens, _micros(start)))
+        before = len(opens) - 1 if start is None else int(np.searchsorted(opens, _micros(start)))
         if since is None or before >= (warm_up or 0):
             return RangeValues(opens_us=opens, columns={name: column(rows, name) for name in BAR_FIELDS})
         bars = bars * 8 if bars else None
@@ -56,18 +53,35 @@ def _bars_before(start: datetime, timeframe: Timeframe, bars: int) -> datetime |
     return start - timedelta(seconds=back_s) if back_s < _LONGEST_S else None
 
 
+def compute_range(tables: OfflineTables, request: ComputeRequest, span: RangeRequest) -> RangeValues:
+    """The feature over the bars of ``span``, which is the request's own or less of it."""
+    bars = read_history(
+        tables,
+        span.symbol,
+        span.timeframe,
+        start=span.start.to_pydatetime(),
+        end=span.end.to_pydatetime(),
+        warm_up=request.what.warm_up(request.parameters),
+    )
+    inputs = kernel_inputs(span.symbol.session, bars.opens_us, {name: bars.columns[name] for name in BAR_FIELDS})
+    found = request.what.compute(inputs, request.parameters)
+    first = np.searchsorted(bars.opens_us, span.start.value // 1000, side="left")
+    return RangeValues(opens_us=bars.opens_us[first:], columns={name: values[first:] for name, values in found.items()})
+
+
 def recompute_latest(tables: OfflineTables, request: LatestRequest, now_us: int) -> LatestValues:
     """The features of the newest bar that has closed by ``now_us``, computed here from the offline store's bars."""
-    n, m = len(request.symbols), len(request.columns)
-    values, event_us = np.full((n, m), np.nan), np.full((n, m), NO_BAR, dtype=np.int64)
+    n = len(request.symbols)
+    values = np.full((n, len(request.columns)), np.nan)
+    event_us = np.full((n, len(request.views)), NO_BAR, dtype=np.int64)
     for i, symbol in enumerate(request.symbols):
-        for timeframe in dict.fromkeys(view.timeframe for view, _ in request.columns):
+        for timeframe, views in request.by_timeframe.items():
             wanted = [j for j, (view, _) in enumerate(request.columns) if view.timeframe is timeframe]
             end = _moment(now_us - timeframe.microseconds)
             newest, close_us = _newest(tables, symbol, timeframe, [request.columns[j][1] for j in wanted], end)
             if close_us != NO_BAR:
-                values[i, wanted], event_us[i, wanted] = newest, close_us
-    return LatestValues(values=values, stored=event_us != NO_BAR, event_us=event_us)
+                values[i, wanted], event_us[i, views] = newest, close_us
+    return LatestValues(values=values, stored=event_us[:, request.at] != NO_BAR, event_us=event_us)
 
 
 def warm_up_of(fields: Iterable[str]) -> int | None:

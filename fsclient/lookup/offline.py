@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,24 +14,10 @@ from feature_repo.stores.codec import FloatArray
 from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import column, microseconds
 from fsclient.lookup.request import RangeRequest
+from fsclient.lookup.values import RangeValues
 
 OFFLINE_OUTAGE: tuple[type[Exception], ...] = (OSError, DeltaError, pa.ArrowException)
 """What says that the offline store cannot answer now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RangeValues:
-    """Columns of one symbol and timeframe, ascending.
-
-    Attributes:
-        opens_us: (n,) int64 open times, microseconds UTC.
-        columns: field -> (n,) float64, NaN in warm-up.
-        unstored: field -> how many of its NaN are indicators that were never stored.
-    """
-
-    opens_us: npt.NDArray[np.int64]
-    columns: Mapping[str, FloatArray]
-    unstored: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_range(tables: OfflineTables, request: RangeRequest) -> RangeValues:

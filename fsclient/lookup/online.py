@@ -3,96 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from redis.connection import parse_url
 
-from feature_repo.catalog import WINDOW_TIME, Symbol, Timeframe, View, view
+from feature_repo.catalog import WINDOW_TIME, Symbol, Timeframe, view
 from feature_repo.repo import Repo
 from feature_repo.stores.codec import (
-    BoolArray,
-    FloatArray,
     decode_array,
     decode_doubles,
     decode_timestamp,
+    doubt_key,
     entity_key,
     field_key,
+    revision_key,
     timestamp_key,
 )
 from feature_repo.stores.connection import connect_async, online_url
-from fsclient.errors import FeatureStoreUnavailable, InvalidRequestError
-from fsclient.lookup.offline import RangeValues
-from fsclient.lookup.request import LatestRequest, RangeRequest
+from fsclient.errors import CLOSED, FeatureStoreUnavailable, InvalidRequestError
+from fsclient.lookup.frames import Int64Array
+from fsclient.lookup.latest_request import LatestRequest
+from fsclient.lookup.values import NO_BAR, Doubt, LatestValues, WindowValues
 from fsclient.lookup.wire import Wires, pack_hmget, pack_tail
-
-Int64Array = npt.NDArray[np.int64]
-NO_BAR = np.iinfo(np.int64).min
-"""``event_us`` of a view that holds nothing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatestValues:
-    """The newest values of m features of n symbols.
-
-    Attributes:
-        values: (n, m) float64, NaN where there is none.
-        stored: (n, m) bool, whether the online store holds the feature (a NaN of warm-up is held).
-        event_us: (n, m) int64, close of the bar that each value is of, microseconds UTC; ``NO_BAR`` where none.
-    """
-
-    values: FloatArray
-    stored: BoolArray
-    event_us: Int64Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WindowValues:
-    """Columns of a symbol's online window, oldest bar first, read-only.
-
-    Attributes:
-        event_us: close of the newest bar, microseconds UTC.
-        opens_us: (n,) int64 open times, microseconds UTC.
-        columns: field -> (n,) float64; a field that was never published is absent.
-    """
-
-    event_us: int
-    opens_us: Int64Array
-    columns: Mapping[str, FloatArray]
-
-    def covers(self, request: RangeRequest) -> bool:
-        """Whether it holds every stored bar of the range: it reaches back to the start, with all columns."""
-        reaches = len(self.opens_us) > 0 and int(self.opens_us[0]) <= request.start.value // 1000
-        return reaches and all(name in self.columns for name in request.columns)
-
-    def cut(self, request: RangeRequest) -> RangeValues:
-        """The range's part of it."""
-        return self._between(request.start.value // 1000, request)
-
-    def extend(self, stored: RangeValues, request: RangeRequest) -> RangeValues:
-        """``stored`` with the bars that follow its last and only this window has: the offline store may lag."""
-        if not all(name in self.columns for name in request.columns):
-            return stored
-        known = int(stored.opens_us[-1]) if len(stored.opens_us) else None
-        if known is None or known < int(self.opens_us[0]):
-            return stored  # between the two, bars could be missing that neither tells of
-        newer = self._between(max(known + 1, request.start.value // 1000), request)
-        if not len(newer.opens_us):
-            return stored
-        columns = {name: np.concatenate([stored.columns[name], newer.columns[name]]) for name in request.columns}
-        opens = np.concatenate([stored.opens_us, newer.opens_us])
-        return RangeValues(opens_us=opens, columns=columns, unstored=stored.unstored)
-
-    def _between(self, start_us: int, request: RangeRequest) -> RangeValues:
-        first = np.searchsorted(self.opens_us, start_us, side="left")
-        last = np.searchsorted(self.opens_us, request.end.value // 1000, side="right")
-        columns = {name: self.columns[name][first:last] for name in request.columns}
-        return RangeValues(opens_us=self.opens_us[first:last], columns=columns)
 
 
 class OnlineReader:
@@ -104,12 +40,20 @@ class OnlineReader:
     Args:
         timeout_s: the longest that anybody waits for an answer.
         threads: where blocking work runs, off the event loop.
+        on_first_answer: called once, with the store's URL, after it has answered.
 
     Raises:
         InvalidRequestError: the repository's URL is none. The message does not repeat it: it may hold a password.
     """
 
-    def __init__(self, repo: Repo, *, timeout_s: float, threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        repo: Repo,
+        *,
+        timeout_s: float,
+        threads: ThreadPoolExecutor,
+        on_first_answer: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._repo = repo
         self._threads = threads
         self._locating: Future[str] | None = None
@@ -120,48 +64,70 @@ class OnlineReader:
         self._wires = Wires(patience_s=0.95 * timeout_s)
         self._clients: dict[asyncio.AbstractEventLoop, Any] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
+        self._on_first_answer: Callable[[str], None] | None = on_first_answer
         self._closed = False
 
     async def latest(self, request: LatestRequest) -> LatestValues:
         """The newest values; one HMGET a symbol serves all views and timeframes."""
-        replies = await self._fetch([entity_key(s.name, self._repo.project) for s in request.symbols], request.fields)
+        replies = await self._fetch(request.symbols, request.fields)
         n, m = len(request.symbols), len(request.columns)
+        ends = m + len(request.views)
         values, stored = decode_doubles([cell for reply in replies for cell in reply[:m]] if n > 1 else replies[0][:m])
-        stamps = np.array([[decode_timestamp(t) if t else NO_BAR for t in reply[m:]] for reply in replies])
-        event_us = stamps[:, request.at]
-        return LatestValues(values=values.reshape(n, m), stored=stored.reshape(n, m), event_us=event_us)
+        return LatestValues(
+            values=values.reshape(n, m),
+            stored=stored.reshape(n, m),
+            event_us=_events(tuple([tuple(reply[m:ends]) for reply in replies])),
+            doubt=_doubts(request.symbols, request.by_timeframe, [reply[ends:] for reply in replies]),
+        )
 
     async def window(self, symbol: Symbol, timeframe: Timeframe, columns: Sequence[str]) -> WindowValues | None:
         """The symbol's window with these columns; None when nothing is published."""
-        spec: View = view("window", timeframe.name)
-        fields = [field_key(spec.name, name) for name in (WINDOW_TIME, *columns)]
-        (reply,) = await self._fetch([entity_key(symbol.name, self._repo.project)], (*fields, timestamp_key(spec.name)))
-        if not reply[-1] or not reply[0]:
+        ((*cells, stamp, doubt),) = await self._fetch([symbol], _window_fields(timeframe.name, tuple(columns)))
+        if not stamp or not cells[0]:
             return None
-        opens = (decode_array(reply[0]) * 1e6).astype(np.int64)
-        found = {name: decode_array(cell) for name, cell in zip(columns, reply[1:-1], strict=True) if cell}
-        return WindowValues(event_us=decode_timestamp(reply[-1]), opens_us=opens, columns=found)
+        opens = (decode_array(cells[0]) * 1e6).astype(np.int64)
+        found = {name: decode_array(cell) for name, cell in zip(columns, cells[1:], strict=True) if cell}
+        return WindowValues(
+            event_us=decode_timestamp(stamp),
+            opens_us=opens,
+            columns=found,
+            doubt=_doubts([symbol], [timeframe], [[doubt]]),
+        )
 
-    async def _fetch(self, keys: Sequence[bytes], fields: tuple[bytes, ...]) -> list[list[bytes | None]]:
-        url = await self._located()
+    async def revision(self, symbol: Symbol, timeframe: Timeframe) -> bytes:
+        """What changes with every publish of the symbol and timeframe, and with a doubt about it."""
+        views = [revision_key(view(kind, timeframe.name).name) for kind in ("ohlcv", "indicators", "window")]
+        (reply,) = await self._fetch([symbol], (*views, doubt_key(timeframe.name)))
+        return b"|".join(cell or b"" for cell in reply)
+
+    async def _fetch(self, symbols: Sequence[Symbol], fields: tuple[bytes, ...]) -> list[list[bytes | None]]:
+        url = self._url
+        if url is None or self._closed or asyncio.get_running_loop() not in self._keepers:
+            url = await self._located()
+        keys = [_key(symbol.name, self._repo.project) for symbol in symbols]
         if self._repo.redis_type == "redis" and url.startswith(("redis://", "unix://")):
-            tail = _packed(fields)
-            commands = [pack_hmget(key, len(fields), tail) for key in keys]
+            tail, n = _packed(fields), len(fields)
             try:
-                return await (await self._wires.get(url)).ask(commands)
+                wire = self._wires.held() or await self._wires.get(url)
+                replies = await wire.ask([pack_hmget(key, n, tail) for key in keys])
             except OSError:
                 self._url = self._repo.redis_url  # the embedded server's owner may have gone: find or start it again
                 raise
-        client = await self.client()
-        async with client.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.hmget(key, fields)
-            return list(await pipe.execute())
+        else:
+            client = await self.client()
+            async with client.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.hmget(key, fields)
+                replies = list(await pipe.execute())
+        if self._on_first_answer is not None:
+            tell, self._on_first_answer = self._on_first_answer, None
+            tell(url)
+        return replies
 
     async def _located(self) -> str:
         """The store's URL. From here on the running loop has a task that ends its connections."""
         if self._closed:
-            raise FeatureStoreUnavailable("this client is closed; make a new one")
+            raise FeatureStoreUnavailable(CLOSED)
         loop = asyncio.get_running_loop()
         if loop not in self._keepers:
             for ended in [other for other in self._keepers if other.is_closed()]:
@@ -222,3 +188,37 @@ def _check_url(url: str) -> None:
 @lru_cache(maxsize=1024)
 def _packed(fields: tuple[bytes, ...]) -> bytes:
     return pack_tail(fields)
+
+
+@lru_cache(maxsize=1024)
+def _key(symbol: str, project: str) -> bytes:
+    return entity_key(symbol, project)
+
+
+@lru_cache(maxsize=1024)  # from one close to the next it is the same
+def _events(stamps: tuple[tuple[bytes | None, ...], ...]) -> Int64Array:
+    events = np.array([[decode_timestamp(t) if t else NO_BAR for t in row] for row in stamps], dtype=np.int64)
+    events.flags.writeable = False
+    return events
+
+
+@lru_cache(maxsize=1024)
+def _window_fields(timeframe: str, columns: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Of the times and the columns, then the view's timestamp and the timeframe's doubt."""
+    name = view("window", timeframe).name
+    cells = (field_key(name, column) for column in (WINDOW_TIME, *columns))
+    return (*cells, timestamp_key(name), doubt_key(timeframe))
+
+
+def _doubts(
+    symbols: Sequence[Symbol], timeframes: Iterable[Timeframe], replies: Sequence[Sequence[bytes | None]]
+) -> Doubt:
+    """From each symbol's reasons, one a timeframe."""
+    if not any(cell is not None for cells in replies for cell in cells):
+        return ()
+    return tuple(
+        {"symbol": symbol.name, "timeframe": tf.name, "reason": cell.decode(errors="replace")}
+        for symbol, cells in zip(symbols, replies, strict=True)
+        for tf, cell in zip(timeframes, cells, strict=True)
+        if cell is not None
+    )

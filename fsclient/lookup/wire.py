@@ -34,6 +34,19 @@ def pack_hmget(key: bytes, fields: int, tail: bytes) -> bytes:
     return b"*%d\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n%b" % (fields + 2, len(key), key, tail)
 
 
+class _Asked:
+    """Commands that were sent together: their replies so far, and who waits for all of them."""
+
+    __slots__ = ("count", "future", "refusal", "replies", "since")
+
+    def __init__(self, future: asyncio.Future[list[Any]], count: int, since: float) -> None:
+        self.future = future
+        self.count = count
+        self.since = since
+        self.replies: list[Any] = []
+        self.refusal: str | None = None
+
+
 class Wire(asyncio.Protocol):
     """An open connection; ``Wire.open`` makes one.
 
@@ -46,8 +59,8 @@ class Wire(asyncio.Protocol):
         self._loop = loop
         self._patience_s = patience_s
         self._reader = hiredis.Reader()
-        self._due: deque[tuple[asyncio.Future[Any], float]] = deque()
-        self._outgoing: list[bytes] = []
+        self._due: deque[_Asked] = deque()
+        self._outgoing: list[bytes] | None = None
         self._heard_at = loop.time()
         self._transport: asyncio.Transport | None = None
 
@@ -88,31 +101,29 @@ class Wire(asyncio.Protocol):
         """Whether it is open and, as far as one can tell, alive."""
         if self._transport is None or self._transport.is_closing():
             return False
-        if self._due and self._loop.time() - max(self._heard_at, self._due[0][1]) > self._patience_s:
+        if self._due and self._loop.time() - max(self._heard_at, self._due[0].since) > self._patience_s:
             self.close()
             return False
         return True
 
     async def ask(self, commands: Sequence[bytes]) -> list[Any]:
-        """The replies to packed commands, in their order.
+        """The replies to packed commands, in their order. Who is cancelled leaves his; they are dropped.
 
         Raises:
             redis AuthenticationError, ResponseError: the server refuses one of them.
             redis ConnectionError: the connection ended first, or the server is not ready yet.
         """
-        if not self.usable:
+        if self._transport is None or self._transport.is_closing():
             raise RedisConnectionError("the connection is closed")
-        now = self._loop.time()
-        futures = [self._loop.create_future() for _ in commands]
-        self._due.extend((future, now) for future in futures)
-        if not self._outgoing:
-            self._loop.call_soon(self._flush)  # what other calls send in this turn of the loop goes with it
-        self._outgoing.extend(commands)
-        try:
-            return [await future for future in futures]
-        finally:
-            for future in futures:
-                future.cancel()  # no effect on one that is done; the replies of others are dropped
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        self._due.append(_Asked(future, len(commands), self._loop.time()))
+        if self._outgoing is None:  # the first in this turn of the loop goes at once, and all others in it together
+            self._outgoing = []
+            self._loop.call_soon(self._flush)
+            self._send(commands)
+        else:
+            self._outgoing += commands
+        return await future
 
     def close(self) -> None:
         """Ends the connection; calls that wait for it fail."""
@@ -121,13 +132,17 @@ class Wire(asyncio.Protocol):
         self._fail(RedisConnectionError("the connection was closed"))
 
     def _flush(self) -> None:
+        commands, self._outgoing = self._outgoing, None
+        if commands:
+            self._send(commands)
+
+    def _send(self, commands: Sequence[bytes]) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(self._outgoing))
-        self._outgoing.clear()
+            self._transport.write(b"".join(commands))
 
     def _fail(self, error: Exception) -> None:
         while self._due:
-            future, _ = self._due.popleft()
+            future = self._due.popleft().future
             if not future.done():
                 future.set_exception(error)
 
@@ -143,15 +158,24 @@ class Wire(asyncio.Protocol):
         try:
             reply = self._reader.gets()
             while reply is not False:
-                future, _ = self._due.popleft()
-                if not future.done():
-                    if isinstance(reply, hiredis.ReplyError):
-                        future.set_exception(_refusal(str(reply)))
-                    else:
-                        future.set_result(reply)
+                asked = self._due[0]
+                asked.replies.append(reply)
+                if isinstance(reply, hiredis.ReplyError):
+                    asked.refusal = str(reply)
+                if len(asked.replies) == asked.count:
+                    self._due.popleft()
+                    self._settle(asked)
                 reply = self._reader.gets()
         except (hiredis.ProtocolError, IndexError):  # not our protocol, or a reply nobody asked for
             self.close()
+
+    def _settle(self, asked: _Asked) -> None:
+        if asked.future.done():
+            return
+        if asked.refusal is None:
+            asked.future.set_result(asked.replies)
+        else:
+            asked.future.set_exception(_refusal(asked.refusal))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(RedisConnectionError(f"the connection was lost ({type(exc).__name__})" if exc else "closed by peer"))
@@ -178,12 +202,17 @@ class Wires:
         self._open: dict[asyncio.AbstractEventLoop, Wire] = {}
         self._opening: dict[asyncio.AbstractEventLoop, asyncio.Task[Wire]] = {}
 
+    def held(self) -> Wire | None:
+        """The running loop's connection, if there is one that can be used."""
+        wire = self._open.get(asyncio.get_running_loop())
+        return wire if wire is not None and wire.usable else None
+
     async def get(self, url: str) -> Wire:
         """The running loop's connection; those who come while it is made share the attempt."""
-        loop = asyncio.get_running_loop()
-        wire = self._open.get(loop)
-        if wire is not None and wire.usable:
+        wire = self.held()
+        if wire is not None:
             return wire
+        loop = asyncio.get_running_loop()
         task = self._opening.get(loop)
         if task is None or task.done():  # done only if it was cancelled before it began
             self._drop_closed_loops()

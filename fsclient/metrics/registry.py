@@ -53,10 +53,11 @@ class Metrics:
         self._lock = threading.RLock()
         self._hooks: tuple[Hook, ...] = ()
         self._failed: set[Hook] = set()
+        self._states: dict[str, str] = {}
         self.reset()
 
     def reset(self) -> None:
-        """Forget all counts; hooks stay."""
+        """Forget all counts; hooks and states stay."""
         with self._lock:
             self._series: dict[tuple[str, str | None], CallCounter] = {}
             self._symbols: dict[str, int] = {}
@@ -95,6 +96,17 @@ class Metrics:
             except Exception:
                 self._report(hook)
 
+    def set_state(self, name: str, value: str) -> None:
+        """Tell in which state something is from now on, such as ``breaker.online``: ``open``."""
+        with self._lock:
+            self._states[name] = value
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Name -> state, as they were told last."""
+        with self._lock:
+            return dict(self._states)
+
     def snapshot(self) -> MetricsSnapshot:
         """A copy of all counts."""
         with self._lock:
@@ -111,7 +123,8 @@ class Metrics:
             ``uptime_s`` (since the start or the last reset); ``calls`` (``total``, ``by_method``, ``by_source``,
             ``by_symbol``); ``errors`` (``total``, ``by_kind``); ``cache`` (``hits``, ``misses``, ``hit_rate`` from 0
             to 1); ``fallbacks`` (``total``, ``by_source``); ``stale``, ``retries``, ``rows``; and ``latency_ms``:
-            ``p50``, ``p90``, ``p99`` and ``mean`` by method, failed calls included, percentiles to 4.5 %.
+            ``p50``, ``p90``, ``p99`` and ``mean`` by method, failed calls included, percentiles to 4.5 %; and
+            ``states``: name -> state, such as ``breaker.online``: ``closed``.
         """
         taken = self.snapshot()
         counts = taken.counts
@@ -138,6 +151,7 @@ class Metrics:
                 method: _latency_ms([c for c in counts if c.method == method])
                 for method in dict.fromkeys(c.method for c in counts)
             },
+            "states": self.states,
         }
 
     def log_metrics_summary(self) -> None:

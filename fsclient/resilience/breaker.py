@@ -199,6 +199,8 @@ class CircuitBreaker:
     def _judge(self, now: float) -> Transition | None:
         """What the outcomes so far decide: nothing before there are enough of them."""
         seen, config = self._outcomes, self._config
+        if not seen.failed and not seen.slow and self._state == "closed":
+            return None
         if seen.calls < (config.minimum_calls if self._state == "closed" else config.probes):
             return None
         if seen.failed / seen.calls >= config.failure_rate or seen.slow / seen.calls >= config.slow_call_rate:

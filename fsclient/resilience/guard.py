@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from redis.exceptions import AuthenticationError as RedisAuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError, RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo.stores.codec import CodecError
@@ -22,9 +22,12 @@ from fsclient.resilience.retry import Deadline, DeadlineExceededError, RetryPoli
 
 T = TypeVar("T")
 
-TRANSIENT: tuple[type[Exception], ...] = (RedisConnectionError, RedisTimeoutError, OSError)
+TRANSIENT: tuple[type[Exception], ...] = (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError)
 """What another attempt may mend."""
-OUTAGE: tuple[type[Exception], ...] = (RedisError, OSError, CodecError, EmbeddedServerError, DeadlineExceededError)
+OUTAGE: tuple[type[Exception], ...] = (
+    *(RedisError, RedisClusterException),  # which is not of its family
+    *(OSError, CodecError, EmbeddedServerError, DeadlineExceededError),
+)
 """What says that a store cannot answer now."""
 
 

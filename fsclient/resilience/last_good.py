@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from cachetools import LRUCache
 
 from fsclient.lookup.answers import Answer
 from fsclient.provenance import KEY, from_iso
@@ -43,8 +42,9 @@ class LastGood:
     def __init__(self, folder: Path, *, now: Callable[[], float]) -> None:
         self._folder = folder
         self._now = now
-        self._memory: LRUCache[str, Answer] = LRUCache(_MOST_BYTES, getsizeof=_size_of)
-        self._spooled: LRUCache[str, tuple[Any, ...]] = LRUCache(_MOST_FILES)
+        self._memory: dict[str, Answer] = {}  # in the order in which they were given
+        self._bytes = 0
+        self._spooled: dict[str, tuple[Any, ...]] = {}  # likewise
         self._writes = 0
         self._lock = threading.Lock()
 
@@ -54,24 +54,28 @@ class LastGood:
         Returns:
             Whether it is worth spooling: it is of another bar than the one on disk, or a correction of it.
         """
-        if answer.record.as_of is None or _size_of(answer) > _LARGEST_BYTES:
+        if answer.record.as_of is None or answer.nbytes > _LARGEST_BYTES:
             return False
         with self._lock:
+            former = self._memory.pop(key, None)
             self._memory[key] = answer
+            self._bytes += answer.nbytes - (0 if former is None else former.nbytes)
+            while self._bytes > _MOST_BYTES:
+                self._bytes -= self._memory.pop(next(iter(self._memory))).nbytes
             return self._spooled.get(key) != answer.newest
 
     def recall(self, key: str) -> pd.DataFrame | None:
         """The last good answer from memory, the caller's own frame."""
         with self._lock:
             held = self._memory.get(key)
-        return None if held is None else held.frame()
+        return None if held is None else held.fresh()
 
     def spool(self, key: str, answer: Answer) -> None:
         """Writes an answer to disk; blocking. A disk that fails costs the fallback, never the call."""
         with self._lock:
             if self._spooled.get(key) == answer.newest:
                 return  # another call was first
-        body = _dump(key, answer.frame(), self._now())
+        body = _dump(key, answer.fresh(), self._now())
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _replace(self._path(key), body)
@@ -82,7 +86,10 @@ class LastGood:
             log.warning("the last good answers can't be kept on disk (%s)", type(error).__name__)
             return
         with self._lock:
+            self._spooled.pop(key, None)
             self._spooled[key] = answer.newest
+            if len(self._spooled) > _MOST_FILES:
+                del self._spooled[next(iter(self._spooled))]
 
     def read_spool(self, key: str) -> pd.DataFrame | None:
         """The last good answer from disk; None when there is none that can be trusted. Blocking."""
@@ -101,10 +108,6 @@ class LastGood:
             files.sort(key=lambda f: f.stat().st_mtime)
             for file in files[: len(files) - _MOST_FILES]:
                 file.unlink(missing_ok=True)
-
-
-def _size_of(answer: Answer) -> int:
-    return answer.nbytes + 1_000  # about what the record takes
 
 
 def _replace(path: Path, body: bytes) -> None:

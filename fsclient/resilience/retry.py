@@ -12,8 +12,9 @@ import math
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -157,12 +158,12 @@ async def call(
         TypeError: ``on`` is something else than exception classes.
         Exception: the last attempt's own, when it is not of ``on`` or the policy gave up.
     """
-    _check_retryable(on)
+    _check_retryable(on)  # type: ignore[arg-type]  # classes are hashable, whatever their metaclass says
     attempt = 0
     failure: Exception | None = None
-    while not deadline.expired:
+    while (remaining_s := deadline.remaining_s) > 0:
         attempt += 1
-        limit = asyncio.timeout(deadline.remaining_s if deadline.at < math.inf else None)
+        limit = asyncio.timeout(remaining_s if remaining_s < math.inf else None)
         try:
             async with limit:
                 answer = await attempt_fn(attempt)
@@ -181,7 +182,8 @@ async def call(
     raise DeadlineExceededError(f"no answer within the deadline ({attempt} attempts made)") from failure
 
 
-def _check_retryable(on: object) -> None:
+@cache
+def _check_retryable(on: Hashable) -> None:
     for kind in on if isinstance(on, tuple) else (on,):
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
             raise TypeError(f"on= takes exception classes that derive from Exception, not {kind!r}")

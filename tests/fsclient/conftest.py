@@ -60,6 +60,8 @@ def clock() -> Clock:
     return Clock()
 
 
+_QUIET = {"publish_metrics": False}  # whose connection would be counted among those of lookups
+
 Make = Callable[..., FeatureStoreClient]
 
 
@@ -69,7 +71,7 @@ async def make_client(repo: Repo, clock: Clock) -> AsyncIterator[Make]:
     made: list[FeatureStoreClient] = []
 
     def make(**options: Any) -> FeatureStoreClient:
-        given: dict[str, Any] = {"repo": repo, "now": clock.now, "clock": clock.monotonic, **options}
+        given: dict[str, Any] = {"repo": repo, "now": clock.now, "clock": clock.monotonic, **_QUIET, **options}
         made.append(FeatureStoreClient(**given))
         return made[-1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,13 +21,10 @@ from feature_repo.stores.connection import connect
 from feature_repo.stores.embedded import ensure_server
 from feature_repo.stores.tables import SCHEMAS, OfflineTables
 from feature_repo.stores.window import Window, read_window
-from flows import shard
 from flows.bars import derive_bars
 from flows.features import compute_features
-from flows.ingest import ingest
 from flows.publication import publish_window
 from flows.revisions import as_table
-from flows.sources import SourceBars, SourceNotes
 
 NOW = datetime(2024, 6, 26, 12, 30, tzinfo=UTC)
 """A Wednesday. The newest hourly bar opened at 11:00 and closed at 12:00, the newest 4h bar (of a day that starts at
@@ -129,44 +126,6 @@ def make_bars(
     return frame
 
 
-def take_in(bars: pd.DataFrame, symbol: str, timeframe: str, tables: OfflineTables, now: datetime) -> None:
-    """Ingests bars as a file of them would be."""
-    notes = SourceNotes(
-        files=("bars.csv",), rows_read=len(bars), out_of_order=0, duplicates=0, header_lines_skipped=0, detected={}
-    )
-    frame = bars.assign(file="bars.csv", line=np.arange(len(bars)) + 2)
-    none = frame.head(0)[["file", "line", "open_time"]].assign(raw="", rule="", detail="")
-    source = SourceBars(frame=frame, rejected=none, notes=notes)
-    report = ingest(
-        source,
-        symbol=SYMBOLS[symbol],
-        timeframe=TIMEFRAMES[timeframe],
-        tables=tables,
-        now=now,
-        max_bad_share=0.0,
-    )
-    if report.stopped or report.quarantined:
-        raise ValueError(f"generated bars of {symbol} did not pass the gate: {report}")
-
-
-def materialize(symbol: str, timeframes: Mapping[str, str | None], tables: OfflineTables, now: datetime) -> None:
-    """Derives, computes, checks and stores, as a run does."""
-    stored = shard.bars_of(SYMBOLS[symbol], tables)
-    ready = [
-        shard.compute(
-            SYMBOLS[symbol],
-            TIMEFRAMES[tf],
-            TIMEFRAMES[source] if source else None,
-            stored,
-            tables,
-            now=now,
-            max_bad_share=0.0,
-        )
-        for tf, source in timeframes.items()
-    ]
-    shard.store([one for one in ready if one is not None], tables)
-
-
 def store_bars(bars: pd.DataFrame, symbol: str, timeframe: str, tables: OfflineTables, created: datetime) -> None:
     """Appends bars to the offline store without a gate, as revisions of a moment."""
     closes = bars["open_time"] + np.timedelta64(TIMEFRAMES[timeframe].seconds, "s")
@@ -183,13 +142,27 @@ def store_indicators(rows: pd.DataFrame, symbol: str, timeframe: str, tables: Of
     tables.append("indicators", as_table(whole, SCHEMAS["indicators"], symbol=symbol, timeframe=timeframe))
 
 
+def store_all(
+    hours: pd.DataFrame, symbol: str, timeframes: Sequence[str], tables: OfflineTables, created: datetime
+) -> None:
+    """Stores hourly bars, those derived of them, and the indicators of all, as of a moment."""
+    spec = SYMBOLS[symbol]
+    for tf in (TIMEFRAMES[name] for name in timeframes):
+        bars = hours
+        if tf.name != "1h":
+            derived = derive_bars(hours, session=spec.session, source=TIMEFRAMES["1h"], target=tf)
+            closed = derived["open_time"] + np.timedelta64(tf.seconds, "s") <= pd.Timestamp(created)
+            bars = derived.loc[closed, ["open_time", *BAR_FIELDS]]
+        store_bars(bars, symbol, tf.name, tables, created)
+        store_indicators(compute_features(bars, symbol=spec, timeframe=tf), symbol, tf.name, tables, created)
+
+
 def build(repo: Repo, url: str) -> Market:
     """Stores the market."""
     tables = OfflineTables(repo.offline)
     windows: dict[tuple[str, str], Window] = {}
     for seed, symbol in enumerate(HELD):
-        take_in(make_bars(symbol, "1h", START, NEWEST, seed=seed), symbol, "1h", tables, NOW)
-        materialize(symbol, {"1h": None, "4h": "1h"}, tables, NOW)
+        store_all(make_bars(symbol, "1h", START, NEWEST, seed=seed), symbol, ("1h", "4h"), tables, NOW)
         for tf in ("1h", "4h"):
             window = read_window(tables, TIMEFRAMES[tf], symbol, end=NOW)
             if window is None or len(window.columns[WINDOW_TIME]) != WINDOW_BARS:
@@ -246,15 +219,8 @@ def fill_home(home: Path, start: datetime, newest: datetime, *, timeframes: tupl
     written = newest + timedelta(hours=1)
     with connect(ensure_server(home)) as redis:
         for seed, name in enumerate(HELD):
-            symbol, hours = SYMBOLS[name], make_bars(name, "1h", start, newest, seed=seed)
+            store_all(make_bars(name, "1h", start, newest, seed=seed), name, timeframes, tables, written)
             for tf in (TIMEFRAMES[given] for given in timeframes):
-                bars = hours
-                if tf.name != "1h":
-                    derived = derive_bars(hours, session=symbol.session, source=TIMEFRAMES["1h"], target=tf)
-                    bars = derived[["open_time", *BAR_FIELDS]]
-                store_bars(bars, name, tf.name, tables, written)
-                features = compute_features(bars, symbol=symbol, timeframe=tf)
-                store_indicators(features, name, tf.name, tables, written)
                 window = read_window(tables, tf, name, end=written)
                 if window is not None:
                     publish_window(redis, repo.project, name, tf, window)

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from feature_repo.repo import Repo
+from feature_repo.stores.connection import connect
 from fsclient import (
     FeatureCache,
     FeatureStoreClient,
@@ -25,7 +26,9 @@ from fsclient import (
     UnknownFeatureError,
     UnknownSymbolError,
 )
-from fsclient.lookup.answers import ABSENT_S, CLOSED_S, SETTLE_S, UNHEARD_S
+from fsclient.cache.hearing import REVISION_S
+from fsclient.lookup.repeating import ABSENT_S, CLOSED_S, SETTLE_S, UNHEARD_S
+from fsclient.metrics.registry import Metrics
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.stack import (
     EVERY_FIELD,
@@ -110,7 +113,7 @@ async def test_without_hearing_publishes_an_answer_is_repeated_for_a_second(
     client: FeatureStoreClient, proxy: Proxy, clock: Clock
 ) -> None:
     del proxy
-    client._hear = lambda: None  # type: ignore[method-assign]
+    client._hearing.begin = lambda: None  # type: ignore[method-assign]
     assert source(await client.get_ohlcv("EUR/USD", *CLOSED)) == "offline"
     assert source(await client.get_ohlcv("EUR/USD", *CLOSED)) == "cache"
     clock.forward(UNHEARD_S + 0.1)
@@ -165,7 +168,7 @@ async def test_a_publish_by_another_process_invalidates_what_it_changed_and_leav
     given = [market.repo.offline, market.url, market.repo.project, "EUR/USD", "1h", "2024-06-26T11:00:00+00:00"]
     child = await asyncio.create_subprocess_exec(sys.executable, "-W", "ignore", "-c", _PUBLISH, *given)
     assert await child.wait() == 0
-    await until(lambda: not client._cache or _size(client) == len(others), "the publish to be heard", within_s=2)
+    await until(lambda: _size(client) == len(others), "the publish to be heard", within_s=2)
     assert {name: source(await ask()) for name, ask in others.items()} == dict.fromkeys(others, "cache")
     found = {name: await ask() for name, ask in changed.items()}
     assert "cache" not in {source(frame) for frame in found.values()}
@@ -175,8 +178,8 @@ async def test_a_publish_by_another_process_invalidates_what_it_changed_and_leav
 
 
 def _size(client: FeatureStoreClient) -> int:
-    assert client._cache is not None
-    return int(client._cache.get_stats()["size"])
+    assert client._answering._cache is not None
+    return int(client._answering._cache.get_stats()["size"])
 
 
 async def test_what_is_published_while_the_channel_is_lost_is_not_missed(
@@ -199,7 +202,7 @@ async def test_what_is_published_while_the_channel_is_lost_is_not_missed(
 async def test_a_load_that_a_publish_overtook_is_not_cached(
     client: FeatureStoreClient, market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import fsclient.client as module
+    import fsclient.lookup.loads as module
 
     read, begun, go_on = module.read_range, threading.Event(), threading.Event()
 
@@ -227,7 +230,7 @@ async def test_a_load_that_a_publish_overtook_is_not_cached(
 async def test_errors_and_stand_ins_are_never_cached(make_client: Make, proxy: Proxy) -> None:
     client = make_client(on_unavailable="last_good", timeout_s=0.5)
     await client.get_latest("EUR/USD", ["close"])
-    client._cache = FeatureCache()
+    client._answering._cache = FeatureCache()
     proxy.refuse()
     assert source(await client.get_latest("EUR/USD", ["close"])) == "last_good"
     with pytest.raises(FeatureStoreUnavailable):
@@ -285,7 +288,7 @@ async def test_a_callers_mistake_is_never_retried_cached_counted_or_answered_by_
             await call(client)
     assert proxy.heard(b"HMGET") == 0
     assert _size(client) == 0
-    breaker = client._guard.breaker.snapshot()
+    breaker = client._loads.guard.breaker.snapshot()
     assert (breaker.state, breaker.calls, breaker.failed) == ("closed", 0, 0)
     assert not list((client._repo.home / "spool").glob("*"))
 
@@ -317,6 +320,56 @@ async def test_a_publish_reaches_answers_in_the_tier_that_processes_share(make_c
     assert source(await first.get_ohlcv("EUR/USD", *CLOSED)) == "offline"
     for cache in tiers:
         cache.close()
+
+
+async def test_a_process_that_begins_to_listen_throws_away_nothing_that_others_share(
+    make_client: Make, market: Market
+) -> None:
+    for number in range(3):
+        cache = FeatureCache(redis_url=market.url)
+        client = make_client(cache=cache)
+        await hearing(client)
+        assert source(await client.get_ohlcv("EUR/USD", *CLOSED)) == ("cache" if number else "offline")
+        await client.close()
+        cache.close()
+
+
+async def test_what_is_shared_is_not_served_after_a_publish_that_nobody_heard(
+    make_client: Make, market: Market
+) -> None:
+    """Fault: all who listened are gone when a correction is published, and what they have shared is still there."""
+    for published in (False, True):
+        if published:
+            market.publish("EUR/USD", "1h", market.corrected(close=1.75))
+        cache = FeatureCache(redis_url=market.url)
+        client = make_client(cache=cache)
+        await hearing(client)
+        frames = [await client.get_latest(HELD, ["close"]), await client.get_latest("EUR/USD", ["close", "open"])]
+        assert {source(frame) for frame in frames} == {"online"}
+        for frame in frames:
+            assert bool(frame.loc["EUR/USD", "close"] == 1.75) is published
+        assert source(await client.get_latest(HELD, ["close"])) == "cache"
+        await client.close()
+        cache.close()
+
+
+async def test_who_cannot_read_the_revision_shares_for_a_second_only(
+    make_client: Make, market: Market, proxy: Proxy, clock: Clock
+) -> None:
+    """Fault: the online store is slower than a question for a revision may take."""
+    cache = FeatureCache(redis_url=market.url, clock=clock.monotonic)
+    client = make_client(cache=cache, on_unavailable="fail")
+    await hearing(client)
+    with connect(market.url) as redis:
+        before = set(redis.scan_iter("fstore:cache:value:*"))
+        proxy.delay(2 * REVISION_S)
+        assert source(await client.get_latest("EUR/USD", ["open"])) == "online"
+        proxy.forward()
+        (unheard,) = set(redis.scan_iter("fstore:cache:value:*")) - before
+        assert redis.pttl(unheard) <= 1000 * UNHEARD_S
+    assert source(await client.get_latest("EUR/USD", ["open"])) == "online", "under the name that holds its revision"
+    assert source(await client.get_latest("EUR/USD", ["open"])) == "cache"
+    cache.close()
 
 
 # ------------------------------------------------------------------------------------------------ whose frame it is
@@ -388,12 +441,12 @@ async def test_what_a_caller_changes_in_a_frame_changes_nothing_for_others(
 
 def _take_away_both_stores(client: FeatureStoreClient, proxy: Proxy) -> None:
     proxy.refuse()
-    client._tables = None  # type: ignore[assignment]
+    client._loads._tables = None  # type: ignore[assignment]
 
     async def away(*_: object) -> object:
         raise FeatureStoreUnavailable("the offline store is away")
 
-    client._bounded = away  # type: ignore[assignment, method-assign]
+    client._loads._bounded = away  # type: ignore[assignment, method-assign]
 
 
 async def test_attributes_survive_parquet(client: FeatureStoreClient, tmp_path: Path) -> None:
@@ -514,3 +567,32 @@ async def _heartbeat(call: Callable[[], Awaitable[pd.DataFrame]]) -> tuple[float
 def test_an_argument_out_of_range_is_refused_by_name(options: dict[str, float], repo: Repo) -> None:
     with pytest.raises(InvalidRequestError, match=next(iter(options))):
         FeatureStoreClient(repo=repo, **options)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------ its metrics, for others
+
+
+async def test_metrics_are_published_from_the_first_answer_until_the_last_client_closes(
+    make_client: Make, market: Market
+) -> None:
+    metrics = Metrics()
+    first, second = (make_client(metrics=metrics, publish_metrics=True) for _ in range(2))
+    for client in (first, second):
+        await client.get_latest("EUR/USD", ["close"])
+    assert _publisher_threads() == 1, "one for all clients of a process"
+    await first.close()
+    assert _publisher_threads() == 1
+    await second.close()
+    await until(lambda: _publisher_threads() == 0, "the publisher to end")
+
+
+async def test_a_client_that_never_reached_the_store_publishes_nothing(make_client: Make, proxy: Proxy) -> None:
+    proxy.refuse()
+    client = make_client(publish_metrics=True, on_unavailable="fail")
+    with pytest.raises(FeatureStoreUnavailable):
+        await client.get_latest("EUR/USD", ["close"])
+    assert _publisher_threads() == 0
+
+
+def _publisher_threads() -> int:
+    return sum(thread.name.startswith("fsclient-metrics") for thread in threading.enumerate())

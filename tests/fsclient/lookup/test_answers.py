@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,15 +21,16 @@ from feature_repo.freshness import next_close
 from feature_repo.repo import Repo
 from feature_repo.sessions import expected_opens
 from feature_repo.stores import tables as tables_module
-from feature_repo.stores.codec import NULL, entity_key, field_key
+from feature_repo.stores.codec import NULL, doubt_key, entity_key, field_key
 from feature_repo.stores.connection import connect
 from feature_repo.stores.tables import OfflineTables
 from flows.revisions import as_table
 from fsclient import FeatureStoreClient, Provenance, UnknownSymbolError, provenance
-from fsclient.lookup.answers import CLOSED_S, SETTLE_S, lifetime_s, prefixes
 from fsclient.lookup.completeness import find_missing
-from fsclient.lookup.offline import RangeValues
-from fsclient.lookup.request import latest_request, range_request
+from fsclient.lookup.latest_request import latest_request
+from fsclient.lookup.repeating import CLOSED_S, DOUBTED_S, SETTLE_S, lifetime_s, prefixes
+from fsclient.lookup.request import range_request
+from fsclient.lookup.values import RangeValues
 from fsclient.provenance import from_iso, iso
 from tests.fsclient.stack import (
     EVERY_FIELD,
@@ -77,7 +78,7 @@ async def test_a_range_is_the_same_to_the_bit_from_the_window_and_from_the_offli
             assert len(online) > 100
             with connect(market.url) as redis:
                 redis.delete(entity_key(symbol, market.repo.project))
-            client._cache = None
+            client._answering._cache = None
             offline = await client.get_indicators(symbol, start, "2024-06-30", tf, EVERY_FIELD)
             assert source(offline) == "offline"
             assert offline.attrs["provenance"]["as_of"] == online.attrs["provenance"]["as_of"]
@@ -343,7 +344,7 @@ async def test_the_oldest_of_several_timeframes_counts_in_its_own_bars(
     columns = {name: values.copy() for name, values in window.columns.items()}
     columns["open_time"] += 86_400
     market.publish("EUR/USD", "1h", replace(window, event_us=window.event_us + 86_400_000_000, columns=columns))
-    client._cache = None
+    client._answering._cache = None
     alone = await client.get_latest("EUR/USD", ["close"])
     assert alone["age_bars"].iloc[0] == 0
     mixed = await client.get_latest("EUR/USD", ["close", "4h:close"])
@@ -428,3 +429,54 @@ def test_moments_survive_being_written(us: int) -> None:
 async def test_a_symbol_with_bars_and_no_indicators_says_so(client: FeatureStoreClient) -> None:
     frame = await client.get_indicators(MINUTES, "2024-03-04 10:00", "2024-03-04 10:59", "1m", ["rsi_14"])
     assert (len(frame), reasons(frame)) == (0, {"not_stored"})
+
+
+# ------------------------------------------------------------------------------------------------ what is in doubt
+
+
+@pytest.fixture
+def doubted(market: Market) -> Iterator[None]:
+    """A comparison of the stores has failed for the symbol's hours."""
+    key = entity_key("EUR/USD", market.repo.project)
+    with connect(market.url) as redis:
+        redis.hset(key, doubt_key("1h"), "online and recomputed differ in rsi_14")
+        yield
+        redis.hdel(key, doubt_key("1h"))
+
+
+DOUBT = {"symbol": "EUR/USD", "timeframe": "1h", "reason": "online and recomputed differ in rsi_14"}
+
+
+async def test_values_in_doubt_are_served_and_said_to_be(client: FeatureStoreClient, doubted: None) -> None:
+    for symbols, features in (("EUR/USD", ["close"]), (HELD, ["close", "4h:close"])):
+        frame = await client.get_latest(symbols, features)
+        record = provenance(frame)
+        assert not frame["close"].isna().any()
+        assert (record.source, record.stale, record.doubt) == ("online", True, (DOUBT,))
+    window = await client.get_indicators("EUR/USD", "2024-06-24", "2024-06-26", "1h", ["rsi_14"])
+    assert (source(window), provenance(window).stale, provenance(window).doubt) == ("online", True, (DOUBT,))
+    json.dumps(window.attrs)
+
+
+async def test_a_doubt_is_of_its_symbol_and_timeframe_alone(client: FeatureStoreClient, doubted: None) -> None:
+    for call in (
+        client.get_latest("GBP/USD", ["close"]),
+        client.get_latest("EUR/USD", ["close"], timeframe="4h"),
+        client.get_ohlcv("EUR/USD", "2024-06-24", "2024-06-26", "4h"),
+        client.get_ohlcv("EUR/USD", "2024-02-05", "2024-02-06"),  # the offline store's own
+    ):
+        record = provenance(await call)
+        assert (record.stale, record.doubt) == (False, ())
+
+
+async def test_a_doubt_is_repeated_only_for_a_moment(
+    make_client: Make, market: Market, clock: Clock, doubted: None
+) -> None:
+    client = make_client()
+    await hearing(client)
+    assert provenance(await client.get_latest("EUR/USD", ["open"])).stale
+    assert provenance(await client.get_latest("EUR/USD", ["open"])).source == "cache"
+    with connect(market.url) as redis:
+        redis.hdel(entity_key("EUR/USD", market.repo.project), doubt_key("1h"))
+    clock.forward(DOUBTED_S)
+    assert not provenance(await client.get_latest("EUR/USD", ["open"])).stale

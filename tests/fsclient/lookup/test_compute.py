@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,10 +20,12 @@ from feature_repo.catalog import BAR_FIELDS, INDICATORS, PRODUCER, SYMBOLS
 from feature_repo.indicators import KERNELS
 from feature_repo.kernel_inputs import kernel_inputs
 from fsclient import FeatureStoreClient, InvalidRequestError, UnknownFeatureError, feature
-from fsclient.lookup import compute
+from fsclient.lookup.computable import MOST_STEPS
 from fsclient.lookup.compute import computable
+from fsclient.lookup.registered import registered
 from tests.fsclient.stack import (
     KNOWN_WITHOUT_DATA,
+    MINUTES,
     NEWEST,
     START,
     Market,
@@ -51,10 +54,10 @@ def long_history() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def registry() -> Iterator[None]:
     """What a test registers is gone after it."""
-    before = dict(compute._registered)
+    before = dict(registered)
     yield
-    compute._registered.clear()
-    compute._registered.update(before)
+    registered.clear()
+    registered.update(before)
 
 
 def bare(name: str, columns: Mapping[str, Any], **parameters: Any) -> list[Any]:
@@ -303,3 +306,32 @@ def test_a_registration_that_can_not_be_meant_is_refused(given: dict[str, Any]) 
 def test_every_field_has_a_producer_that_can_be_computed() -> None:
     for field in PRODUCER:
         assert computable(field).name == field
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("zscore", {"window": 3_000}), ("bollinger", {"window": 50_000}), ("CCI", {"timeperiod": 3_000})],
+)
+async def test_what_would_keep_a_thread_busy_past_any_deadline_is_refused(
+    make_client: Make, name: str, parameters: dict[str, int]
+) -> None:
+    """Fault: a window so long over so many bars that each value costs what a whole lookup may."""
+    client = make_client(timeout_s=10, on_unavailable="fail")
+    with pytest.raises(InvalidRequestError, match="ask for a shorter range or window"):
+        await client.compute_feature(name, MINUTES, "2023-06-01", "2024-05-31", "1m", parameters)
+    # A running sum costs the same whatever its window.
+    week = await client.compute_feature("sma", MINUTES, "2024-05-01", "2024-05-02", "1m", {"window": 10_080})
+    assert not week.isna().any()
+
+
+@given(window=st.integers(2, 20_000), bars=st.integers(0, 400_000))
+def test_the_bound_is_on_bars_times_window(window: int, bars: int) -> None:
+    zscore = computable("zscore")
+    too_much = bars * min(window, bars) > MOST_STEPS
+    columns = {"close": np.ones(bars)}
+    instant = replace(zscore, run=lambda *_: {})
+    if too_much:
+        with pytest.raises(InvalidRequestError):
+            instant.compute(columns, {"window": window})
+    else:
+        assert instant.compute(columns, {"window": window}) == {}

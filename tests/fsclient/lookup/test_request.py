@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from feature_repo import catalog
 from fsclient import InvalidRequestError, UnknownFeatureError, UnknownSymbolError
-from fsclient.lookup.request import closed_part, compute_request, latest_request, moment, range_request
+from fsclient.lookup.dates import moment
+from fsclient.lookup.frames import moments_of
+from fsclient.lookup.latest_request import latest_request
+from fsclient.lookup.request import closed_part, compute_request, range_request
 
 JAN_31 = pd.Timestamp("2018-01-31", tz="UTC")
 END_OF_JAN_31 = pd.Timestamp("2018-01-31 23:59:59.999999", tz="UTC")
@@ -211,7 +214,8 @@ def test_a_range_ends_with_the_last_bar_that_has_closed() -> None:
 
 def test_the_labels_that_answers_share_cannot_be_written() -> None:
     request = latest_request(["EUR/USD", "GBP/USD"], ["close"], "1h")
-    for labels in (request.index, request.labels):
+    frame = request.layout.frame(np.zeros((2, 2)), moments_of(np.zeros(2, np.int64)), {})
+    for labels in (frame.index, frame.columns):
         with pytest.raises(ValueError, match="read-only"):
             labels.values[0] = "spoilt"
 

@@ -19,9 +19,9 @@ from feature_repo.repo import Repo
 from feature_repo.stores.tables import OfflineTables
 from fsclient import FeatureStoreClient, FeatureStoreUnavailable, StaleDataError
 from fsclient.lookup.answers import LatestAnswer, RangeAnswer, latest_answer
-from fsclient.lookup.offline import RangeValues
-from fsclient.lookup.online import NO_BAR, LatestValues
-from fsclient.lookup.request import latest_request
+from fsclient.lookup.frames import utc_index
+from fsclient.lookup.latest_request import latest_request
+from fsclient.lookup.values import NO_BAR, LatestValues
 from fsclient.provenance import Provenance, iso
 from fsclient.resilience.last_good import LastGood
 from tests.fsclient.proxy import Proxy
@@ -54,8 +54,8 @@ def a_range(bars: int) -> RangeAnswer:
     record = Provenance(
         source="offline", origin="offline", read_at=iso(NOW_US), as_of=iso(NOW_US), age_bars=0, complete=True
     )
-    values = RangeValues(opens_us=np.arange(bars), columns={"close": np.zeros(bars)})
-    return RangeAnswer(values=values, names=("close",), record=record)
+    index = utc_index(np.arange(bars), "open_time")
+    return RangeAnswer(index=index, values=np.zeros((1, bars)), names=("close",), record=record)
 
 
 @pytest.fixture
@@ -81,9 +81,9 @@ def test_a_spooled_answer_comes_back_to_the_bit(kept: LastGood, folder: Path) ->
     kept.spool("key", answer)
     back = LastGood(folder, now=NOW.timestamp).read_spool("key")
     assert back is not None
-    pd.testing.assert_frame_equal(back, answer.frame(), check_exact=True)
-    assert back.attrs == answer.frame().attrs
-    assert back.dtypes.equals(answer.frame().dtypes)
+    pd.testing.assert_frame_equal(back, answer.fresh(), check_exact=True)
+    assert back.attrs == answer.fresh().attrs
+    assert back.dtypes.equals(answer.fresh().dtypes)
 
 
 def test_only_its_owner_can_read_it(kept: LastGood, folder: Path) -> None:
@@ -207,7 +207,7 @@ def test_an_answer_that_holds_nothing_is_not_a_good_one(kept: LastGood) -> None:
 def test_memory_is_bounded_in_bytes(kept: LastGood) -> None:
     for n in range(200):
         kept.keep(f"key {n}", a_range(60_000))  # about a megabyte each
-    assert kept._memory.currsize <= 64 * 2**20
+    assert sum(a.nbytes for a in kept._memory.values()) <= 64 * 2**20
     assert kept.recall("key 199") is not None
     assert kept.recall("key 0") is None
 
