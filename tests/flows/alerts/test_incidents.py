@@ -1,0 +1,133 @@
+"""An incident is told once when it begins and once when it ends, whatever fails in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.alerts import incidents
+from flows.alerts.channels import ChannelError
+from flows.alerts.evaluate import Finding
+from flows.alerts.incidents import deliver, note
+from flows.alerts.rules import BreakerOpen, InDoubt, ViewAge
+from flows.ledger import Ledger
+
+OLD = Finding(rule="view_age", subject="EUR/USD 1h", detail="9 bars old")
+DOUBT = Finding(rule="parity", subject="GBP/USD 4h", detail="sma_5 differs")
+RULES = (ViewAge(), InDoubt())
+
+
+class Box:
+    """A channel that keeps what it is sent, while it works."""
+
+    def __init__(self, name: str = "box") -> None:
+        self.name = name
+        self.works = True
+        self.messages: list[tuple[str, str]] = []
+
+    def send(self, title: str, body: str) -> None:
+        if not self.works:
+            raise ChannelError(f"{self.name} is away")
+        self.messages.append((title, body))
+
+    @property
+    def titles(self) -> list[str]:
+        return [title for title, _ in self.messages]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def box() -> Box:
+    return Box()
+
+
+def check(ledger: Ledger, box: Box, *findings: Finding) -> incidents.Changed:
+    changed = note(ledger, findings, RULES, [box])
+    deliver(ledger, [box])
+    return changed
+
+
+def test_an_incident_is_told_once_when_it_begins_and_once_when_it_ends(ledger: Ledger, box: Box) -> None:
+    assert check(ledger, box, OLD).begun == (("view_age", "EUR/USD 1h"),)
+    for _ in range(3):
+        assert check(ledger, box, OLD) == incidents.Changed(begun=(), ended=())
+    assert check(ledger, box).ended == (("view_age", "EUR/USD 1h"),)
+    check(ledger, box)
+    assert box.titles == ["fstore: view_age EUR/USD 1h began", "fstore: view_age EUR/USD 1h ended"]
+    assert "9 bars old" in box.messages[0][1]
+    assert ledger.alerts(open_only=True) == []
+    check(ledger, box, OLD)
+    assert len(box.messages) == 3  # it is a new incident
+
+
+def test_a_storm_is_one_message(ledger: Ledger, box: Box) -> None:
+    check(ledger, box, OLD)
+    check(ledger, box, DOUBT, *(Finding(rule="view_age", subject=f"S{n} 1h", detail="late") for n in range(20)))
+    title, body = box.messages[1]
+    assert title == "fstore: 21 began, 1 ended"
+    assert body.count("\n") == 21
+    assert "view_age S19 1h began: " in body
+
+
+def test_a_channel_that_is_away_hears_later_and_of_all(ledger: Ledger, box: Box) -> None:
+    box.works = False
+    note(ledger, [OLD], RULES, [box])
+    assert deliver(ledger, [box]) == (0, {"box": "box is away"})
+    note(ledger, [], RULES, [box])
+    assert deliver(ledger, [box])[0] == 0
+    box.works = True
+    assert deliver(ledger, [box]) == (2, {})
+    assert deliver(ledger, [box]) == (0, {})
+    began, ended = box.messages[0][1].split("\n")
+    assert "began" in began
+    assert "ended" in ended
+
+
+def test_a_channel_that_is_away_keeps_no_other_waiting_nor_makes_it_hear_twice(ledger: Ledger) -> None:
+    away, there = Box("away"), Box("there")
+    away.works = False
+    for _ in range(3):
+        note(ledger, [OLD], RULES, [away, there])
+        deliver(ledger, [away, there])
+    away.works = True
+    deliver(ledger, [away, there])
+    assert len(away.messages) == len(there.messages) == 1
+
+
+def test_a_process_that_dies_between_queueing_and_noting_loses_nothing(
+    ledger: Ledger, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "open_alert", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            note(ledger, [OLD], RULES, [box])
+    check(ledger, box, OLD)
+    assert box.titles == ["fstore: view_age EUR/USD 1h began"]
+
+
+def test_a_rule_that_could_not_be_decided_ends_no_incident(ledger: Ledger, box: Box) -> None:
+    check(ledger, box, OLD, DOUBT)
+    note(ledger, [DOUBT], [InDoubt(), BreakerOpen()], [box])
+    assert {alert.rule for alert in ledger.alerts(open_only=True)} == {"view_age", "parity"}
+
+
+def test_a_channel_that_is_no_longer_set_holds_nothing_up(ledger: Ledger, box: Box) -> None:
+    gone = Box("gone")
+    note(ledger, [OLD], RULES, [gone])
+    assert deliver(ledger, [box]) == (0, {})
+    assert [run.state for run in ledger.runs(kind=incidents.NOTICE)] == ["stopped"]
+
+
+def test_without_a_channel_incidents_are_noted_and_logged(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", logger="fstore.alerts"):
+        note(ledger, [OLD], RULES, [])
+        note(ledger, [], RULES, [])
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["view_age EUR/USD 1h"] * 2
+    assert len(ledger.alerts()) == 1
