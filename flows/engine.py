@@ -17,7 +17,10 @@ def configure_prefect(settings: Settings) -> None:
 
     A variable that is set stays as it is: ``PREFECT_API_URL`` leads every run to that server. Profiles in
     ``~/.prefect`` count only when ``PREFECT_HOME`` names it: another project's server is not where these runs belong.
+    While the local stack is up, runs belong to its server.
     """
+    from flows.stack.status import running_api
+
     defaults = {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -25,5 +28,7 @@ def configure_prefect(settings: Settings) -> None:
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_LOGGING_LEVEL": "WARNING",
     }
+    if api := running_api(settings):
+        defaults["PREFECT_API_URL"] = api
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

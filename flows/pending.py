@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,14 +71,16 @@ def plan(ingested: Iterable[str]) -> dict[str, str | None]:
     return targets
 
 
+def ingested_series(tables: OfflineTables, ledger: Ledger) -> dict[tuple[str, str], Series]:
+    """Every ingested series by symbol and timeframe; found again from the bars, all of them, when the ledger is new."""
+    listed = ledger.series()
+    after = _moment(max(series.listed_us for series in listed.values())) if listed else None
+    return _list(_keys(tables, written_after=after), listed, ledger)
+
+
 def known_symbols(tables: OfflineTables, ledger: Ledger) -> tuple[str, ...]:
     """Names of the symbols that have bars, sorted."""
-    listed = ledger.series()
-    if not listed:
-        return tables.symbols()
-    newest = _moment(max(series.listed_us for series in listed.values()))
-    recent = tables.read("bars", columns=[], written_after=newest, all_revisions=True)["symbol"].unique().to_pylist()
-    return tuple(sorted({symbol for symbol, _ in listed} | set(recent)))
+    return tuple(sorted({symbol for symbol, _ in ingested_series(tables, ledger)}))
 
 
 def pending(
@@ -120,33 +123,25 @@ def _written(
 ) -> pd.DataFrame:
     """Keys of the bars that were written since these symbols were last looked at; all of a symbol's the first time."""
     known = {name for name, _ in listed}
-    new = [name for name in names if name not in known]
     positions = [series.listed_us for series in listed.values()]
     positions += [mark.seen_us for (_, tf), mark in marks.items() if tf in timeframes]
-    parts = []
+    parts = [_keys(tables, symbols=[name]) for name in names if name not in known]
     if known:
-        after = _moment(min(positions))
-        parts.append(
-            tables.read("bars", symbols=sorted(known), columns=["source_bars"], written_after=after, all_revisions=True)
-        )
-    parts += [tables.read("bars", symbols=[name], columns=["source_bars"], all_revisions=True) for name in new]
-    frames = [
-        pd.DataFrame(
-            {
-                "symbol": rows["symbol"].to_pandas(),
-                "timeframe": rows["timeframe"].to_pandas(),
-                "open_us": rows["open_time"].cast("int64").to_numpy(),
-                "created_us": rows["created"].cast("int64").to_numpy(),
-                "ingested": rows["source_bars"].is_null().to_numpy(),
-            }
-        )
-        for rows in parts
-        if rows.num_rows
-    ]
-    return (
-        pd.concat(frames)
-        if frames
-        else pd.DataFrame({"symbol": [], "timeframe": [], "open_us": [], "created_us": [], "ingested": []})
+        parts.append(_keys(tables, symbols=sorted(known), written_after=_moment(min(positions))))
+    return pd.concat(parts)
+
+
+def _keys(tables: OfflineTables, **which: Any) -> pd.DataFrame:
+    """Keys of stored bars, every revision: symbol, timeframe, open_us, created_us, and whether it was ingested."""
+    rows = tables.read("bars", columns=["source_bars"], all_revisions=True, **which)
+    return pd.DataFrame(
+        {
+            "symbol": rows["symbol"].to_pandas(),
+            "timeframe": rows["timeframe"].to_pandas(),
+            "open_us": rows["open_time"].cast("int64").to_numpy(),
+            "created_us": rows["created"].cast("int64").to_numpy(),
+            "ingested": rows["source_bars"].is_null().to_numpy(),
+        }
     )
 
 
@@ -154,16 +149,16 @@ def _list(
     written: pd.DataFrame, listed: Mapping[tuple[str, str], Series], ledger: Ledger
 ) -> dict[tuple[str, str], Series]:
     """The ledger's list of ingested series, with what was written since."""
-    fresh = written[written["ingested"].astype(bool)].groupby(["symbol", "timeframe"])
     found = dict(listed)
-    for (symbol, tf), rows in fresh:
-        was = found.get((symbol, tf))
-        found[symbol, tf] = Series(
+    for (symbol, tf), rows in written[written["ingested"]].groupby(["symbol", "timeframe"]):
+        fresh = Series(
             symbol=symbol,
             timeframe=tf,
-            first_us=min(int(rows["open_us"].min()), was.first_us if was else np.iinfo(np.int64).max),
-            listed_us=max(int(rows["created_us"].max()), was.listed_us if was else 0),
+            first_us=int(rows["open_us"].min()),
+            last_us=int(rows["open_us"].max()),
+            listed_us=int(rows["created_us"].max()),
         )
+        found[symbol, tf] = found[symbol, tf].joined(fresh) if (symbol, tf) in found else fresh
     changed = [series for key, series in found.items() if listed.get(key) != series]
     if changed:
         ledger.list_series(changed)

@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
-
-import pyarrow.compute as pc
 
 from feature_repo import catalog
 from feature_repo.freshness import bars_behind
 from feature_repo.stores.codec import decode_timestamp, entity_key, timestamp_key
 from feature_repo.stores.connection import connect, online_url
+from flows.pending import ingested_series, plan
 from flows.settings import Settings
 
 
 def freshness(settings: Settings, now: datetime) -> list[dict[str, Any]]:
-    """A row a symbol and timeframe that has bars: how many, the newest close offline and online, its age in bars."""
-    repo = settings.repo()
-    keys = settings.tables().read("bars", columns=[])
-    if not keys.num_rows:
+    """A row a symbol and timeframe that has or can have bars: the newest close offline and online, its age in bars.
+
+    Asked of the ledger and the online store: it costs what there are symbols, not what is stored of them.
+    """
+    repo, ledger = settings.repo(), settings.ledger()
+    series, marks = ingested_series(settings.tables(), ledger), ledger.watermarks()
+    names = sorted({symbol for symbol, _ in series})
+    if not names:
         return []
-    groups = keys.group_by(["symbol", "timeframe"]).aggregate([("open_time", "count"), ("event_timestamp", "max")])
-    names = sorted(set(keys["symbol"].to_pylist()))
     stamps = {tf: timestamp_key(catalog.view("ohlcv", tf).name) for tf in catalog.TIMEFRAMES}
-    with connect(online_url(repo), repo.redis_type) as client:
-        held = {name: client.hmget(entity_key(name, repo.project), list(stamps.values())) for name in names}
+    with connect(online_url(repo), repo.redis_type) as client, client.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hmget(entity_key(name, repo.project), list(stamps.values()))
+        held = dict(zip(names, pipe.execute(), strict=True))
+    now_us = int(now.timestamp() * 1e6)
     rows = []
     for name in names:
-        for tf, stamp in zip(stamps, held[name], strict=True):
-            found = groups.filter((pc.field("symbol") == name) & (pc.field("timeframe") == tf))
-            if not found.num_rows:
-                continue
-            online_us = decode_timestamp(stamp) if stamp else None
+        online = dict(zip(stamps, held[name], strict=True))
+        for tf, source in plan(tf for symbol, tf in series if symbol == name).items():
+            mark, own = marks.get((name, tf)), series.get((name, tf))
+            closes = [mark.event_us if mark else 0, own.last_us + catalog.timeframe(tf).microseconds if own else 0]
+            online_us = decode_timestamp(stamp) if (stamp := online[tf]) else None
             symbol = catalog.SYMBOLS.get(name)  # one that the catalog has lost still has its bars
-            now_us = int(now.timestamp() * 1e6)
             rows.append(
                 {
                     "symbol": name,
                     "timeframe": tf,
-                    "bars": found["open_time_count"][0].as_py(),
-                    "offline": found["event_timestamp_max"][0].as_py(),
-                    "online": None if online_us is None else datetime.fromtimestamp(online_us / 1e6, now.tzinfo),
+                    "source": source or "ingested",
+                    "offline": _moment(max(closes)),
+                    "online": _moment(online_us or 0),
                     "age_bars": None
                     if online_us is None or symbol is None
                     else bars_behind(symbol.session, catalog.timeframe(tf), online_us, now_us),
                 }
             )
     return rows
+
+
+def _moment(us: int) -> datetime | None:
+    return datetime.fromtimestamp(us / 1e6, UTC) if us else None

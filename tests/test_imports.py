@@ -23,7 +23,12 @@ HOUSE: dict[str, tuple[str, ...]] = {
     "feature_repo.indicators": (CATALOG,),
     "feature_repo.definitions": (CATALOG,),
     **dict.fromkeys(TIMES, (CATALOG, *TIMES)),
-    "feature_repo.stores": (CATALOG, *TIMES, "feature_repo.stores", "feature_repo.repo"),  # ``repo`` reads the stores' settings
+    "feature_repo.stores": (
+        CATALOG,
+        *TIMES,
+        "feature_repo.stores",
+        "feature_repo.repo",
+    ),  # ``repo`` reads the stores' settings
     "feature_repo": ("feature_repo",),
     "fsclient": ("feature_repo", "fsclient"),
     "flows": PARTS,
@@ -32,6 +37,7 @@ FLOWS_ONLY = ("prefect", "great_expectations")
 ENVIRONMENT_READERS = {
     "flows/settings.py",
     "flows/engine.py",  # sets Prefect's defaults
+    "flows/stack/environment.py",  # hands its own to the services it starts
     "feature_repo/repo.py",  # Feast's own expansion of variables in feature_store.yaml
 }
 ENVIRONMENT = {"environ", "environb", "getenv", "putenv", "unsetenv"}
@@ -138,8 +144,8 @@ def imported_at_once(source: str) -> set[str]:
          ["feature_repo.sessions", "feature_repo.sessions.session_day"]),
         ("feature_repo.indicators", "from feature_repo import stores", ["feature_repo.stores"]),
         ("feature_repo.stores.tables", "def late():\n    import flows.bars", ["flows.bars"]),
-        ("feature_repo.stores.tables", "from ..sessions import is_open",
-         ["feature_repo.sessions", "feature_repo.sessions.is_open"]),
+        ("feature_repo.stores.tables", "from ..sessions import is_open", []),
+        ("feature_repo.stores.tables", "from .. import kernel_inputs", ["feature_repo.kernel_inputs"]),
         ("feature_repo.sessions", "from fsclient import errors", ["fsclient", "fsclient.errors"]),
         ("feature_repo.repo", "from prefect import flow", ["prefect", "prefect.flow"]),
         ("fsclient.client", "from feature_repo.catalog import SYMBOLS", []),

@@ -86,6 +86,7 @@ def materialize(
 def status(as_json: AsJson = False) -> None:
     """Where everything is, and how fresh each view is, in bars."""
     from feature_repo.stores.embedded import running_server
+    from flows.stack import stack_lines
     from flows.status import freshness
 
     settings = load_settings()
@@ -93,13 +94,15 @@ def status(as_json: AsJson = False) -> None:
     redis = "set by FSTORE_REDIS_URL" if repo.redis_url else running_server(repo.home) or "embedded, starts when needed"
     rows = freshness(settings, datetime.now(UTC))
     if as_json:
-        show.dump({"home": str(settings.home), "offline": repo.offline, "redis": redis, "views": rows})
+        stack = dict(stack_lines(settings))
+        show.dump({"home": str(settings.home), "offline": repo.offline, "redis": redis, "stack": stack, "views": rows})
         return
-    show.line(f"home     {settings.home}\noffline  {repo.offline}\nredis    {redis}\n")
+    places = [("home", settings.home), ("offline", repo.offline), ("redis", redis), *stack_lines(settings)]
+    show.line("\n".join(f"{what:<9}{where}" for what, where in places) + "\n")
     if not rows:
         show.out.print("No bars yet: [cyan]fstore demo[/] or [cyan]fstore ingest FILE --symbol … --timeframe …[/]")
         return
-    columns = {"name": "symbol", "bars": "bars", "offline": "offline as of (UTC)", "online": "online as of (UTC)",
+    columns = {"name": "symbol", "source": "made from", "offline": "offline as of (UTC)", "online": "online as of (UTC)",
                "age_bars": "age in bars"}  # fmt: skip
     caption = "age: closed bars that an open market has made since the online one"
     show.table("Freshness", [show.named(row) for row in rows], columns, caption)

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from feature_repo.catalog import CatalogError
 from feature_repo.stores.embedded import EmbeddedServerError
 from flows.apply import DefinitionChangedError
-from flows.cli import ingest, jobs, lookups, show
+from flows.cli import dashboard, ingest, jobs, lookups, show, stack
 from flows.errors import MendableError
 from flows.settings import SettingsError
 from flows.sources import SourceError
@@ -25,7 +25,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (jobs.demo, jobs.apply, ingest.ingest, jobs.materialize, jobs.status, lookups.latest, lookups.get):
+for command in (
+    *(jobs.demo, stack.up, stack.down, jobs.status),
+    *(jobs.apply, ingest.ingest, jobs.materialize),
+    *(lookups.latest, lookups.get),
+    dashboard.dashboard,
+):
     app.command()(command)
 
 _MISUSE = (CatalogError, SettingsError, InvalidRequestError, UnknownSymbolError, UnknownFeatureError)

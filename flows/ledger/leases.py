@@ -150,13 +150,17 @@ class Lease:
 class Leases(Database):
     """The ledger's chapter of leases."""
 
-    def lease(self, symbols: Sequence[str], *, owner: str, ttl_s: float = 60.0) -> Lease:
+    def lease(self, symbols: Sequence[str], *, owner: str, ttl_s: float = 60.0, takes_over: str = "") -> Lease:
         """Takes every symbol that is free (never leased, released, or past its time), in one transaction.
+
+        ``takes_over`` is for work that is done again because whoever did it is believed dead: it need not wait for its
+        own earlier lease to run out. Should the other live after all, it is refused as any late holder is.
 
         Args:
             symbols: what to take; a repeated one counts once.
             owner: who takes them, for others to read: host, process, flow run.
             ttl_s: how long the lease holds unless renewed. Enter it (``with``) to have it renewed every third of that.
+            takes_over: how the names of owners begin whose leases are taken although they hold; empty for none.
 
         Returns:
             A lease of what was free, of nothing if all is held; ``refused`` tells who holds the others.
@@ -176,10 +180,13 @@ class Leases(Database):
                 name: Holder(owner=row.owner, until=to_datetime(row.until_us))
                 for name in wanted
                 if (row := rows.get(name)) and row.until_us > now_us
+                if not (takes_over and row.owner.startswith(takes_over))
             }
             taken = without(wanted, set(refused))
             last_us = max((rows[name].last_us for name in taken if name in rows), default=0)
-            token = max(fence + 1, now_us, last_us + 1)
+            # Up to its end a lease gives stamps that it does not write down; one that is taken over has not ended yet.
+            ends_us = max((rows[name].until_us for name in taken if name in rows), default=0)
+            token = max(fence + 1, now_us, last_us + 1, ends_us)
             until_us = now_us + round(ttl_s * 1e6)
             connection.execute(update(FENCE).values(token=token))
             if taken:

@@ -99,6 +99,7 @@ SERIES = Table(
     Column("symbol", Text, primary_key=True),
     Column("timeframe", Text, primary_key=True),
     Column("first_us", Whole, nullable=False),
+    Column("last_us", Whole, nullable=False),
     Column("listed_us", Whole, nullable=False),
 )
 RUNS = Table(

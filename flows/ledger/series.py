@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy import select
 
@@ -16,14 +16,25 @@ class Series:
     """A symbol's ingested bars of one timeframe; moments are microseconds since 1970.
 
     Attributes:
-        first_us: open of the earliest bar.
+        first_us, last_us: open of the earliest and of the newest bar.
         listed_us: when the newest revision that has been looked at was written.
     """
 
     symbol: str
     timeframe: str
     first_us: int
+    last_us: int
     listed_us: int
+
+
+    def joined(self, other: Series) -> Series:
+        """Both as one: what is known of a series, and what was written to it since."""
+        return replace(
+            self,
+            first_us=min(self.first_us, other.first_us),
+            last_us=max(self.last_us, other.last_us),
+            listed_us=max(self.listed_us, other.listed_us),
+        )
 
 
 class SeriesList(Database):
@@ -47,7 +58,7 @@ class SeriesList(Database):
             connection.execute(
                 put.on_conflict_do_update(
                     index_elements=[SERIES.c.symbol, SERIES.c.timeframe],
-                    set_={name: getattr(put.excluded, name) for name in ("first_us", "listed_us")},
+                    set_={name: getattr(put.excluded, name) for name in ("first_us", "last_us", "listed_us")},
                 ),
                 [asdict(row) for row in sorted(rows, key=lambda row: (row.symbol, row.timeframe))],
             )

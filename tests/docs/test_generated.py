@@ -65,7 +65,7 @@ def symbols() -> str:
     for session in SESSIONS.values():
         names = [s.name for s in SYMBOLS.values() if s.session is session]
         open_in = hours.get(session.kind, f"as the calendar {session.calendar} says")
-        day = f"{session.day_start} {session.timezone}"
+        day = f"{session.day_start} {session.clock}"
         rows.append((f"`{session.name}`", open_in, day, ", ".join(names)))
     return _table(("Session", "Open", "A day starts at", "Symbols"), rows)
 

@@ -55,6 +55,7 @@ def upgrade() -> None:
         _text("symbol", key=True),
         _text("timeframe", key=True),
         _whole("first_us"),
+        _whole("last_us"),
         _whole("listed_us"),
     )
     op.create_table(
