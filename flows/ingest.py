@@ -21,8 +21,9 @@ from feature_repo.stores.tables import SCHEMAS, TIME, OfflineTables
 from flows.agreement import same_number
 from flows.bars import closes, opens_us
 from flows.errors import MendableError
-from flows.ledger import Lease, Ledger, Series
+from flows.ledger import Lease, Ledger
 from flows.notes import at_stage, noted_revision, noted_verdict, owner
+from flows.pending import list_symbol
 from flows.quality import Verdict, check_bars
 from flows.quarantine import quarantine_rows, store_quarantine, unreadable_rows
 from flows.revisions import as_table, compare
@@ -178,7 +179,7 @@ def _store(
         since=since,
     )
     at_stage("note")
-    ledger.list_series([_series(verdict.good, symbol, timeframe, ledger, created)])
+    list_symbol(symbol.name, tables, ledger)
     if len(rows):
         ledger.record(revisions=[noted_revision(changes, "bars", run, symbol, timeframe, created)])
     return replace(
@@ -190,20 +191,6 @@ def _store(
         first_open=first.to_pydatetime(),
         last_open=last.to_pydatetime(),
     )
-
-
-def _series(good: pd.DataFrame, symbol: Symbol, timeframe: Timeframe, ledger: Ledger, created: datetime) -> Series:
-    """What is ingested of the symbol and timeframe, this source included."""
-    opens = opens_us(good)
-    fresh = Series(
-        symbol=symbol.name,
-        timeframe=timeframe.name,
-        first_us=int(opens[0]),
-        last_us=int(opens[-1]),
-        listed_us=int(created.timestamp() * 1e6),
-    )
-    known = ledger.series([symbol.name]).get((symbol.name, timeframe.name))
-    return known.joined(fresh) if known else fresh
 
 
 def _unfinished(

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from feature_repo import catalog
-from feature_repo.catalog import INDICATORS, TIMEFRAMES, Symbol, Timeframe
+from feature_repo.catalog import INDICATORS, TIMEFRAMES, Session, Symbol, Timeframe
+from feature_repo.freshness import next_close
 from feature_repo.sessions import grid_open
 from feature_repo.stores.tables import OfflineTables
 from flows.ledger import Ledger, Series, Watermark
@@ -76,6 +77,14 @@ def ingested_series(tables: OfflineTables, ledger: Ledger) -> dict[tuple[str, st
     listed = ledger.series()
     after = _moment(max(series.listed_us for series in listed.values())) if listed else None
     return _list(_keys(tables, written_after=after), listed, ledger)
+
+
+def list_symbol(name: str, tables: OfflineTables, ledger: Ledger) -> None:
+    """Notes what has been ingested of a symbol; of all symbols when the ledger is new."""
+    if not ledger.series():
+        ingested_series(tables, ledger)
+    listed = ledger.series([name])
+    _list(_written([name], (), tables, listed, {}), listed, ledger)
 
 
 def known_symbols(tables: OfflineTables, ledger: Ledger) -> tuple[str, ...]:
@@ -179,13 +188,14 @@ def _job(
     rows = written[written["timeframe"] == origin.name]
     if mark is not None:
         rows = rows[rows["created_us"] > mark.seen_us]
-    closed = rows["open_us"] + origin.microseconds <= int(now.timestamp() * 1e6)
+    now_us = int(now.timestamp() * 1e6)
+    closed = rows["open_us"] + origin.microseconds <= now_us
     waiting = rows["created_us"][~closed]
     since_us: int | None = None
     if mark is not None and mark.recipe == RECIPE:
-        if not closed.any():
+        if not closed.any() and not (source and _has_closed(symbol, target, origin, series.last_us, mark, now_us)):
             return mark
-        changed_us = min(int(rows["open_us"][closed].min()), mark.event_us)
+        changed_us = min([mark.event_us, *rows["open_us"][closed].tolist()])
         since_us = int(grid_open(symbol.session, target, np.array([changed_us]))[0])
     return Job(
         symbol=symbol,
@@ -195,6 +205,26 @@ def _job(
         first_us=series.first_us,
         seen_us=min(series.listed_us, int(waiting.min()) - 1) if len(waiting) else series.listed_us,
     )
+
+
+def _has_closed(
+    symbol: Symbol, target: Timeframe, source: Timeframe, newest_us: int, mark: Watermark, now_us: int
+) -> bool:
+    """Whether the last derived bar has closed without a further source bar: the market rests, and the clock went on."""
+    close_us = int(grid_open(symbol.session, target, np.array([newest_us]))[0]) + target.microseconds
+    return mark.event_us < close_us <= told_until(symbol.session, source, newest_us, now_us)
+
+
+def told_until(session: Session, timeframe: Timeframe, newest_us: int, now_us: int) -> int:
+    """Up to when a source is complete: until an open market makes the bar after its newest one, but not beyond now.
+
+    So the last bar of an exchange's day is made when it closes at midnight, and not when the next day's trading begins.
+
+    Args:
+        newest_us: open of the source's newest bar; as all moments here microseconds since 1970-01-01 UTC.
+    """
+    step = timeframe.microseconds
+    return min(next_close(session, timeframe, newest_us + step) - step, now_us)
 
 
 def _moment(us: int) -> datetime:

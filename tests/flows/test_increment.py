@@ -23,7 +23,7 @@ from flows.increment import LONGEST, STATE_FIELDS, TailTooShort, compute_from, s
 from flows.ingest import ingest
 from flows.ledger import Ledger
 from flows.materialize import materialize_symbols
-from flows.pending import pending
+from flows.pending import known_symbols, pending
 from flows.settings import Settings
 
 Make = Callable[..., pd.DataFrame]
@@ -293,3 +293,19 @@ def test_any_order_of_new_late_and_corrected_bars(
         assert not any(o.problem for o in outcomes), outcomes
     for timeframe in ("1h", "4h"):
         assert_recomputed(tables, timeframe)
+
+
+def test_an_ingest_after_the_ledger_was_lost_hides_no_symbol_and_no_history(
+    make_bars: Make, take: Any, settings: Settings, tables: Any, source_of: Any, now: datetime
+) -> None:
+    bars = make_bars(300)
+    take(bars.head(200))
+    take(make_bars(50, symbol="GBP/USD"), symbol="GBP/USD")
+    with Ledger(f"sqlite:///{settings.home / 'another.db'}", now=lambda: now.timestamp() + 60) as another:
+        ingest(
+            source_of(bars.tail(150)), symbol=EURUSD, timeframe=HOUR, tables=tables, ledger=another, now=now,
+            max_bad_share=0.05,
+        )  # fmt: skip
+        assert known_symbols(tables, another) == ("EUR/USD", "GBP/USD")
+        first = another.series()["EUR/USD", "1h"].first_us
+    assert first == bars["open_time"].iloc[0].value // 1000
