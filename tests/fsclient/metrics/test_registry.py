@@ -58,6 +58,7 @@ def test_calls_are_told_as_a_plain_dict(metrics: Metrics, clock: Clock) -> None:
         "stale": 1,
         "retries": 2,
         "rows": 500,
+        "states": {},
     }
     assert latency["get_latest"] == {
         "p50": pytest.approx(0.02, rel=0.05),

@@ -1,0 +1,178 @@
+"""The machinery as the dashboard asks it: the ledger, the quarantine and Feast's registry."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+from deltalake.exceptions import DeltaError
+
+from feature_repo.stores.fence import FencedOutError
+from flows.ledger import Ledger, LedgerError
+from flows.release import NotReleasableError, discard, release
+from flows.settings import Settings
+from fsclient.dashboard.operations import (
+    Alert,
+    Definition,
+    Doubt,
+    OperationsError,
+    QuarantinedRow,
+    Revision,
+    Run,
+    Verdict,
+)
+
+log = logging.getLogger("fstore")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class LedgerOperations:
+    """Implements ``fsclient.dashboard.Operations``.
+
+    Args:
+        prefect_url: of Prefect's UI; runs link to it. Empty: they have no links.
+        now: the moment, UTC.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        prefect_url: str = "",
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings = settings
+        self._ledger: Ledger = settings.ledger()
+        self._prefect_url = prefect_url.rstrip("/")
+        self._now = now
+        self._definitions: Sequence[Definition] | None = None
+        self._reading: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def runs(self, *, limit: int = 100) -> Sequence[Run]:
+        with _translated():
+            return [
+                Run(
+                    id=run.id,
+                    kind=run.kind,
+                    state=run.state,
+                    started=run.started,
+                    ended=run.ended,
+                    counts=run.counts,
+                    problems=run.problems,
+                    url=self._url(run.flow_run),
+                )
+                for run in self._ledger.runs(limit=limit)
+            ]
+
+    def verdicts(
+        self, *, symbol: str | None = None, since: datetime | None = None, limit: int = 1000
+    ) -> Sequence[Verdict]:
+        with _translated():
+            return [
+                Verdict(
+                    symbol=v.symbol,
+                    timeframe=v.timeframe,
+                    kind=v.kind,
+                    passed=v.passed,
+                    reason=v.reason,
+                    rows=v.rows,
+                    bad_rows=v.bad_rows,
+                    by_rule=v.by_rule,
+                    at=_moment(v.at_us),
+                )
+                for v in self._ledger.verdicts(symbol=symbol, since_us=_us(since), limit=limit)
+            ]
+
+    def revisions(
+        self, *, symbol: str | None = None, since: datetime | None = None, limit: int = 1000
+    ) -> Sequence[Revision]:
+        with _translated():
+            return [
+                Revision(
+                    symbol=r.symbol,
+                    timeframe=r.timeframe,
+                    table=r.table,
+                    stored=r.stored,
+                    revised=r.revised,
+                    at=_moment(r.at_us),
+                )
+                for r in self._ledger.revisions(symbol=symbol, since_us=_us(since), limit=limit)
+            ]
+
+    def alerts(self, *, open_only: bool = False, limit: int = 200) -> Sequence[Alert]:
+        with _translated():
+            return [
+                Alert(rule=a.rule, subject=a.subject, detail=a.detail, opened=a.opened, closed=a.closed)
+                for a in self._ledger.alerts(open_only=open_only, limit=limit)
+            ]
+
+    def doubts(self) -> Sequence[Doubt]:
+        with _translated():
+            return [
+                Doubt(symbol=symbol, timeframe=timeframe, reason=doubt.reason, since=doubt.since)
+                for (symbol, timeframe), doubt in self._ledger.doubts().items()
+            ]
+
+    def definitions(self) -> Sequence[Definition] | None:
+        """None until the registry has been read: importing Feast takes seconds, and no page waits for it."""
+        with self._lock:
+            if self._definitions is None and self._reading is None:
+                self._reading = threading.Thread(target=self._read_definitions, name="fstore-registry", daemon=True)
+                self._reading.start()
+        return self._definitions
+
+    def release_quarantined(self, rows: Sequence[QuarantinedRow], *, by: str) -> int:
+        with _translated():
+            return release(rows, by=by, tables=self._settings.tables(), ledger=self._ledger, now=self._now())
+
+    def discard_quarantined(self, rows: Sequence[QuarantinedRow], *, by: str) -> int:
+        with _translated():
+            return discard(rows, by=by, tables=self._settings.tables(), now=self._now())
+
+    def _url(self, flow_run: str) -> str:
+        return f"{self._prefect_url}/runs/flow-run/{quote(flow_run, safe='')}" if self._prefect_url and flow_run else ""
+
+    def _read_definitions(self) -> None:
+        try:
+            views = self._settings.repo().feature_store().list_feature_views()
+        except (
+            Exception
+        ):  # Feast's registry raises whatever its database does; the page says that nothing is registered
+            log.warning("the registry can't be read; `fstore apply` registers the definitions", exc_info=True)
+            views = []
+        self._definitions = [
+            Definition(
+                view=view.name,
+                version=str(number) if (number := getattr(view, "current_version_number", None)) is not None else "",
+                created=_aware(view.created_timestamp),
+                updated=_aware(view.last_updated_timestamp),
+            )
+            for view in views
+        ]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (LedgerError, NotReleasableError, FencedOutError) as error:  # their messages name the remedy
+        raise OperationsError(str(error)) from error
+    except (DeltaError, OSError) as error:
+        raise OperationsError(f"the offline store can't be read or written ({type(error).__name__})") from error
+
+
+def _moment(us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def _us(moment: datetime | None) -> int | None:
+    return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)

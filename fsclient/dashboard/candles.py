@@ -1,0 +1,131 @@
+"""The chart of one symbol: candles with indicators over and below them, gaps, sessions and revisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from feature_repo.catalog import PRODUCER
+from fsclient.dashboard.figures import Figure, figure
+from fsclient.dashboard.market import Chart
+from fsclient.dashboard.theme import Theme
+
+OVER_PRICES = frozenset({"sma", "ema", "bollinger", "donchian", "keltner", "supertrend", "vwap"})
+"""Kinds whose values are prices, so that they are drawn over the candles."""
+BELOW_PRICES = frozenset({"bb_width", "bb_percent_b", "supertrend_direction"})
+"""Outputs of theirs that are none."""
+MOST_PANELS = 4
+
+
+def is_over(field: str) -> bool:
+    """Whether a field is drawn over the candles."""
+    return PRODUCER[field].kind in OVER_PRICES and field not in BELOW_PRICES
+
+
+def panels(fields: Sequence[str]) -> list[list[str]]:
+    """The panels below the candles: one an indicator, its outputs together."""
+    found: dict[str, list[str]] = {}
+    for field in fields:
+        if not is_over(field):
+            name = field if field in BELOW_PRICES else PRODUCER[field].name
+            found.setdefault(name, []).append(field)
+    return list(found.values())[:MOST_PANELS]
+
+
+def height(fields: Sequence[str]) -> int:
+    """Pixels that the chart needs."""
+    return 430 + 110 * len(panels(fields))
+
+
+def candles(theme: Theme, chart: Chart) -> Figure:
+    """The chart. Gaps of an open market are shaded red, closed hours grey, rewritten bars carry a mark.
+
+    Every trace has a point a bar; ``customdata`` of each point is the bar's open time, microseconds UTC.
+    """
+    below = panels(list(chart.indicators))
+    step = int(np.diff(chart.opens_us).min()) if len(chart.opens_us) > 1 else 60_000_000
+    times = [str(t) + "Z" for t in chart.opens_us.view("datetime64[us]").astype("datetime64[s]")]
+    opens = chart.opens_us.tolist()
+    share = 0.17 if below else 0.0
+    floor = share * len(below)
+    traces: list[dict[str, Any]] = [
+        {
+            "type": "candlestick", "name": chart.symbol, "x": times, "customdata": opens, "showlegend": False,
+            **{field: chart.bars[field] for field in ("open", "high", "low", "close")},
+            "increasing": {"line": {"color": theme.up, "width": 1}, "fillcolor": theme.up},
+            "decreasing": {"line": {"color": theme.down, "width": 1}, "fillcolor": theme.down},
+        }
+    ]  # fmt: skip
+    for n, (field, values) in enumerate(
+        (field, values) for field, values in chart.indicators.items() if is_over(field)
+    ):
+        traces.append(_line(field, times, opens, values, theme.series[n % len(theme.series)]))
+    rewritten = chart.revisions > 0
+    if rewritten.any():
+        at = np.flatnonzero(rewritten)
+        traces.append({
+            "type": "scatter", "mode": "markers", "name": "revised", "x": [times[n] for n in at],
+            "y": chart.bars["high"][at] * 1.0004, "customdata": chart.opens_us[at].tolist(),
+            "text": [f"rewritten {chart.revisions[n]} times" for n in at],
+            "marker": {"symbol": "triangle-down", "size": 9, "color": theme.warn},
+            "hovertemplate": "%{text}<extra></extra>",
+        })  # fmt: skip
+    axes: dict[str, Any] = {"yaxis": {"domain": [floor + (0.03 if below else 0), 1], "side": "right",
+                                      "tickformat": ",.6~f"}}  # fmt: skip
+    for row, fields in enumerate(below, start=2):
+        top = floor - share * (row - 2)
+        axes[f"yaxis{row}"] = {"domain": [top - share + 0.025, top], "side": "right", "nticks": 4,
+                               "tickformat": ",.5~g", "anchor": "x"}  # fmt: skip
+        for n, field in enumerate(fields):
+            colour = theme.series[(row + 2 * n) % len(theme.series)]
+            traces.append(_line(field, times, opens, chart.indicators[field], colour, yaxis=f"y{row}"))
+    return figure(
+        theme,
+        traces,
+        showlegend=len(traces) > 1,
+        hovermode="x",
+        dragmode="pan",
+        clickmode="event",
+        xaxis={
+            "type": "date", "rangeslider": {"visible": False}, "anchor": f"y{len(below) + 1}" if below else "y",
+            "range": [times[0], str(np.datetime64(opens[-1] + 2 * step, "us").astype("datetime64[s]"))],
+            "showspikes": True, "spikemode": "across", "spikethickness": 1, "spikedash": "dot",
+            "spikecolor": theme.muted, "spikesnap": "cursor",
+        },
+        shapes=_shapes(theme, chart),
+        margin={"l": 10, "r": 62, "t": 30, "b": 34},
+        uirevision=f"{chart.symbol} {chart.timeframe} {len(opens)} {opens[-1]}",
+        **axes,
+    )  # fmt: skip
+
+
+def _line(field: str, times: list[str], opens: list[int], values: Any, colour: str, **trace: Any) -> dict[str, Any]:
+    return {
+        "type": "scatter", "mode": "lines", "name": field, "x": times, "y": values, "customdata": opens,
+        "line": {"width": 1.4, "color": colour}, "hovertemplate": f"{field} %{{y:,.6~g}}<extra></extra>", **trace,
+    }  # fmt: skip
+
+
+def _shapes(theme: Theme, chart: Chart) -> list[dict[str, Any]]:
+    shapes = [
+        {
+            "type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line": {"width": 0},
+            "x0": _text(start), "x1": _text(end), "name": str(kind),
+            "fillcolor": theme.closed if kind == "closed" else theme.gap,
+        }
+        for start, end, kind in zip(chart.gaps.start_us, chart.gaps.end_us, chart.gaps.kind, strict=True)
+    ]  # fmt: skip
+    shapes += [
+        {
+            "type": "line", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "name": "day",
+            "x0": _text(at), "x1": _text(at), "line": {"width": 1, "color": theme.grid, "dash": "dot"},
+        }
+        for at in chart.days_us
+    ]  # fmt: skip
+    return shapes
+
+
+def _text(us: Any) -> str:
+    return str(np.datetime64(int(us), "us").astype("datetime64[s]"))

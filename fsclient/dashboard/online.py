@@ -1,0 +1,146 @@
+"""The online store as the dashboard reads it: how fresh every view is, and what a view holds now."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from redis.exceptions import RedisError
+
+from feature_repo import catalog
+from feature_repo.catalog import BAR_FIELDS, view
+from feature_repo.freshness import bars_behind
+from feature_repo.repo import Repo
+from feature_repo.stores.codec import decode_doubles, decode_timestamp, entity_key, field_key, timestamp_key
+from feature_repo.stores.connection import connect, online_url
+from feature_repo.stores.embedded import EmbeddedServerError
+
+REFRESH_S = 2.0
+FRESH_BARS = 1
+"""A view is fresh while an open market has closed at most so many bars after its own: the next run is on its way."""
+LATE_BARS = 5
+"""Beyond so many it is no longer late but stale."""
+
+_PATIENCE_S = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewAge:
+    """How fresh a symbol's views of one timeframe are.
+
+    Attributes:
+        event_us: close of the newest bar, microseconds since 1970-01-01 UTC.
+        age_bars: closed bars that an open market has made since; None for a symbol that the catalog has lost.
+    """
+
+    symbol: str
+    timeframe: str
+    event_us: int
+    age_bars: int | None
+
+    @property
+    def state(self) -> str:
+        """``fresh``, ``late`` or ``stale``."""
+        if self.age_bars is None or self.age_bars > LATE_BARS:
+            return "stale"
+        return "fresh" if self.age_bars <= FRESH_BARS else "late"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineValues:
+    """What a symbol's views of one timeframe hold.
+
+    Attributes:
+        values: field -> value; NaN in its warm-up; a field that was never published is absent.
+    """
+
+    age: ViewAge
+    values: dict[str, float]
+
+
+class OnlineStore:
+    """Reads the online store over one shared client. Thread-safe.
+
+    Args:
+        now: seconds since 1970.
+    """
+
+    def __init__(self, repo: Repo, *, now: Callable[[], float] = time.time) -> None:
+        self._repo, self._now = repo, now
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._ages: list[ViewAge] = []
+        self._read_at = float("-inf")
+        self.problem = ""
+        """Why what is shown may be old; empty when the last reading succeeded."""
+
+    def client(self) -> Any:
+        """A synchronous redis-py client; it starts the embedded server when no URL is set, as every process does.
+
+        Raises:
+            OSError: the embedded server does not start.
+        """
+        with self._lock:
+            if self._client is not None:
+                try:
+                    self._client.ping()
+                    return self._client
+                except (RedisError, OSError):
+                    self._client = None  # the embedded server's owner may have gone: find or start it again
+            try:
+                self._client = connect(online_url(self._repo), self._repo.redis_type, timeout_s=_PATIENCE_S)
+            except EmbeddedServerError as error:
+                raise OSError(str(error)) from error
+            return self._client
+
+    def ages(self) -> list[ViewAge]:
+        """Every symbol and timeframe that is published, in the catalog's order; what was read last when it is away."""
+        now = self._now()
+        if now - self._read_at >= REFRESH_S:
+            try:
+                self._ages = self._read_ages(int(now * 1e6))
+                self.problem = ""
+            except (RedisError, OSError, ValueError) as error:
+                self.problem = f"The online store does not answer ({type(error).__name__})."
+            self._read_at = self._now()
+        return self._ages
+
+    def _read_ages(self, now_us: int) -> list[ViewAge]:
+        frames = list(catalog.TIMEFRAMES.values())
+        stamps = [timestamp_key(view("ohlcv", tf.name).name) for tf in frames]
+        symbols = list(catalog.SYMBOLS.values())
+        pipe = self.client().pipeline(transaction=False)
+        for symbol in symbols:
+            pipe.hmget(entity_key(symbol.name, self._repo.project), stamps)
+        found = []
+        for symbol, reply in zip(symbols, pipe.execute(), strict=True):
+            for tf, stamp in zip(frames, reply, strict=True):
+                if stamp:
+                    event_us = decode_timestamp(stamp)
+                    age = bars_behind(symbol.session, tf, event_us, now_us)
+                    found.append(ViewAge(symbol=symbol.name, timeframe=tf.name, event_us=event_us, age_bars=age))
+        return found
+
+    def values(self, symbol: str, timeframe: str, fields: Sequence[str]) -> OnlineValues | None:
+        """What is online now; None when nothing is, or the store does not answer (see ``problem``)."""
+        bars, indicators = view("ohlcv", timeframe).name, view("indicators", timeframe).name
+        keys = [field_key(bars if name in BAR_FIELDS else indicators, name) for name in fields]
+        try:
+            reply = self.client().hmget(entity_key(symbol, self._repo.project), [timestamp_key(bars), *keys])
+        except (RedisError, OSError, ValueError) as error:
+            self.problem = f"The online store does not answer ({type(error).__name__})."
+            return None
+        if not reply[0]:
+            return None
+        event_us = decode_timestamp(reply[0])
+        spec = catalog.SYMBOLS[symbol]
+        age = bars_behind(spec.session, catalog.timeframe(timeframe), event_us, int(self._now() * 1e6))
+        numbers, stored = decode_doubles(reply[1:]) if fields else (np.empty(0), np.empty(0, bool))
+        return OnlineValues(
+            age=ViewAge(symbol=symbol, timeframe=timeframe, event_us=event_us, age_bars=age),
+            values={name: float(number) for name, number, there in zip(fields, numbers, stored, strict=True) if there},
+        )

@@ -1,0 +1,235 @@
+"""What the clients of all machines did: calls, cache, errors, response times, fallbacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import Dash, Input, Output, State, dcc, html
+
+from fsclient.dashboard import figures, formats, widgets
+from fsclient.dashboard.sources import Sources
+from fsclient.dashboard.theme import theme
+from fsclient.dashboard.traffic import Filter, Selection, from_epoch, percentiles
+from fsclient.dashboard.widgets import Query, Tone
+from fsclient.metrics.store import Process, Resolution
+
+PATH, TITLE = "/client", "Client"
+
+PERIODS: dict[str, tuple[str, Resolution, int, int]] = {
+    "1h": ("1 h", "m", 3600, 1),
+    "6h": ("6 h", "m", 6 * 3600, 1),
+    "24h": ("24 h", "m", 86_400, 5),
+    "7d": ("7 d", "h", 7 * 86_400, 1),
+    "30d": ("30 d", "h", 30 * 86_400, 3),
+}
+"""Period -> text, resolution, seconds, and how many minutes or hours make one point: a chart has about 1,500."""
+_CHARTS = ("calls", "latency", "cache", "errors", "fallbacks", "breakers")
+_MOST_ROWS = 100
+
+
+def layout(sources: Sources, query: Query, colours: str) -> html.Div:
+    """The page."""
+    traffic = sources.traffic
+    shown = _content(sources, query, colours)
+    return widgets.page(
+        TITLE,
+        "every call of every process that publishes its metrics",
+        html.Div(shown["banner"], id="client-banner", className="banner", role="status"),
+        widgets.filters(
+            widgets.segments("client-period", "period", {key: text for key, (text, *_) in PERIODS.items()},
+                             query.get("period", "1h")),
+            widgets.choice("client-process", "process", _process_options(sources), query.get("process"),
+                           all_="all processes", wide=True),
+            widgets.choice("client-method", "method", traffic.methods, query.get("method"), all_="all methods"),
+            widgets.choice("client-symbol", "symbol", traffic.symbols, query.get("symbol"), all_="all symbols"),
+        ),
+        html.Div(shown["tiles"], id="client-tiles", className="tiles"),
+        html.Div(
+            [
+                widgets.card("Calls a second", widgets.graph("client-calls", shown["calls"]),
+                             note="by where the answer came from"),
+                widgets.card("Response time", widgets.graph("client-latency", shown["latency"]), note="percentiles"),
+                widgets.card("Cache hit rate", widgets.graph("client-cache", shown["cache"], 190), width="w4",
+                             note="of calls that asked it"),
+                widgets.card("Errors by kind", widgets.graph("client-errors", shown["errors"], 190), width="w4",
+                             note="calls"),
+                widgets.card("Fallbacks by source", widgets.graph("client-fallbacks", shown["fallbacks"], 190),
+                             width="w4", note="calls"),
+                widgets.card("By method", html.Div(shown["methods"], id="client-methods"), width="w7"),
+                widgets.card("By symbol", html.Div(shown["symbols"], id="client-symbols"), width="w5",
+                             note="calls for several symbols have none"),
+                widgets.card("Processes", html.Div(shown["processes"], id="client-processes"), width="w8",
+                             note="a dead one stays for 30 days"),
+                widgets.card("Breakers not closed", widgets.graph("client-breakers", shown["breakers"], 190),
+                             width="w4", note="sightings, every 5 s"),
+            ],
+            className="grid",
+        ),
+        dcc.Store(id="client-query"),
+        widgets.poll("client-poll"),
+    )  # fmt: skip
+
+
+def register(app: Dash, sources: Sources) -> None:
+    """The page's callback."""
+
+    @app.callback(
+        *(Output(f"client-{name}", "children") for name in ("banner", "tiles", "methods", "symbols", "processes")),
+        *(Output(f"client-{name}", "figure") for name in _CHARTS),
+        Output("client-query", "data"),
+        Output("client-process", "options"),
+        Output("client-method", "options"),
+        Output("client-symbol", "options"),
+        Input("client-poll", "n_intervals"),
+        Input("client-period", "value"),
+        Input("client-process", "value"),
+        Input("client-method", "value"),
+        Input("client-symbol", "value"),
+        State("view", "data"),
+        prevent_initial_call=True,
+    )
+    def update(
+        _: int, period: str, process: str | None, method: str | None, symbol: str | None, view: dict[str, str]
+    ) -> tuple[Any, ...]:
+        filters = {"period": period, "process": process, "method": method, "symbol": symbol}
+        query = {name: value for name, value in filters.items() if value}
+        shown = _content(sources, query, view["theme"])
+        texts = (shown[name] for name in ("banner", "tiles", "methods", "symbols", "processes"))
+        options = (_process_options(sources), sources.traffic.methods, sources.traffic.symbols)
+        charts = (shown[name] for name in _CHARTS)
+        return (*texts, *charts, widgets.write_query(**query), *options)
+
+
+def _content(sources: Sources, query: Query, colours: str) -> dict[str, Any]:
+    traffic = sources.traffic
+    traffic.refresh()
+    _, resolution, period_s, every = PERIODS.get(query.get("period", "1h"), PERIODS["1h"])
+    chosen = Filter(process=query.get("process"), method=query.get("method"), symbol=query.get("symbol"))
+    selection = traffic.select(resolution, period_s, chosen, every=every)
+    look = theme(colours)
+    problem = traffic.problem
+    if problem and traffic.read_s is not None:
+        problem += f" What is shown was read {formats.duration(sources.now_s() - traffic.read_s)} ago, and stays."
+    return {
+        "banner": problem,
+        "tiles": _tiles(selection, period_s),
+        "calls": figures.calls_by_source(look, selection),
+        "latency": figures.latencies(look, selection),
+        "cache": figures.hit_rate(look, selection),
+        "errors": _counts(look, selection, selection.by_error, {}, "No errors"),
+        "fallbacks": _counts(look, selection, selection.fallbacks, look.sources, "No fallbacks"),
+        "breakers": figures.states(look, selection) if selection.states else _nothing(look, "All closed"),
+        "methods": _methods(selection),
+        "symbols": _symbols(selection),
+        "processes": _processes(sources),
+    }
+
+
+def _counts(look: Any, selection: Selection, counts: Any, colours: Any, none: str) -> Any:
+    if not any(values.any() for values in counts.values()):
+        return _nothing(look, none)
+    return figures.stacked_counts(look, selection, counts, colours)
+
+
+def _nothing(look: Any, text: str) -> Any:
+    note = {"text": text, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False,
+            "font": {"color": look.muted, "size": 13}}  # fmt: skip
+    hidden = {"visible": False}
+    return figures.figure(look, [], annotations=[note], xaxis=hidden, yaxis=hidden)
+
+
+def _tiles(selection: Selection, period_s: int) -> list[html.Div]:
+    calls, errors = int(selection.calls.sum()), int(selection.errors.sum())
+    fallbacks = sum(int(counts.sum()) for counts in selection.fallbacks.values())
+    failing = selection.error_share
+    tone: Tone = "" if failing is None else "bad" if failing > 0.01 else "warn" if failing > 0.001 else "good"
+    busiest = float((selection.calls / selection.step_s).max())
+    return [
+        widgets.tile("Calls", formats.count(calls), f"{formats.rate(calls / period_s)} a second"),
+        widgets.tile("Busiest", f"{formats.rate(busiest)}/s",
+                     f"over {formats.span(selection.step_s)}"),
+        widgets.tile("Errors", formats.count(errors), formats.share(failing), tone),
+        widgets.tile("Cache hit rate", formats.share(selection.hit_share),
+                     f"{formats.count(int(selection.hits.sum()))} hits"),
+        widgets.tile("p50", formats.duration(selection.percentile_s(0.5)), "half are faster"),
+        widgets.tile("p90", formats.duration(selection.percentile_s(0.9)), "nine of ten"),
+        widgets.tile("p99", formats.duration(selection.percentile_s(0.99)), "99 of 100"),
+        widgets.tile("Fallbacks", formats.count(fallbacks), f"{formats.count(int(selection.stale.sum()))} stale",
+                     "warn" if fallbacks else ""),
+    ]  # fmt: skip
+
+
+def _methods(selection: Selection) -> html.Div:
+    if not selection.by_method:
+        return _no_calls()
+    rows = []
+    for name in sorted(selection.by_method, key=lambda m: -int(selection.by_method[m].sum())):
+        calls, histogram = int(selection.by_method[name].sum()), selection.method_histograms[name]
+        p50, p90, p99 = (float(percentiles(histogram, share)) for share in (0.5, 0.9, 0.99))
+        rows.append({
+            "method": name, "calls": formats.count(calls), "errors": formats.count(selection.method_errors[name]),
+            "rate": formats.share(selection.method_errors[name] / calls if calls else None),
+            "p50": formats.duration(p50), "p90": formats.duration(p90), "p99": formats.duration(p99),
+        })  # fmt: skip
+    columns = {"method": "method", "calls": "calls", "errors": "errors", "rate": "error rate", "p50": "p50",
+               "p90": "p90", "p99": "p99"}  # fmt: skip
+    return widgets.table(columns, rows, numbers=list(columns)[1:], height=260)
+
+
+def _symbols(selection: Selection) -> html.Div:
+    if not selection.symbols:
+        return _no_calls()
+    total = sum(selection.symbols.values())
+    ranked = sorted(selection.symbols.items(), key=lambda item: (item[0] == "other", -item[1]))
+    rows = [
+        {"symbol": name, "calls": formats.count(calls), "share": formats.share(calls / total)}
+        for name, calls in ranked[:_MOST_ROWS]
+    ]
+    return widgets.table(
+        {"symbol": "symbol", "calls": "calls", "share": "share"}, rows, numbers=["calls", "share"], height=260
+    )
+
+
+def _no_calls() -> html.Div:
+    return widgets.empty(
+        "No calls in this period",
+        "Clients publish by themselves once they are used; try ",
+        widgets.code("fstore latest EUR/USD"),
+        ", a longer period or fewer filters.",
+    )
+
+
+def _processes(sources: Sources) -> html.Div:
+    traffic, now = sources.traffic, sources.now
+    if not traffic.processes:
+        return _no_calls()
+    rows = [
+        {
+            "state": widgets.tag("alive", "good") if traffic.is_alive(p) else widgets.tag("gone"),
+            "host": p.host,
+            "pid": str(p.pid),
+            "breakers": _breakers(p, alive=traffic.is_alive(p)),
+            "start": formats.moment(from_epoch(p.start_s), seconds=True),
+            "seen": widgets.when(from_epoch(p.seen_s), now),
+        }
+        for p in traffic.processes[:_MOST_ROWS]
+    ]
+    columns = {"state": "", "host": "host", "pid": "pid", "breakers": "breakers", "start": "started (UTC)",
+               "seen": "last seen"}  # fmt: skip
+    return widgets.table(columns, rows, numbers=["pid"], height=300)
+
+
+def _breakers(process: Process, *, alive: bool) -> Any:
+    held = {name.removeprefix("breaker."): s for name, s in process.states.items() if name.startswith("breaker.")}
+    if not held:
+        return formats.ABSENT
+    tones: dict[str, Tone] = {"closed": "good", "open": "bad"} if alive else {}
+    return [widgets.tag(f"{name} {state.replace('_', ' ')}", tones.get(state, "")) for name, state in held.items()]
+
+
+def _process_options(sources: Sources) -> list[dict[str, str]]:
+    traffic = sources.traffic
+    known = traffic.processes
+    return [
+        {"value": p.id, "label": f"{p.host} {p.pid}" + ("" if traffic.is_alive(p) else " (gone)")} for p in known[:500]
+    ]

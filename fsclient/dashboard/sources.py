@@ -1,0 +1,75 @@
+"""Everything that the pages read, made once and shared by all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from feature_repo.repo import Repo
+from feature_repo.stores.tables import OfflineTables
+from fsclient.dashboard.access import Access
+from fsclient.dashboard.market import Market
+from fsclient.dashboard.online import OnlineStore
+from fsclient.dashboard.operations import Operations, OperationsError
+from fsclient.dashboard.traffic import Traffic
+
+Rows = TypeVar("Rows", bound="Sequence[Any] | None")
+
+NO_LEDGER = "no ledger"
+"""Why there is no answer on a machine that has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What the pages read.
+
+    Attributes:
+        operations: runs, verdicts, alerts; None on a machine that has no ledger.
+        now_s: seconds since 1970.
+    """
+
+    repo: Repo
+    access: Access
+    traffic: Traffic
+    online: OnlineStore
+    market: Market
+    operations: Operations | None
+    now_s: Callable[[], float]
+
+    @classmethod
+    def of(
+        cls,
+        repo: Repo,
+        *,
+        access: Access,
+        operations: Operations | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> Sources:
+        """The sources of a feature repository."""
+        online = OnlineStore(repo, now=now)
+        return cls(
+            repo=repo,
+            access=access,
+            traffic=Traffic(online.client, repo.project, now=now),
+            online=online,
+            market=Market(OfflineTables(repo.offline, repo.storage_options)),
+            operations=operations,
+            now_s=now,
+        )
+
+    @property
+    def now(self) -> datetime:
+        """The moment, UTC."""
+        return datetime.fromtimestamp(self.now_s(), UTC)
+
+    def ask(self, question: Callable[[Operations], Rows], none: Rows = ()) -> tuple[Rows, str]:  # type: ignore[assignment]
+        """The ledger's answer, and why there is none: it has no answer, or this machine has no ledger."""
+        if self.operations is None:
+            return none, NO_LEDGER
+        try:
+            return question(self.operations), ""
+        except OperationsError as error:
+            return none, str(error)
