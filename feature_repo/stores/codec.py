@@ -25,7 +25,7 @@ _STRING = 2  # feast.types.ValueType.STRING
 _DOUBLE_TAG = b"\x29"  # Value.double_val: field 5, eight bytes
 _LIST_TAG = b"\x7a"  # Value.double_list_val: field 15, length-delimited
 _PACKED_TAG = b"\x0a"  # DoubleList.val: field 1, packed
-_SCALAR = np.dtype([("tag", "u1"), ("value", "<f8")])
+_DOUBLE_BYTES = 9
 _YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800  # seconds since 1970 that a Timestamp may hold
 NULL = b""
 """A ``Value`` with nothing set: Feast's null."""
@@ -111,15 +111,16 @@ def decode_doubles(stored: Sequence[bytes | None]) -> tuple[FloatArray, BoolArra
         CodecError: a field holds something else than a double or null.
     """
     try:
-        uniform = {9}.issuperset(map(len, stored))  # type: ignore[arg-type]  # a None ends in the careful way below
-    except TypeError:
+        uniform = {_DOUBLE_BYTES}.issuperset(map(len, stored))  # type: ignore[arg-type]
+    except TypeError:  # a None
         uniform = False
-    if not uniform:
+    if not uniform or not stored:
         return _decode_with_holes(stored)
-    cells = np.frombuffer(b"".join(stored), dtype=_SCALAR)  # type: ignore[arg-type]
-    if (cells["tag"] != _DOUBLE_TAG[0]).any():
+    n, cells = len(stored), b"".join(stored)  # type: ignore[arg-type]
+    if cells[::_DOUBLE_BYTES] != _DOUBLE_TAG * n:
         raise CodecError("a field does not hold a double")
-    return cells["value"].astype(np.float64), np.ones(len(stored), dtype=np.bool_)
+    values = np.ndarray(n, dtype="<f8", buffer=cells, offset=1, strides=(_DOUBLE_BYTES,))
+    return values.astype(np.float64), np.ones(n, dtype=np.bool_)
 
 
 def _decode_with_holes(stored: Sequence[bytes | None]) -> tuple[FloatArray, BoolArray]:
@@ -128,7 +129,7 @@ def _decode_with_holes(stored: Sequence[bytes | None]) -> tuple[FloatArray, Bool
     for i, cell in enumerate(stored):
         if not cell:
             continue
-        if len(cell) != 9 or cell[:1] != _DOUBLE_TAG:
+        if len(cell) != _DOUBLE_BYTES or cell[:1] != _DOUBLE_TAG:
             raise CodecError(f"a field of {len(cell)} bytes does not hold a double")
         values[i] = struct.unpack_from("<d", cell, 1)[0]
         present[i] = True

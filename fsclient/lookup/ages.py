@@ -18,9 +18,9 @@ from fsclient.provenance import from_iso, iso
 _HOUR_US = 3_600_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ages:
-    """The times of a lookup's answer.
+    """The times of a lookup's answer; the same object until the next bar closes.
 
     Attributes:
         moments: (1, n), close of each symbol's bar at the request's own timeframe, the oldest if views differ.

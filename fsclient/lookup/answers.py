@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from math import isnan
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +14,7 @@ import pandas as pd
 from feature_repo.catalog import BAR_FIELDS
 from feature_repo.stores.codec import FloatArray
 from fsclient.cache.isolation import Sealed
-from fsclient.lookup.ages import age_of, ages_of
+from fsclient.lookup.ages import Ages, age_of, ages_of
 from fsclient.lookup.completeness import find_missing, is_complete
 from fsclient.lookup.frames import Int64Array, Moments, range_frame, utc_index
 from fsclient.lookup.latest_request import LatestRequest
@@ -83,9 +85,8 @@ Answer: TypeAlias = LatestAnswer | RangeAnswer
 def latest_answer(request: LatestRequest, found: LatestValues, now_us: int, *, source: Source) -> LatestAnswer:
     """A lookup's answer."""
     times = ages_of(request, found.event_us, now_us)
-    floats = np.empty((found.values.shape[1] + 1, found.values.shape[0]))
-    floats[:-1], floats[-1] = found.values.T, times.ages
-    missing = _missing_values(request, found)
+    alone = len(request.symbols) == 1  # then the reader gives the same object until the stored bytes change
+    floats, missing = (_table if alone else _table.__wrapped__)(request, found, times)
     record = _record(source, now_us, times.as_of, times.age_bars, missing, found.doubt)
     return LatestAnswer(request=request, floats=floats, moments=times.moments, record=record)
 
@@ -133,10 +134,20 @@ def _record(
     )
 
 
+@lru_cache(maxsize=1024)
+def _table(request: LatestRequest, found: LatestValues, times: Ages) -> tuple[FloatArray, tuple[dict[str, Any], ...]]:
+    """A ``LatestAnswer``'s floats, and what is missing of them."""
+    n, m = found.values.shape
+    floats = np.empty((m + 1, n))
+    floats[:m], floats[m] = found.values.T, times.ages
+    floats.flags.writeable = False
+    return floats, _missing_values(request, found)
+
+
 def _missing_values(request: LatestRequest, found: LatestValues) -> tuple[dict[str, Any], ...]:
-    empty = np.isnan(found.values)
-    if not empty.any():
+    if not isnan(np.vdot(found.values, found.values)):  # no sum of squares is NaN, but of a NaN
         return ()
+    empty = np.isnan(found.values)
     missing: list[dict[str, Any]] = []
     for i, j in zip(*np.nonzero(empty), strict=True):
         if found.event_us[i, request.at[j]] == NO_BAR:

@@ -44,8 +44,8 @@ class LatestLayout:
             moments: (1, n), see ``moments_of``.
         """
         of_floats = self._floats.make_block_same_class(floats.copy())
-        of_moments = self._moments.make_block_same_class(moments.copy())
-        return _frame((of_floats, of_moments), self._columns, self._rows, record)
+        of_moments = self._moments.make_block_same_class(_moments(moments._ndarray.copy()))
+        return _frame((of_floats, of_moments), _own(self._columns), _own(self._rows), record)
 
 
 def range_frame(index: pd.DatetimeIndex, names: tuple[str, ...], values: FloatArray, record: dict[str, Any]) -> Any:
@@ -56,7 +56,7 @@ def range_frame(index: pd.DatetimeIndex, names: tuple[str, ...], values: FloatAr
         values: (m, n) float64, a row a column.
     """
     block = make_block(values.copy(), placement=slice(0, len(names)), ndim=2)
-    return _frame((block,), _labels(names), index, record)
+    return _frame((block,), _own(_labels(names)), index[:], record)
 
 
 def utc_index(us: Int64Array, name: str | None = None) -> pd.DatetimeIndex:
@@ -67,8 +67,7 @@ def utc_index(us: Int64Array, name: str | None = None) -> pd.DatetimeIndex:
 
 
 def _frame(blocks: tuple[Any, ...], columns: pd.Index, rows: pd.Index, record: dict[str, Any]) -> pd.DataFrame:
-    # Slices, so that a frame's labels can be renamed, and looked up in any thread, without another frame's knowing.
-    axes = [columns[:], rows[:]]
+    axes = [columns, rows]
     frame: pd.DataFrame = pd.DataFrame._from_mgr(BlockManager(blocks, axes, verify_integrity=False), axes=axes)
     frame.attrs = {KEY: record}
     return frame
@@ -76,7 +75,16 @@ def _frame(blocks: tuple[Any, ...], columns: pd.Index, rows: pd.Index, record: d
 
 def moments_of(us: Int64Array) -> Moments:
     """Microseconds since 1970-01-01 UTC, (n,) int64, as pandas holds a column of them; the smallest int64 is NaT."""
-    return pd.arrays.DatetimeArray._simple_new(us.astype("datetime64[us]").reshape(1, -1), dtype=UTC_US)
+    return _moments(us.astype("datetime64[us]").reshape(1, -1))
+
+
+def _moments(values: npt.NDArray[np.datetime64]) -> Moments:
+    return pd.arrays.DatetimeArray._simple_new(values, dtype=UTC_US)
+
+
+def _own(labels: pd.Index) -> pd.Index:
+    """The same labels for one frame: they can be renamed, and looked up in any thread, without another's knowing."""
+    return pd.Index._simple_new(labels._values, labels._name)
 
 
 @lru_cache(maxsize=2048)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -68,7 +68,7 @@ class Loads:
 
     async def latest(self, request: LatestRequest, deadline: Deadline) -> LatestAnswer:
         """From the online store."""
-        values = await self._ask_online(partial(self.online.latest, request), deadline)
+        values = await self.guard.run(partial(self.online.latest, request), self._for_online(deadline))
         return latest_answer(request, values, self.now_us(), source="online")
 
     async def recomputed(self, request: LatestRequest, deadline: Deadline) -> LatestAnswer:
@@ -85,7 +85,7 @@ class Loads:
             half = Deadline(at=self._clock() + deadline.remaining_s / 2, clock=self._clock)
             asked = partial(self.online.window, request.symbol, request.timeframe, request.columns)
             with suppress(FeatureStoreUnavailable):  # the offline store has all of it, a little later
-                window = await self._ask_online(asked, half)
+                window = await self.guard.run(asked, self._for_online(half))
             if window is not None and window.covers(request):
                 return range_answer(request, window.cut(request), now_us, source="online")
         return await self._bounded(self._read_range, deadline, request, window, now_us)
@@ -115,9 +115,9 @@ class Loads:
         values = compute_range(self._tables, request, closed_part(request.span, now_us))
         return range_answer(request.span, values, now_us, source="recomputed", names=tuple(values.columns))
 
-    async def _ask_online(self, read: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
-        kept_s = deadline.remaining_s * self._kept_share
-        return await self.guard.run(read, Deadline(at=deadline.at - kept_s, clock=self._clock))
+    def _for_online(self, deadline: Deadline) -> Deadline:
+        """Earlier, by what is kept for what stands in for the online store's answer."""
+        return Deadline(at=deadline.at - deadline.remaining_s * self._kept_share, clock=self._clock)
 
     async def _bounded(self, work: Callable[..., T], deadline: Deadline, *args: Any) -> T:
         """Blocking work in a thread; past the deadline its answer is no longer waited for."""

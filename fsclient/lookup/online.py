@@ -70,15 +70,7 @@ class OnlineReader:
     async def latest(self, request: LatestRequest) -> LatestValues:
         """The newest values; one HMGET a symbol serves all views and timeframes."""
         replies = await self._fetch(request.symbols, request.fields)
-        n, m = len(request.symbols), len(request.columns)
-        ends = m + len(request.views)
-        values, stored = decode_doubles([cell for reply in replies for cell in reply[:m]] if n > 1 else replies[0][:m])
-        return LatestValues(
-            values=values.reshape(n, m),
-            stored=stored.reshape(n, m),
-            event_us=_events(tuple([tuple(reply[m:ends]) for reply in replies])),
-            doubt=_doubts(request.symbols, request.by_timeframe, [reply[ends:] for reply in replies]),
-        )
+        return _latest_of_one(request, tuple(replies[0])) if len(replies) == 1 else _latest_values(request, replies)
 
     async def window(self, symbol: Symbol, timeframe: Timeframe, columns: Sequence[str]) -> WindowValues | None:
         """The symbol's window with these columns; None when nothing is published."""
@@ -193,6 +185,26 @@ def _packed(fields: tuple[bytes, ...]) -> bytes:
 @lru_cache(maxsize=1024)
 def _key(symbol: str, project: str) -> bytes:
     return entity_key(symbol, project)
+
+
+@lru_cache(maxsize=1024)  # from one publish to the next a symbol's bytes are the same
+def _latest_of_one(request: LatestRequest, reply: tuple[bytes | None, ...]) -> LatestValues:
+    return _latest_values(request, [reply])
+
+
+def _latest_values(request: LatestRequest, replies: Sequence[Sequence[bytes | None]]) -> LatestValues:
+    """From each symbol's fields: the columns, the views' timestamps, the timeframes' doubts."""
+    n, m = len(request.symbols), len(request.columns)
+    ends = m + len(request.views)
+    values, stored = decode_doubles([cell for reply in replies for cell in reply[:m]])
+    for cells in (values, stored):  # several answers may be made of them
+        cells.flags.writeable = False
+    return LatestValues(
+        values=values.reshape(n, m),
+        stored=stored.reshape(n, m),
+        event_us=_events(tuple([tuple(reply[m:ends]) for reply in replies])),
+        doubt=_doubts(request.symbols, request.by_timeframe, [reply[ends:] for reply in replies]),
+    )
 
 
 @lru_cache(maxsize=1024)  # from one close to the next it is the same

@@ -33,7 +33,7 @@ class RangeValues:
     doubt: Doubt = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LatestValues:
     """The newest values of m features of n symbols, in v views.
 

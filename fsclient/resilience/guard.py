@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 TRANSIENT: tuple[type[Exception], ...] = (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError)
 """What another attempt may mend."""
+REFUSED: tuple[type[Exception], ...] = (RedisAuthenticationError, NoPermissionError)
+"""Refused credentials: to redis-py they are a connection error like others, but no other attempt mends them."""
 OUTAGE: tuple[type[Exception], ...] = (
     *(RedisError, RedisClusterException),  # which is not of its family
     *(OSError, CodecError, EmbeddedServerError, DeadlineExceededError),
@@ -78,11 +80,22 @@ class Guard:
                 f"the {self.store} store failed too often; it is asked again in {rejected.retry_after_s:.1f} s",
                 retry_after_s=rejected.retry_after_s,
             ) from None
+        tally = _tally.get()
+
+        def counted(_: int) -> Awaitable[T]:
+            if tally is not None:
+                tally.attempts += 1
+            return attempt()
+
         started = self.clock()
         try:
-            answer = await call(
-                lambda _: self._with_credentials(attempt), policy=self.retry, deadline=deadline, on=TRANSIENT
-            )
+            answer = await call(counted, policy=self.retry, deadline=deadline, on=TRANSIENT, never=REFUSED)
+        except REFUSED as error:  # the store is well
+            permit.cancel()
+            raise AuthenticationError(
+                f"the {self.store} store refuses the user or password of its URL, or the user may not read "
+                f"({type(error).__name__}); correct FSTORE_REDIS_URL"
+            ) from None
         except OUTAGE as error:
             permit.failure(self.clock() - started)
             raise _translated(self.store, error) from error
@@ -91,21 +104,6 @@ class Guard:
             raise
         permit.success(self.clock() - started)
         return answer
-
-    async def _with_credentials(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """An attempt whose refused credentials are told at once: to redis-py they are a connection error like others,
-        which another attempt may mend.
-        """
-        tally = _tally.get()
-        if tally is not None:
-            tally.attempts += 1
-        try:
-            return await attempt()
-        except (RedisAuthenticationError, NoPermissionError) as error:
-            raise AuthenticationError(
-                f"the {self.store} store refuses the user or password of its URL, or the user may not read "
-                f"({type(error).__name__}); correct FSTORE_REDIS_URL"
-            ) from None
 
 
 def _translated(store: str, error: Exception) -> FeatureStoreUnavailable:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -24,9 +24,8 @@ class DeadlineExceededError(TimeoutError):
     """The deadline passed before a call was answered."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadline:
-    """The moment a call must be over, shared by all of its attempts and waits.
+class Deadline(NamedTuple):
+    """The moment a call must be over, shared by all of its attempts and waits. A named tuple, as calls make several.
 
     Attributes:
         at: the moment, in seconds of ``clock``.
@@ -144,6 +143,7 @@ async def call(
     policy: RetryPolicy,
     deadline: Deadline,
     on: type[Exception] | tuple[type[Exception], ...],
+    never: tuple[type[Exception], ...] = (),
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> T:
     """What ``attempt_fn`` gives, tried again as ``policy`` allows, each attempt cut off at the deadline.
@@ -152,6 +152,7 @@ async def call(
         attempt_fn: makes one attempt; gets its number, 1 for the first.
         on: the exceptions that another attempt may mend. There is no default: nobody retries everything by accident.
             Cancellation is never retried.
+        never: exceptions of ``on`` that no other attempt mends.
 
     Raises:
         DeadlineExceededError: the deadline passed, before or during an attempt; its cause is the last failure.
@@ -163,15 +164,16 @@ async def call(
     failure: Exception | None = None
     while (remaining_s := deadline.remaining_s) > 0:
         attempt += 1
-        limit = asyncio.timeout(remaining_s if remaining_s < math.inf else None)
+        limit = _Limit(remaining_s)
         try:
-            async with limit:
+            with limit:
                 answer = await attempt_fn(attempt)
         except Exception as error:
-            if limit.expired():
+            if limit.expired:
                 failure = error
                 break
-            delay_s = policy.next_delay(attempt, deadline) if isinstance(error, on) else None
+            mendable = isinstance(error, on) and not isinstance(error, never)
+            delay_s = policy.next_delay(attempt, deadline) if mendable else None
             if delay_s is None:
                 raise
             failure = error
@@ -180,6 +182,32 @@ async def call(
             policy.budget.deposit()
             return answer
     raise DeadlineExceededError(f"no answer within the deadline ({attempt} attempts made)") from failure
+
+
+class _Limit:
+    """``asyncio.timeout``, which costs more than the read that it bounds, without what is not needed here."""
+
+    __slots__ = ("_cancelling", "_task", "_timeout_s", "_timer", "expired")
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self.expired = False
+
+    def __enter__(self) -> None:
+        self._task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # coroutines run in one
+        self._cancelling = self._task.cancelling()
+        finite = self._timeout_s < math.inf
+        self._timer = self._task.get_loop().call_later(self._timeout_s, self._expire) if finite else None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def _expire(self) -> None:
+        self.expired = True
+        self._task.cancel()
 
 
 @cache

@@ -251,6 +251,17 @@ def test_what_is_not_named_is_not_retried() -> None:
     assert attempts == [1]
 
 
+def test_what_no_attempt_mends_is_not_retried_though_its_family_is() -> None:
+    async def attempt(number: int) -> None:
+        raise ConnectionRefusedError(number)
+
+    async def main() -> None:
+        await call(attempt, policy=fast(), deadline=in_seconds(5), on=OSError, never=(ConnectionRefusedError,))
+
+    with pytest.raises(ConnectionRefusedError, match="1"):
+        asyncio.run(main())
+
+
 def test_an_attempt_that_hangs_is_cut_off_at_the_deadline() -> None:
     """Fault: a black hole: the connection stands, the answer never comes."""
     cut: list[bool] = []
