@@ -24,7 +24,7 @@ def equal(was: FloatArray, is_now: FloatArray) -> BoolArray:
 
 def same_number(was: FloatArray, is_now: FloatArray) -> BoolArray:
     """Where two sources tell the same number, or both none."""
-    return (np.abs(was - is_now) <= _NOISE * np.abs(was)) | equal(was, is_now)
+    return _near(was, is_now, _NOISE * np.abs(was))
 
 
 def agree(was: FloatArray, is_now: FloatArray) -> BoolArray:
@@ -32,4 +32,11 @@ def agree(was: FloatArray, is_now: FloatArray) -> BoolArray:
     sizes = np.maximum(np.abs(was), np.abs(is_now))
     finite = sizes[np.isfinite(sizes)]
     floor = _OF_SCALE * float(finite.max()) if finite.size else 0.0
-    return (np.abs(was - is_now) <= np.maximum(RELATIVE * sizes, floor)) | equal(was, is_now)
+    return _near(was, is_now, np.maximum(RELATIVE * sizes, floor))
+
+
+def _near(was: FloatArray, is_now: FloatArray, tolerance: FloatArray) -> BoolArray:
+    """Where numbers lie so close; an infinite one is near no other, whatever share of it is tolerated."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        near: BoolArray = np.abs(was - is_now) <= tolerance
+    return (near & np.isfinite(was) & np.isfinite(is_now)) | equal(was, is_now)

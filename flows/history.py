@@ -22,7 +22,7 @@ from flows.increment import LONGEST, STATE_FIELDS, stretch_start, warm_up
 from flows.pending import Job
 
 _SPARE = 1.02  # bars are missing here and there
-BAR_COLUMNS = (*BAR_FIELDS, "source_bars")
+BAR_COLUMNS = (*BAR_FIELDS, "source_bars", "expected_bars")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

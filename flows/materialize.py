@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_table_artifact
+from prefect.assets import materialize as materializing
 from prefect.futures import as_completed
-from prefect.task_runners import ThreadPoolTaskRunner
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -22,17 +25,25 @@ from feature_repo.stores.fence import FencedOutError
 from feature_repo.stores.tables import OfflineTables, TableName
 from feature_repo.stores.window import read_windows
 from flows import shard
+from flows.deployed.artifacts import show_freshness, show_gate
+from flows.deployed.assets import BARS, note_views, views
+from flows.deployed.names import name_run, rename_run, run_name
+from flows.deployed.runner import task_runner
+from flows.doubts import restate_doubts
 from flows.history import read_histories, whole_history
 from flows.increment import TailTooShort
 from flows.ledger import Lease, LeaseLost, Ledger, Watermark
-from flows.notes import at_stage, noted_verdict, owner
+from flows.notes import at_stage, attempts, noted_verdict, owner
 from flows.outcome import Outcome
 from flows.pending import RECIPE, Pending, known_symbols, pending
 from flows.publication import lost_views, publish_window
+from flows.quality import Verdict
 from flows.settings import Settings, load_settings
 
 log = logging.getLogger("fstore")
 _TRIES = 3  # a run that is fenced out by one that has died meanwhile reads again
+_WAIT_S = 120.0  # runs of several timeframes begin together, and a symbol is one run's at a time
+_PAUSE_S = 0.5
 _VERSIONED: tuple[TableName, ...] = ("bars", "indicators")
 
 
@@ -44,6 +55,9 @@ def materialize_symbols(
     now: datetime,
     *,
     run: str = "",
+    wait_s: float = 0.0,
+    sleep: Callable[[float], None] = time.sleep,
+    tell: Callable[[Verdict], None] = lambda _: None,
 ) -> list[Outcome]:
     """Derives, computes, checks, stores and publishes what is new of some symbols, under a lease of them.
 
@@ -52,7 +66,10 @@ def materialize_symbols(
     made good by the next.
 
     Args:
-        run: the ledger's run that this is part of; its verdicts and revisions are noted there.
+        run: the ledger's run that this is part of; its verdicts and revisions are noted there. What an earlier attempt
+            of the same run holds is taken over.
+        wait_s: how long to wait for symbols that another run works on, when all others are done.
+        tell: is called with each verdict that stopped a symbol or rejected rows.
     """
     outcomes, known = [], []
     for name in symbols:
@@ -60,27 +77,22 @@ def materialize_symbols(
             known.append(catalog.symbol(name))
         except catalog.CatalogError as error:  # it has lost its row; its bars stay
             outcomes.append(Outcome(symbol=name, timeframe="", problem=str(error)))
-    with ledger.lease([s.name for s in known], owner=owner(run)) as lease:
-        for name, holder in lease.refused.items():
-            problem = f"{holder.owner} is working on it, until {holder.until:%H:%M:%S} UTC at least; run again then"
-            outcomes.append(Outcome(symbol=name, timeframe="", problem=problem))
-        work = _Shard(
-            symbols=[s for s in known if s.name in lease.symbols], timeframes=timeframes, settings=settings,
-            ledger=ledger, lease=lease, now=now, run=run, tables=settings.tables(),
-        )  # fmt: skip
-        try:
-            for tries_left in reversed(range(_TRIES)):
-                try:
-                    return outcomes + (work.materialize() if work.symbols else [])
-                except FencedOutError:
-                    lease.check()
-                    if not tries_left:
-                        raise
-        except LeaseLost as error:
-            outcomes += [
-                Outcome(symbol=name, timeframe="", problem=f"{error}; nothing more was written")
-                for name in lease.symbols
-            ]
+    left, pauses = [s.name for s in known], int(wait_s / _PAUSE_S)
+    while True:
+        with ledger.lease(left, owner=owner(run), takes_over=attempts(run)) as lease:
+            work = _Shard(
+                symbols=[s for s in known if s.name in lease.symbols], timeframes=timeframes, settings=settings,
+                ledger=ledger, lease=lease, now=now, run=run, tables=settings.tables(), tell=tell,
+            )  # fmt: skip
+            outcomes += work.materialize_or_lose() if work.symbols else []
+        left = list(lease.refused)
+        if not left or not pauses:
+            break
+        pauses -= 1
+        sleep(_PAUSE_S)
+    for name, holder in lease.refused.items():
+        problem = f"{holder.owner} is working on it, until {holder.until:%H:%M:%S} UTC at least; run again then"
+        outcomes.append(Outcome(symbol=name, timeframe="", problem=problem))
     return outcomes
 
 
@@ -96,6 +108,23 @@ class _Shard:
     now: datetime
     run: str
     tables: OfflineTables
+    tell: Callable[[Verdict], None]
+
+    def materialize_or_lose(self) -> list[Outcome]:
+        """As ``materialize``; again when a run that has died meanwhile got in between, not when the lease is lost."""
+        tries_left = _TRIES
+        try:
+            while True:
+                tries_left -= 1
+                try:
+                    return self.materialize()
+                except FencedOutError:
+                    self.lease.check()
+                    if not tries_left:
+                        raise
+        except LeaseLost as error:
+            problem = f"{error}; nothing more was written"
+            return [Outcome(symbol=name, timeframe="", problem=problem) for name in self.lease.symbols]
 
     def materialize(self) -> list[Outcome]:
         at_stage("read")
@@ -125,6 +154,7 @@ class _Shard:
                 except TailTooShort:
                     found.append(shard.compute(job, whole_history(job, self.tables), now=self.now, limits=limits))
             except shard.Stopped as stopped:
+                self.tell(stopped.verdict)
                 shard.store_rejected(stopped.quarantine, job, self.tables)
                 if self.run:
                     said = noted_verdict(stopped.verdict, stopped.kind, self.run, job.symbol, job.timeframe, self.now)
@@ -132,6 +162,10 @@ class _Shard:
                 outcomes.append(Outcome(symbol=name, timeframe=tf, problem=str(stopped)))
             except Exception as error:  # one bad symbol never stops the others; it is reported by name
                 outcomes.append(Outcome(symbol=name, timeframe=tf, problem=describe(error)))
+        for one in found:
+            for verdict in one.verdicts.values():
+                if verdict.bad_rows:
+                    self.tell(verdict)
         return found
 
     def _publish(self, computed: Sequence[shard.Computed], work: Pending) -> list[Outcome]:
@@ -161,6 +195,7 @@ class _Shard:
                         raise  # no symbol's fault: the whole shard is tried again
                     except Exception as error:  # one bad symbol never stops the others
                         published[symbol, tf] = describe(error)
+            restate_doubts(client, repo.project, self.ledger, [symbol.name for symbol in self.symbols])
         done = [self._outcome(m.symbol, m.timeframe, None, closes, published) for m in work.done]
         return done + [self._outcome(c.job.symbol.name, c.job.timeframe.name, c, closes, published) for c in computed]
 
@@ -217,20 +252,37 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-@task(name="materialize-shard", task_run_name="{label}", retries=2, retry_delay_seconds=[2, 10])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRun:
+    """What a shard's task tells: its outcomes, and the gate's reports (Markdown) of what it stopped or rejected."""
+
+    outcomes: Sequence[Outcome]
+    reports: Sequence[str]
+
+
+# The one place where a run tries again: what it calls does not, nor does the flow. A try costs what is left to do.
+@materializing(
+    *views(catalog.TIMEFRAMES), asset_deps=[BARS], by="fstore",
+    name="materialize-shard", task_run_name="{label}", retries=2, retry_delay_seconds=[2, 10],
+)  # fmt: skip
 def materialize_shard(
     label: str,  # noqa: ARG001  # the task run's name
     symbols: list[str],
     timeframes: list[str],
     now: datetime,
     run: str,
-) -> list[Outcome]:
+) -> ShardRun:
     """One shard of symbols, wherever the task runner puts it; settings are read there."""
-    settings = load_settings()
-    return materialize_symbols(symbols, timeframes, settings, settings.ledger(), now, run=run)
+    settings, reports = load_settings(), list[str]()
+    outcomes = materialize_symbols(
+        symbols, timeframes, settings, settings.ledger(), now, run=run, wait_s=_WAIT_S,
+        tell=lambda verdict: reports.append(verdict.as_markdown()),
+    )  # fmt: skip
+    note_views(outcomes)
+    return ShardRun(outcomes=outcomes, reports=reports)
 
 
-@flow(name="materialize", task_runner=ThreadPoolTaskRunner(max_workers=4))  # type: ignore[arg-type]
+@flow(name="materialize", flow_run_name=lambda: name_run("materialize"))
 def materialize(symbols: list[str] | None = None, timeframes: list[str] | None = None) -> list[Outcome]:
     """Computes, checks, stores and publishes what is new of every symbol that has bars.
 
@@ -251,26 +303,48 @@ def materialize(symbols: list[str] | None = None, timeframes: list[str] | None =
     frames = [catalog.timeframe(tf).name for tf in timeframes] if timeframes else list(catalog.TIMEFRAMES)
     names = asked or list(known_symbols(settings.tables(), ledger))
     run = ledger.begin("materialize", parameters={"symbols": symbols, "timeframes": timeframes}, flow_run=flow_run_id())
-    shards = [names[i : i + settings.shard_size] for i in range(0, len(names), settings.shard_size)]
-    futures = {materialize_shard.submit(_label(part), part, frames, now, run): part for part in shards}
-    outcomes: list[Outcome] = []
-    done = 0
-    for future in as_completed(list(futures)):
-        part = futures[future]
-        try:
-            outcomes += future.result()
-        except Exception as error:  # the other shards go on
-            outcomes += [Outcome(symbol=name, timeframe="", problem=describe(error)) for name in part]
-        done += len(part)
-        ledger.touch(run)
-        log.info("%d of %d symbols", done, len(names), extra={"done": done, "total": len(names)})
+    outcomes, reports = _run_shards(names, frames, settings, ledger, now, run)
     answered = {outcome.symbol for outcome in outcomes}
     nothing = f"no stored bars give {', '.join(frames)}: ingest some first"
     outcomes += [Outcome(symbol=name, timeframe="", problem=nothing) for name in asked if name not in answered]
     order = {tf: i for i, tf in enumerate(["", *catalog.TIMEFRAMES])}
     outcomes.sort(key=lambda o: (o.symbol, order[o.timeframe]))
-    _report(outcomes, ledger, run)
+    rename_run(run_name("materialize", names, frames, max((o.as_of for o in outcomes if o.as_of), default=None)))
+    report("materialize", outcomes, ledger, run)
+    show_gate(reports)
+    show_freshness(outcomes)
     return outcomes
+
+
+def _run_shards(
+    names: Sequence[str], frames: list[str], settings: Settings, ledger: Ledger, now: datetime, run: str
+) -> tuple[list[Outcome], list[str]]:
+    """All shards on the task runner that is set. One whose worker died with it is done here: its work is not lost."""
+    parts = [list(names[i : i + settings.shard_size]) for i in range(0, len(names), settings.shard_size)]
+    task = materialize_shard.with_options(assets=views(frames))
+    given: list[dict[str, Any]] = [
+        {"label": label(p), "symbols": p, "timeframes": frames, "now": now, "run": run} for p in parts
+    ]
+    outcomes: list[Outcome] = []
+    reports: list[str] = []
+    done = 0
+    with task_runner(settings.task_runner) as runner:
+        futures = {runner.submit(task, arguments): arguments for arguments in given}
+        for future in as_completed(list(futures)):
+            part = futures[future]["symbols"]
+            try:
+                try:
+                    found = future.result()
+                except BrokenProcessPool:
+                    found = task(**futures[future])
+                outcomes += found.outcomes
+                reports += found.reports
+            except Exception as error:  # the other shards go on
+                outcomes += [Outcome(symbol=name, timeframe="", problem=describe(error)) for name in part]
+            done += len(part)
+            ledger.touch(run)
+            log.info("%d of %d symbols", done, len(names), extra={"done": done, "total": len(names)})
+    return outcomes, reports
 
 
 def flow_run_id() -> str:
@@ -280,7 +354,8 @@ def flow_run_id() -> str:
     return str(flow_run.id or "")
 
 
-def _report(outcomes: Sequence[Outcome], ledger: Ledger, run: str) -> None:
+def report(kind: str, outcomes: Sequence[Outcome], ledger: Ledger, run: str) -> None:
+    """Tells the log, the ledger and Prefect (a table named ``kind``) what a run did."""
     problems = [f"{o.symbol} {o.timeframe}".strip() + f": {o.problem}" for o in outcomes if o.problem]
     for problem in problems:
         log.error("stopped %s", problem)
@@ -291,11 +366,12 @@ def _report(outcomes: Sequence[Outcome], ledger: Ledger, run: str) -> None:
     ledger.end(run, state="stopped" if problems else "completed", counts=counts, problems=problems)
     if outcomes:
         create_table_artifact(
-            key="materialize",
+            key=kind,
             table=[{k: str(v) if isinstance(v, datetime) else v for k, v in asdict(o).items()} for o in outcomes],
             description="Bars made anew, rows stored, quarantined and published, and each symbol's freshness in bars",
         )
 
 
-def _label(symbols: Sequence[str]) -> str:
+def label(symbols: Sequence[str]) -> str:
+    """How a shard of symbols is called."""
     return symbols[0] if len(symbols) == 1 else f"{symbols[0]} to {symbols[-1]} ({len(symbols)})"

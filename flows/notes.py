@@ -26,7 +26,16 @@ def at_stage(stage: str) -> None:
 
 def owner(run: str) -> str:
     """How a run calls itself to others, as the holder of a lease: the run, its host and its process."""
-    return f"run {run or 'without a name'} on {socket.gethostname()} (process {os.getpid()})"
+    return f"{_run(run)}{socket.gethostname()} (process {os.getpid()})"
+
+
+def attempts(run: str) -> str:
+    """How the owners begin that a run's attempts at its work call themselves; empty for a run without a name."""
+    return _run(run) if run else ""
+
+
+def _run(run: str) -> str:
+    return f"run {run or 'without a name'} on "
 
 
 def noted_verdict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from flows.ledger import Ledger
 
 PREFIX = "FSTORE_"
+_TASK_RUNNERS = r"threads|processes|dask|(dask|ray)://[^/?#@\s]+:\d+"
 
 
 class SettingsError(ValueError):
@@ -42,6 +44,8 @@ class Settings:
         max_bad_share: a batch with a larger share of bad rows stops its symbol.
         min_completeness: a derived bar made of a smaller share of its source bars is quarantined, not published.
         shard_size: how many symbols a task takes.
+        task_runner: where a run's tasks work: ``threads`` or ``processes`` of this machine, ``dask`` (a cluster of
+            processes of this machine, for as long as a run takes), ``dask://HOST:PORT`` or ``ray://HOST:PORT``.
     """
 
     home: Path = field(default_factory=lambda: resolve_home(DEFAULT_HOME))
@@ -51,6 +55,7 @@ class Settings:
     max_bad_share: float = 0.05
     min_completeness: float = 0.5
     shard_size: int = 25
+    task_runner: str = "threads"
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_bad_share < 1:
@@ -59,6 +64,11 @@ class Settings:
             raise SettingsError(f"min_completeness must be from 0 to 1, not {self.min_completeness}")
         if self.shard_size < 1:
             raise SettingsError(f"shard_size must be at least 1, not {self.shard_size}")
+        if not re.fullmatch(_TASK_RUNNERS, self.task_runner):
+            raise SettingsError(
+                "task_runner must be threads, processes, dask, dask://HOST:PORT or ray://HOST:PORT, "
+                f"not {self.task_runner!r}"
+            )
         if self.redis_url and not _is_redis_url(self.redis_url):
             raise SettingsError(
                 "redis_url must be redis://, rediss:// or unix://, its parts percent-encoded, as "
@@ -124,6 +134,7 @@ _KINDS: Mapping[str, tuple[str, UnionType | type, Callable[[Any], object]]] = {
     "max_bad_share": ("a number", str | int | float, float),
     "min_completeness": ("a number", str | int | float, float),
     "shard_size": ("a whole number", str | int, int),
+    "task_runner": ("text", str, str),
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, WINDOW_BARS, Timeframe
+from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, WINDOW_BARS, Symbol, Timeframe
 from feature_repo.sessions import on_grid
 from feature_repo.stores.tables import SCHEMAS, OfflineTables, TableName
 from feature_repo.stores.window import column, microseconds
@@ -22,7 +22,7 @@ from flows.increment import STATE_FIELDS, compute_from
 from flows.ledger import Lease, Revision
 from flows.ledger import Verdict as NotedVerdict
 from flows.notes import Kind, noted_revision, noted_verdict
-from flows.pending import Job
+from flows.pending import Job, told_until
 from flows.quality import Verdict, check_bars, check_indicators, nan_allowed
 from flows.quarantine import quarantine_rows, store_quarantine
 from flows.revisions import Changes, as_table, compare
@@ -95,7 +95,7 @@ def compute(job: Job, history: History, *, now: datetime, limits: Limits) -> Com
     verdicts: dict[Kind, Verdict] = {}
     if job.source is not None and history.source is not None:
         source = _closed_bars(history.source, job.source, now)
-        fresh = derive_bars(source, session=symbol.session, source=job.source, target=timeframe)
+        fresh = _derive(source, symbol, job.source, timeframe, now)
         fresh, incomplete = _complete(fresh, limits.min_completeness)
         if len(incomplete):
             quarantine.append(quarantine_rows(incomplete, kind="bars", timeframe=timeframe, now=now))
@@ -215,6 +215,13 @@ def _changed(one: Computed, table: TableName, created: datetime) -> pa.Table:
         return SCHEMAS[table].empty_table().drop_columns(["month"])
     rows = changes.written_at(created)
     return as_table(rows, SCHEMAS[table], symbol=one.job.symbol.name, timeframe=one.job.timeframe.name)
+
+
+def _derive(bars: pd.DataFrame, symbol: Symbol, source: Timeframe, target: Timeframe, now: datetime) -> pd.DataFrame:
+    """The target bars that source bars make and that have closed by ``now``."""
+    now_us = int(now.timestamp() * 1e6)
+    until_us = told_until(symbol.session, source, int(opens_us(bars)[-1]), now_us) if len(bars) else None
+    return derive_bars(bars, session=symbol.session, source=source, target=target, watermark_us=until_us)
 
 
 def _complete(bars: pd.DataFrame, least: float) -> tuple[pd.DataFrame, pd.DataFrame]:

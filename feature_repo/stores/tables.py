@@ -150,7 +150,8 @@ class OfflineTables:
 
         Args:
             fences: symbol -> fencing token of the lease under which the caller works. They are written with the rows,
-                and hold in the table itself: of two runs that read the same version, the second to commit is refused.
+                and hold in the table itself: a run is refused once a later token has written one of the symbols, and of
+                two that read the same version the second to commit is, whatever its token.
             since: the version that the caller has read, as ``version`` tells it (None: there was no table); with
                 ``fences``.
 
@@ -166,18 +167,19 @@ class OfflineTables:
         moment = rows["open_time"] if table != "quarantine" else pc.coalesce(rows["open_time"], rows["created"])
         schema = SCHEMAS[table]
         rows = rows.append_column("month", _month(moment)).select(schema.names).cast(schema)
-        properties = None
-        base: str | DeltaTable = path
+        properties, upon, seen = None, None, dict[str, int | None]()
         if fences:
             properties = CommitProperties(app_transactions=[Transaction(s, token) for s, token in fences.items()])
-            base = self._made(table) if since is None else self._at(table, since)
-            seen = dict.fromkeys(fences) if since is None else _tokens(base, fences)
+            upon = self._made(table) if since is None else self._at(table, since)
+            seen = dict.fromkeys(fences) if since is None else _tokens(upon, fences)
         for tries_left in reversed(range(_COMMIT_TRIES)):
-            if fences and _tokens(base, fences) != seen:
-                raise FencedOutError(f"another run has written {table} of {_some(fences)} meanwhile")
+            if fences and upon is not None:
+                found = _tokens(upon, fences)
+                if found != seen or any((found[symbol] or 0) > token for symbol, token in fences.items()):
+                    raise FencedOutError(f"another run has written {table} of {_some(fences)} meanwhile")
             try:
                 write_deltalake(
-                    base,
+                    upon or path,
                     rows,
                     mode="append",
                     partition_by=_PARTITIONS,
@@ -190,7 +192,7 @@ class OfflineTables:
                 if not tries_left:
                     raise
                 if fences:
-                    base = self._at(table, None)
+                    upon = self._at(table, None)
 
     def _at(self, table: TableName, version: int | None) -> DeltaTable:
         """The table as of a version, or its newest, to write upon."""
@@ -211,6 +213,13 @@ class OfflineTables:
                 storage_options=self._options,
             )
         return self._at(table, None)
+
+    def delta(self, table: TableName) -> DeltaTable | None:
+        """A handle of the table at its newest version, the caller's own; None when the table does not exist."""
+        try:
+            return self._at(table, None)
+        except TableNotFoundError:
+            return None
 
     def version(self, table: TableName) -> int | None:
         """The number of the table's last commit, from 0; None when the table does not exist."""

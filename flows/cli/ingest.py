@@ -142,16 +142,16 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
 
 
 def _detected(source: SourceBars) -> str:
-    """What was found out about a source that changes what its numbers mean."""
+    """What was found out about a source that changes what its numbers mean; nothing of what is usual."""
     notes = source.notes
-    told = [
-        f"{what}: {notes.detected[key]}"
-        for key, what in (("time_zone", "times in"), ("unit", "prices"))
-        if notes.detected.get(key)
-    ]
-    if notes.held:
-        told.append(f"{notes.held} bars of it were not whole and left out")
+    zone, unit = notes.detected.get("time_zone", ""), notes.detected.get("unit", "")
+    told = [f"times in {zone}"] if zone and zone not in _USUAL_ZONES else []
+    told += [f"prices in {unit}"] if unit else []
+    told += [f"{notes.held:,} bars of it were not whole and left out"] if notes.held else []
     return "; ".join(told)
+
+
+_USUAL_ZONES = {"UTC (assumed)", "stated in every time"}
 
 
 def _moment(text: str | None, timeframe: Timeframe | None = None) -> datetime | None:

@@ -95,7 +95,8 @@ def status(as_json: AsJson = False) -> None:
     rows = freshness(settings, datetime.now(UTC))
     if as_json:
         stack = dict(stack_lines(settings))
-        show.dump({"home": str(settings.home), "offline": repo.offline, "redis": redis, "stack": stack, "views": rows})
+        places = {"home": str(settings.home), "offline": repo.offline, "redis": redis}
+        show.dump({**places, "stack": stack, "views": rows})
         return
     places = [("home", settings.home), ("offline", repo.offline), ("redis", redis), *stack_lines(settings)]
     show.line("\n".join(f"{what:<9}{where}" for what, where in places) + "\n")

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from feature_repo.catalog import CatalogError
 from feature_repo.stores.embedded import EmbeddedServerError
 from flows.apply import DefinitionChangedError
-from flows.cli import dashboard, ingest, jobs, lookups, show, stack
+from flows.cli import dashboard, history, ingest, jobs, lookups, show, stack, stream
 from flows.errors import MendableError
 from flows.settings import SettingsError
 from flows.sources import SourceError
@@ -27,8 +27,9 @@ app = typer.Typer(
 )
 for command in (
     *(jobs.demo, stack.up, stack.down, jobs.status),
-    *(jobs.apply, ingest.ingest, jobs.materialize),
-    *(lookups.latest, lookups.get),
+    *(jobs.apply, ingest.ingest, jobs.materialize, history.backfill),
+    *(stream.stream, stream.replay, stream.listen),
+    *(lookups.latest, lookups.get, history.explain, history.verify, history.gaps, history.maintain),
     dashboard.dashboard,
 ):
     app.command()(command)

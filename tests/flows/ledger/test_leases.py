@@ -33,6 +33,24 @@ def test_a_held_symbol_is_refused_and_its_holder_named(ledger: Ledger) -> None:
     assert second.refused["A"].until == NOW + timedelta(minutes=1)
 
 
+def test_work_that_is_done_again_takes_over_its_own_lease_and_no_other(ledger: Ledger, clock: Clock) -> None:
+    dead = ledger.lease(["A"], owner="run 7 on host:1")
+    ledger.lease(["B"], owner="run 77 on host:1")
+    clock.at += 20
+    again = ledger.lease(["A", "B"], owner="run 7 on host:2", takes_over="run 7 on ")
+    assert again.symbols == ("A",)
+    assert again.refused["B"].owner == "run 77 on host:1"
+    with pytest.raises(LeaseLost):
+        dead.check()
+
+
+def test_what_is_taken_over_stamps_after_all_that_its_holder_may_yet_stamp(ledger: Ledger, clock: Clock) -> None:
+    believed_dead = ledger.lease(["A"], owner="run 7 on host:1", ttl_s=60)
+    again = ledger.lease(["A"], owner="run 7 on host:2", takes_over="run 7 on ")
+    clock.at += 59
+    assert believed_dead.stamp(NOW) < again.stamp(NOW)
+
+
 def test_nothing_free_is_a_lease_of_nothing(ledger: Ledger) -> None:
     ledger.lease(["A"], owner="host:1")
     with ledger.lease(["A"], owner="host:2") as second:

@@ -1,0 +1,111 @@
+"""Maintenance: what makes the stores smaller and faster, and changes nothing that anyone can read of them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+
+from feature_repo.stores.tables import OfflineTables, TableName
+from feature_repo.stores.upkeep import SHORTEST_RETENTION, checkpoint, compact, forget_quarantined, vacuum
+from flows.ledger import Ledger
+from flows.materialize import flow_run_id
+from flows.settings import load_settings
+
+log = logging.getLogger("fstore")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long what is not needed is kept.
+
+    Attributes:
+        files: data files that no current version of a table needs; readers of older versions need them.
+        quarantine: rejected rows, decided about or not.
+        history: ended runs, verdicts, revisions and closed alerts in the ledger.
+    """
+
+    files: timedelta = timedelta(days=7)
+    quarantine: timedelta = timedelta(days=365)
+    history: timedelta = timedelta(days=90)
+
+    def __post_init__(self) -> None:
+        if self.files < SHORTEST_RETENTION:
+            raise ValueError(f"files are kept for {SHORTEST_RETENTION} at least, because reads may have them open")
+        if self.quarantine <= timedelta(0) or self.history <= timedelta(0):
+            raise ValueError("quarantine and history are kept for more than no time")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maintained:
+    """What was done to one table.
+
+    Attributes:
+        partitions: months that were rewritten, ordered by symbol; ``removed`` files became ``added`` ones.
+        deleted_files: files that no version of the last days needs.
+        deleted_rows: rows that were older than they are kept; of the quarantine and the ledger only.
+        version: the table's version at the end, written down as a checkpoint.
+    """
+
+    table: str
+    partitions: int = 0
+    removed: int = 0
+    added: int = 0
+    deleted_files: int = 0
+    deleted_rows: int = 0
+    version: int | None = None
+
+
+def maintain_stores(tables: OfflineTables, ledger: Ledger, retention: Retention, now: datetime) -> list[Maintained]:
+    """Forgets what is over, compacts, vacuums and writes checkpoints, table by table, and prunes the ledger."""
+    done: list[Maintained] = []
+    names: tuple[TableName, ...] = get_args(TableName)
+    for i, name in enumerate(names):
+        rows = forget_quarantined(tables, now - retention.quarantine) if name == "quarantine" else 0
+        compacted = compact(tables, name)
+        done.append(
+            Maintained(
+                table=name,
+                **asdict(compacted),
+                deleted_rows=rows,
+                deleted_files=vacuum(tables, name, retention.files),
+                version=checkpoint(tables, name),
+            )
+        )
+        log.info("%s", name, extra={"done": i + 1, "total": len(names) + 1})
+    done.append(Maintained(table="ledger", deleted_rows=ledger.prune(now - retention.history)))
+    return done
+
+
+@flow(name="maintain")
+def maintain(file_days: float = 7, quarantine_days: float = 365, history_days: float = 90) -> list[Maintained]:
+    """Compacts and vacuums the offline tables and prunes quarantine and ledger; runs and readers go on meanwhile.
+
+    Args:
+        file_days, quarantine_days, history_days: as in ``Retention``.
+
+    Raises:
+        ValueError: a retention that deletes what may be in use.
+    """
+    retention = Retention(
+        files=timedelta(days=file_days),
+        quarantine=timedelta(days=quarantine_days),
+        history=timedelta(days=history_days),
+    )
+    settings = load_settings()
+    ledger = settings.ledger()
+    given = {"file_days": file_days, "quarantine_days": quarantine_days, "history_days": history_days}
+    run = ledger.begin("maintain", parameters=given, flow_run=flow_run_id())
+    try:
+        done = maintain_stores(settings.tables(), ledger, retention, datetime.now(UTC))
+    except BaseException as error:
+        ledger.end(run, state="failed", counts={}, problems=[f"{type(error).__name__}: {error}"])
+        raise
+    measures = ("partitions", "removed", "added", "deleted_files", "deleted_rows")
+    ledger.end(run, state="completed", counts={name: sum(getattr(d, name) for d in done) for name in measures})
+    create_table_artifact(key="maintain", table=[asdict(d) for d in done], description="What was done to each table")
+    return done

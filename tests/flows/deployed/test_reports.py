@@ -1,0 +1,149 @@
+"""What a run shows of itself, and how it waits for symbols that another run works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from flows import materialize as batch
+from flows import shard
+from flows.deployed import artifacts
+from flows.deployed.freshness_chart import draw
+from flows.deployed.names import run_name
+from flows.deployed.states import final_state
+from flows.ledger import Ledger
+from flows.materialize import materialize_symbols
+from flows.notes import owner
+from flows.outcome import Outcome
+from flows.quality import Verdict
+from flows.settings import Settings
+
+BAR = datetime(2026, 11, 22, 22, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "timeframes", "bar", "name"),
+    [
+        (["EUR/USD"] * 109, ["1h"], BAR, "materialize 1h EUR/USD +108 2026-11-22 22:00"),
+        (["EUR/USD"], ["1h", "4h"], BAR, "materialize 1h,4h EUR/USD 2026-11-22 22:00"),
+        ([], ["1m", "5m", "1d"], None, "materialize 1m..1d all"),
+    ],
+)
+def test_a_run_is_called_by_symbol_timeframe_and_bar(
+    symbols: list[str], timeframes: list[str], bar: datetime | None, name: str
+) -> None:
+    assert run_name("materialize", symbols, timeframes, bar) == name
+
+
+def test_a_run_with_a_stopped_symbol_is_a_failed_one_that_says_which() -> None:
+    assert final_state("3 views published", []).is_completed()
+    stopped = final_state("3 views published", [f"S{i} 1h: bad" for i in range(7)])
+    assert stopped.is_failed()
+    assert stopped.name == "Stopped"
+    assert "7 stopped: S0 1h: bad" in (stopped.message or "")
+    assert (stopped.message or "").endswith("and 2 more")
+
+
+def texts(svg: str) -> list[str]:
+    return list(ElementTree.fromstring(svg).itertext())  # noqa: S314  # our own drawing
+
+
+def test_the_chart_shows_the_stalest_and_the_stopped_first() -> None:
+    fresh = [Outcome(symbol=f"S{i:02}", timeframe="1h", age_bars=0) for i in range(50)]
+    odd = [
+        Outcome(symbol="OLD", timeframe="1h", age_bars=7),
+        Outcome(symbol="<BAD>", timeframe="", problem="no bars"),
+    ]
+    shown = texts(draw([*fresh, *odd]))
+    assert shown.index("<BAD>") < shown.index("OLD") < shown.index("S00")
+    assert "stopped" in shown
+    assert "7" in shown
+    assert shown[-1] == "and 12 fresher symbols"
+
+
+def test_a_chart_of_nothing_is_a_chart() -> None:
+    assert texts(draw([])) == ["Age online, in bars"]
+
+
+def test_the_gates_reports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr(artifacts, "create_markdown_artifact", lambda **given: shown.append(given))
+    artifacts.show_gate([])
+    artifacts.show_gate(["x" * 50_000] * 30)
+    assert len(shown) == 1
+    assert shown[0]["key"] == "gate"
+    assert len(shown[0]["markdown"]) < 20 * 21_000
+    assert "10 more" in shown[0]["markdown"]
+
+
+def test_what_the_gate_stops_is_told_as_it_reports_it(
+    make_bars: Callable[..., pd.DataFrame], take: Callable[..., Any], settings: Settings, ledger: Ledger,
+    now: datetime, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    bars = make_bars(30)
+    take(bars)
+    verdict = Verdict(subject="EUR/USD 1h bars", passed=False, good=bars.head(0), bad=bars.head(0), rows=30, bad_rows=0,
+                      by_rule={}, reason="too many", rules=(), expectations=1)  # fmt: skip
+
+    def stop(*_: Any, **__: Any) -> Any:
+        raise shard.Stopped("bars", verdict, [])
+
+    monkeypatch.setattr(shard, "compute", stop)
+    told: list[Verdict] = []
+    outcomes = materialize_symbols(["EUR/USD"], ["1h"], settings, ledger, now, tell=told.append)
+    assert [o.problem for o in outcomes] == ["derived bars: too many"]
+    assert told == [verdict]
+    assert "## EUR/USD 1h bars: stopped: too many" in told[0].as_markdown()
+
+
+# -------------------------------------------------------------------------------------- symbols that are held
+
+
+@pytest.fixture
+def bars_of_two(make_bars: Callable[..., pd.DataFrame], take: Callable[..., Any]) -> None:
+    for name in ("EUR/USD", "GBP/USD"):
+        take(make_bars(30, symbol=name), symbol=name)
+
+
+def test_a_run_does_the_free_ones_and_waits_for_the_others(
+    bars_of_two: None, settings: Settings, ledger: Ledger, now: datetime
+) -> None:
+    held = ledger.lease(["EUR/USD"], owner="another run")
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        assert ("GBP/USD", "1h") in ledger.watermarks()
+        if len(pauses) == 3:
+            held.release()
+
+    names = ["EUR/USD", "GBP/USD"]
+    outcomes = materialize_symbols(names, ["1h"], settings, ledger, now, wait_s=60, sleep=sleep)
+    assert [(o.symbol, o.problem) for o in outcomes] == [("GBP/USD", ""), ("EUR/USD", "")]
+    assert len(pauses) == 3
+
+
+def test_a_run_does_not_wait_for_ever(bars_of_two: None, settings: Settings, ledger: Ledger, now: datetime) -> None:
+    ledger.lease(["EUR/USD"], owner="another run")
+    pauses: list[float] = []
+    found = materialize_symbols(["EUR/USD"], ["1h"], settings, ledger, now, wait_s=2, sleep=pauses.append)
+    assert sum(pauses) == 2
+    assert "another run is working on it" in found[0].problem
+
+
+def test_a_retried_shard_takes_over_from_its_dead_attempt_at_once(
+    bars_of_two: None, settings: Settings, ledger: Ledger, now: datetime
+) -> None:
+    run = ledger.begin("materialize", parameters={})
+    ledger.lease(["EUR/USD"], owner=owner(run))  # and its process was killed
+    outcomes = materialize_symbols(["EUR/USD"], ["1h"], settings, ledger, now, run=run)
+    assert [o.problem for o in outcomes] == [""]
+
+
+def test_a_shard_is_as_patient_as_runs_of_all_timeframes_need() -> None:
+    assert batch._WAIT_S >= 60

@@ -1,0 +1,187 @@
+"""Backfill: the same values as ever, only where asked, resumable, and never from a truncated beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from feature_repo.catalog import INDICATOR_FIELDS, SESSIONS, TIMEFRAMES
+from feature_repo.stores.tables import OfflineTables
+from flows import shard
+from flows.backfill import Span, backfill_key, backfill_symbol, span_of
+from flows.ledger import Ledger
+from flows.materialize import materialize_symbols
+from flows.outcome import Outcome
+from flows.settings import Settings
+
+Make = Callable[..., pd.DataFrame]
+Take = Callable[..., Any]
+Run = Callable[..., dict[str, Outcome]]
+FRAMES = ["1h", "4h"]
+WHOLE = Span()
+START, END = datetime(2024, 1, 12, tzinfo=UTC), datetime(2024, 1, 16, 23, tzinfo=UTC)
+
+
+@pytest.fixture
+def backfill(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> Run:
+    """Backfills one symbol without Prefect; outcomes by timeframe."""
+
+    def start(
+        span: Span = WHOLE,
+        *,
+        symbol: str = "EUR/USD",
+        key: str = "",
+        hours: int = 1,
+    ) -> dict[str, Outcome]:
+        later = now + timedelta(hours=hours)
+        key = key or f"{span} {hours}"
+        outcomes = backfill_symbol(symbol, FRAMES, span, settings, ledger, redis, later, key=key, sleep=lambda _: None)
+        return {o.timeframe: o for o in outcomes}
+
+    return start
+
+
+@pytest.fixture
+def stored(make_bars: Make, take: Take, settings: Settings, ledger: Ledger, now: datetime) -> pd.DataFrame:
+    bars = make_bars(260)
+    take(bars)
+    materialize_symbols(["EUR/USD"], FRAMES, settings, ledger, now)
+    return bars
+
+
+def newest(tables: OfflineTables, table: Any, timeframe: str) -> pd.DataFrame:
+    return tables.read(table, timeframe=timeframe).drop_columns(["created"]).to_pandas()
+
+
+def damage(tables: OfflineTables, timeframe: str, now: datetime) -> None:
+    """A later revision of every indicator row, all wrong."""
+    rows = tables.read("indicators", timeframe=timeframe)
+    rows = rows.set_column(
+        rows.schema.get_field_index("created"), rows.schema.field("created"),
+        pa.array([now + timedelta(minutes=1)] * rows.num_rows, rows.schema.field("created").type),
+    )  # fmt: skip
+    place = rows.schema.get_field_index("sma_5")
+    tables.append("indicators", rows.set_column(place, rows.schema.field("sma_5"), pc.add(rows["sma_5"], 1.0)))
+
+
+def test_what_is_right_is_not_written_again(stored: pd.DataFrame, tables: OfflineTables, backfill: Run) -> None:
+    before = [tables.version(table) for table in ("bars", "indicators")]
+    outcomes = backfill()
+    assert [(o.bars, o.stored, o.revised, o.published) for o in outcomes.values()] == [
+        (260, 0, 0, False),
+        (outcomes["4h"].bars, 0, 0, False),
+    ]
+    assert outcomes["1h"].unchanged == 260
+    assert [tables.version(table) for table in ("bars", "indicators")] == before
+
+
+def test_only_the_range_is_written(stored: pd.DataFrame, tables: OfflineTables, backfill: Run, now: datetime) -> None:
+    right = {tf: newest(tables, "indicators", tf) for tf in FRAMES}
+    for tf in FRAMES:
+        damage(tables, tf, now)
+    wrong = {tf: newest(tables, "indicators", tf) for tf in FRAMES}
+    outcomes = backfill(span_of(START, END))
+    for tf in FRAMES:
+        inside = ((right[tf]["open_time"] >= START) & (right[tf]["open_time"] <= END)).to_numpy()
+        got = newest(tables, "indicators", tf)
+        pd.testing.assert_frame_equal(got[inside], right[tf][inside])
+        pd.testing.assert_frame_equal(got[~inside], wrong[tf][~inside])
+        assert outcomes[tf].revised == outcomes[tf].bars == inside.sum() > 0
+
+
+@pytest.mark.parametrize("span", [Span(), span_of(START, None), span_of(None, END), span_of(START, END)])
+def test_a_history_that_was_never_computed_gets_the_values_of_a_whole_run(
+    make_bars: Make, take: Take, tables: OfflineTables, backfill: Run, settings: Settings, ledger: Ledger,
+    now: datetime, span: Span,
+) -> None:  # fmt: skip
+    """On-balance volume too, which never forgets: not one value begins at the range's start."""
+    take(make_bars(260))
+    assert not [o.problem for o in backfill(span).values() if o.problem]
+    got = {tf: newest(tables, "indicators", tf) for tf in FRAMES}
+    materialize_symbols(["EUR/USD"], FRAMES, settings, ledger, now + timedelta(hours=2))
+    for tf in FRAMES:
+        whole = newest(tables, "indicators", tf)
+        opens = whole["open_time"].astype("int64")
+        low, high = span.start_us or 0, span.end_us or np.iinfo(np.int64).max
+        wanted = whole[(opens >= low) & (opens <= high)].reset_index(drop=True)
+        np.testing.assert_array_equal(got[tf][[*INDICATOR_FIELDS]], wanted[[*INDICATOR_FIELDS]])
+
+
+def test_the_last_derived_bar_of_a_range_is_whole_even_when_its_last_source_bars_are_missing(
+    make_bars: Make, take: Take, tables: OfflineTables, backfill: Run
+) -> None:
+    bars = make_bars(60)
+    hours = bars["open_time"].dt.hour
+    take(bars[~((bars["open_time"].dt.day == 9) & (hours == 17))])  # the last hour of the bar that opens at 14:00 UTC
+    end = datetime(2024, 1, 9, 14, tzinfo=UTC)
+    backfill(span_of(None, end))
+    rows = tables.read("bars", timeframe="4h", columns=["source_bars"])
+    assert (rows["open_time"].to_pylist()[-1], rows["source_bars"].to_pylist()[-1]) == (end, 3)
+    assert tables.read("quarantine").num_rows == 0
+
+
+def test_what_is_done_is_not_done_again_until_the_backfill_is_forgotten(
+    stored: pd.DataFrame, backfill: Run, ledger: Ledger
+) -> None:
+    assert [*backfill(key="k")] == FRAMES
+    assert backfill(key="k") == {}
+    ledger.forget_backfill("k")
+    assert [*backfill(key="k")] == FRAMES
+
+
+def test_a_timeframe_that_failed_is_done_again(
+    stored: pd.DataFrame, backfill: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = shard.compute
+
+    def broken(job: Any, *args: Any, **options: Any) -> Any:
+        if job.timeframe.name == "4h":
+            raise OSError("No space left on device")
+        return compute(job, *args, **options)
+
+    monkeypatch.setattr(shard, "compute", broken)
+    assert backfill(key="k")["4h"].problem == "OSError: No space left on device"
+    monkeypatch.setattr(shard, "compute", compute)
+    assert [*backfill(key="k")] == ["4h"]
+
+
+def test_a_symbol_that_another_run_holds_and_an_unknown_one(
+    stored: pd.DataFrame, backfill: Run, ledger: Ledger
+) -> None:
+    with ledger.lease(["EUR/USD"], owner="another run"):
+        assert "another run is working on it" in backfill()[""].problem
+    assert "unknown symbol" in backfill(symbol="EUR/USB")[""].problem
+
+
+def test_a_range_that_does_not_reach_the_window_publishes_nothing(
+    stored: pd.DataFrame, backfill: Run, redis: Any
+) -> None:
+    redis.flushall()
+    early = datetime(2023, 12, 1, tzinfo=UTC)
+    assert not backfill(span_of(early, early + timedelta(days=7)))["1h"].published
+    assert backfill(span_of(START, None))["1h"].published
+
+
+def test_a_span_is_cut_on_the_grid_of_each_timeframe() -> None:
+    span = span_of(datetime(2024, 1, 9, 14, 30, tzinfo=UTC), None)
+    first = [span.first_open(SESSIONS["fx"], TIMEFRAMES[tf]) for tf in ("1h", "4h", "1d")]
+    assert [datetime.fromtimestamp((us or 0) / 1e6, UTC).strftime("%d %H:%M") for us in first] == [
+        "09 15:00", "09 18:00", "09 22:00",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="is later than end"):
+        span_of(END, START)
+
+
+def test_a_backfill_is_that_one_by_its_arguments() -> None:
+    span = span_of(START, END)
+    key = backfill_key(["A", "B"], FRAMES, span)
+    assert key == backfill_key(["B", "A"], FRAMES[::-1], span)
+    assert len({key, backfill_key(None, FRAMES, span), backfill_key(["A", "B"], ["1h"], span),
+                backfill_key(["A", "B"], FRAMES, Span())}) == 4  # fmt: skip
