@@ -84,7 +84,7 @@ def compute_from(
         state = {name: stored[name].copy() for name in indicator.outputs} if indicator.warm_up is None else None
         parts: list[dict[str, FloatArray]] = []
         for begin, start, stop in _stretches(indicator, timeframe, opens_us, first, whole=whole):
-            part = _stretch(indicator, inputs, begin, start, stop, whole=whole, state=state)
+            part = compute_stretch(indicator, inputs, begin, start, stop, whole=whole, state=state)
             parts.append(part)
             if state is not None:
                 for name, values in part.items():
@@ -110,7 +110,7 @@ def _stretches(
         start = stop
 
 
-def _stretch(
+def compute_stretch(
     indicator: Indicator,
     inputs: Mapping[str, FloatArray],
     begin: int,
@@ -120,6 +120,8 @@ def _stretch(
     whole: bool,
     state: Mapping[str, FloatArray] | None,
 ) -> dict[str, FloatArray]:
+    """One indicator's values of rows ``start`` to ``stop``, computed from row ``begin`` on, or on from its state."""
+
     def rows(since: int) -> dict[str, FloatArray]:
         return {name: inputs[name][since:stop] for name in indicator.inputs}
 

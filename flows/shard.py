@@ -95,8 +95,8 @@ def compute(job: Job, history: History, *, now: datetime, limits: Limits) -> Com
     verdicts: dict[Kind, Verdict] = {}
     if job.source is not None and history.source is not None:
         source = _closed_bars(history.source, job.source, now)
-        fresh = _derive(source, symbol, job.source, timeframe, now)
-        fresh, incomplete = _complete(fresh, limits.min_completeness)
+        fresh = derive(source, symbol, job.source, timeframe, now)
+        fresh, incomplete = complete(fresh, limits.min_completeness)
         if len(incomplete):
             quarantine.append(quarantine_rows(incomplete, kind="bars", timeframe=timeframe, now=now))
         if len(fresh):
@@ -217,14 +217,14 @@ def _changed(one: Computed, table: TableName, created: datetime) -> pa.Table:
     return as_table(rows, SCHEMAS[table], symbol=one.job.symbol.name, timeframe=one.job.timeframe.name)
 
 
-def _derive(bars: pd.DataFrame, symbol: Symbol, source: Timeframe, target: Timeframe, now: datetime) -> pd.DataFrame:
+def derive(bars: pd.DataFrame, symbol: Symbol, source: Timeframe, target: Timeframe, now: datetime) -> pd.DataFrame:
     """The target bars that source bars make and that have closed by ``now``."""
     now_us = int(now.timestamp() * 1e6)
     until_us = told_until(symbol.session, source, int(opens_us(bars)[-1]), now_us) if len(bars) else None
     return derive_bars(bars, session=symbol.session, source=source, target=target, watermark_us=until_us)
 
 
-def _complete(bars: pd.DataFrame, least: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+def complete(bars: pd.DataFrame, least: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Derived bars that have enough source bars, and the others with the rule that they broke."""
     short = (bars["source_bars"] < least * bars["expected_bars"]).to_numpy()
     lacking = bars[short]

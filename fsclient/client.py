@@ -87,10 +87,12 @@ class FeatureStoreClient:
             timeout_s=timeout_s,
             kept_share=KEPT_SHARE[on_unavailable],
             retries=retries,
+            on_breaker=lambda change: metrics.set_state("breaker.online", change.after),
             on_online=self._publish_metrics if publish_metrics else lambda _: None,
             now=now,
             clock=clock,
         )
+        metrics.set_state("breaker.online", "closed")
         scope = _scope(self._repo)
         cache = (cache or FeatureCache(clock=clock)) if use_cache else None
         self._hearing = None if cache is None else _hearing(cache, self._repo, scope, self._loads.online)

@@ -83,7 +83,7 @@ def gather_facts(settings: Settings, ledger: Ledger, now: datetime) -> Facts:
         views = [
             View(symbol=row["symbol"], timeframe=row["timeframe"], age_bars=row["age_bars"], newest=row["offline"])
             for row in freshness(settings, now)
-            if row["symbol"] in catalog.SYMBOLS
+            if row["symbol"] in catalog.SYMBOLS and row["offline"] is not None  # no bar of it has closed yet
         ]
         with connect(online_url(repo), repo.redis_type) as client:
             processes = read_processes(client, repo.project)
@@ -106,8 +106,9 @@ def _last_runs(runs: Sequence[Run], views: Sequence[View], now: datetime) -> dic
     found: dict[str, LastRun] = {}
     for timeframe in catalog.TIMEFRAMES.values():
         sessions = {catalog.symbol(view.symbol).session for view in views if view.timeframe == timeframe.name}
-        completed = (run for run in runs if run.state == "completed" and _covers(run, timeframe.name))
-        ended = max((run.ended for run in completed if run.ended), default=None)
+        # A run that stopped some symbols has done the others; the gate's own rule tells of those.
+        done = (run for run in runs if run.state in ("completed", "stopped") and _covers(run, timeframe.name))
+        ended = max((run.ended for run in done if run.ended), default=None)
         if not sessions or ended is None:
             continue
         ended_us, now_us = (int(moment.timestamp() * 1e6) for moment in (ended, now))

@@ -95,16 +95,16 @@ def status(as_json: AsJson = False) -> None:
     rows = freshness(settings, datetime.now(UTC))
     if as_json:
         stack = dict(stack_lines(settings))
-        places = {"home": str(settings.home), "offline": repo.offline, "redis": redis}
-        show.dump({**places, "stack": stack, "views": rows})
+        where = {"home": str(settings.home), "offline": repo.offline, "redis": redis}
+        show.dump({**where, "stack": stack, "views": rows})
         return
     places = [("home", settings.home), ("offline", repo.offline), ("redis", redis), *stack_lines(settings)]
     show.line("\n".join(f"{what:<9}{where}" for what, where in places) + "\n")
     if not rows:
         show.out.print("No bars yet: [cyan]fstore demo[/] or [cyan]fstore ingest FILE --symbol … --timeframe …[/]")
         return
-    columns = {"name": "symbol", "source": "made from", "offline": "offline as of (UTC)", "online": "online as of (UTC)",
-               "age_bars": "age in bars"}  # fmt: skip
+    columns = {"name": "symbol", "source": "made from", "offline": "offline as of (UTC)",
+               "online": "online as of (UTC)", "age_bars": "age in bars"}  # fmt: skip
     caption = "age: closed bars that an open market has made since the online one"
     show.table("Freshness", [show.named(row) for row in rows], columns, caption)
 

@@ -26,7 +26,6 @@ class Series:
     last_us: int
     listed_us: int
 
-
     def joined(self, other: Series) -> Series:
         """Both as one: what is known of a series, and what was written to it since."""
         return replace(

@@ -21,7 +21,7 @@ from fsclient.lookup.offline import OFFLINE_OUTAGE, read_opens, read_range
 from fsclient.lookup.online import OnlineReader
 from fsclient.lookup.request import ComputeRequest, RangeRequest, closed_part
 from fsclient.lookup.values import WindowValues
-from fsclient.resilience.breaker import CircuitBreaker
+from fsclient.resilience.breaker import CircuitBreaker, Transition
 from fsclient.resilience.breaker_config import BreakerConfig
 from fsclient.resilience.guard import Guard
 from fsclient.resilience.retry import Deadline, RetryPolicy
@@ -38,6 +38,7 @@ class Loads:
         timeout_s: how long a call may take as a whole.
         kept_share: how much of a call's time is kept for what stands in for the online store's answer.
         retries: how often a failed read of the online store is tried again within the rest.
+        on_breaker: called with each change of the online store's breaker.
         on_online: called with the online store's URL after it has answered for the first time.
         now: seconds since 1970.
         clock: monotonic seconds.
@@ -50,6 +51,7 @@ class Loads:
         timeout_s: float,
         kept_share: float,
         retries: int,
+        on_breaker: Callable[[Transition], None],
         on_online: Callable[[str], None],
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
@@ -64,7 +66,8 @@ class Loads:
             repo, timeout_s=timeout_s * (1 - kept_share), threads=self._threads, on_first_answer=on_online
         )
         retry = RetryPolicy(max_attempts=1 + retries)
-        self.guard = Guard(store="online", breaker=CircuitBreaker(BREAKER, clock=clock), retry=retry, clock=clock)
+        breaker = CircuitBreaker(BREAKER, clock=clock, on_transition=on_breaker)
+        self.guard = Guard(store="online", breaker=breaker, retry=retry, clock=clock)
 
     async def latest(self, request: LatestRequest, deadline: Deadline) -> LatestAnswer:
         """From the online store."""

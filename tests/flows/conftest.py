@@ -208,7 +208,7 @@ def contents(redis: Any, tables: OfflineTables) -> Callable[[], tuple[Any, ...]]
 
     def read() -> tuple[Any, ...]:
         versions = [tables.version(table) for table in ("bars", "indicators", "quarantine")]
-        online = {name: redis.hgetall(name) for name in redis.scan_iter("*")}
+        online = {name: redis.hgetall(name) for name in redis.scan_iter("*", _type="hash")}
         for stored in online.values():
             stored.pop(FENCE_KEY, None)
         return *versions, online

@@ -122,7 +122,7 @@ def do(job: str, settings: Settings, now: datetime) -> list[str]:
 
 
 def _evaluate(rules: tuple[Rule, ...], table: pd.DataFrame) -> suite.Evaluation:
-    """The gate's verdict by its masks alone: great-expectations takes half of a run's time and leaves nothing behind."""
+    """The gate's verdict by its masks alone: great-expectations takes half a run's time and leaves nothing behind."""
     failed = tuple(rule.name for rule in rules if bad_rows(rule, table).any())
     return suite.Evaluation(success=not failed, expectations=len(rules), failed=failed)
 
@@ -286,7 +286,7 @@ def state_of(settings: Settings) -> State:
         marks = {key: (mark.event_us, mark.recipe) for key, mark in ledger.watermarks().items()}
         left = pending([SYMBOLS[name] for name in NAMES], FRAMES, tables, ledger, now=LATER)
     with connect(settings.redis_url) as redis:
-        online = {key: _told(redis.hgetall(key)) for key in sorted(redis.scan_iter("*"))}
+        online = {key: _told(redis.hgetall(key)) for key in sorted(redis.scan_iter("*", _type="hash"))}
     return State(
         offline={name: tables.read(name).drop_columns(["created"]).to_pandas() for name in names},
         revisions={name: tables.read(name, all_revisions=True).num_rows for name in names},
@@ -340,7 +340,7 @@ class Saved:
         """What a home and its online store hold now."""
         shutil.copytree(settings.home, to)
         with connect(settings.redis_url) as redis:
-            return cls(home=to, online={key: redis.hgetall(key) for key in redis.scan_iter("*")})
+            return cls(home=to, online={key: redis.hgetall(key) for key in redis.scan_iter("*", _type="hash")})
 
     def restore(self, settings: Settings) -> None:
         """Makes the home and the online store what they were."""

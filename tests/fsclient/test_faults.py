@@ -31,6 +31,7 @@ from fsclient import (
 )
 from fsclient.answering import KEPT_SHARE
 from fsclient.lookup.loads import BREAKER
+from fsclient.metrics.registry import Metrics
 from fsclient.resilience.last_good import LastGood
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.stack import HELD, NOISE_S, Clock, Market, source, until
@@ -342,7 +343,9 @@ async def test_calls_at_any_moment_of_connecting_share_one_connection(make_clien
 async def test_50_callers_in_half_open_make_at_most_the_permitted_probes(
     make_client: Make, proxy: Proxy, clock: Clock
 ) -> None:
-    client = make_client(on_unavailable="fail", retries=0, use_cache=False)
+    metrics = Metrics()
+    client = make_client(on_unavailable="fail", retries=0, use_cache=False, metrics=metrics)
+    assert metrics.states == {"breaker.online": "closed"}
     proxy.refuse()
     while True:
         with pytest.raises(FeatureStoreUnavailable) as failed:
@@ -350,6 +353,7 @@ async def test_50_callers_in_half_open_make_at_most_the_permitted_probes(
         if isinstance(failed.value, CircuitOpenError):
             break
     assert 0 < failed.value.retry_after_s <= BREAKER.wait_open_s
+    assert metrics.states == {"breaker.online": "open"}
     proxy.forward()
     proxy.delay(0.05)
     proxy.forget()
@@ -362,6 +366,7 @@ async def test_50_callers_in_half_open_make_at_most_the_permitted_probes(
     assert proxy.heard(b"HMGET") == BREAKER.probes
     assert all(isinstance(f, CircuitOpenError) for f in found if not isinstance(f, pd.DataFrame))
     assert source(await client.get_latest("EUR/USD", ["close"])) == "online"
+    assert metrics.states == {"breaker.online": "closed"}
 
 
 _NAMES = (

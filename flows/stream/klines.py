@@ -1,0 +1,58 @@
+"""Binance's kline streams: ``wss://stream.binance.com:9443/stream?streams=btcusdt@kline_1m/…``.
+
+A message comes every second or two while a bar is open; only the one that says it is closed (``"x": true``) is a bar.
+Source: Binance, "WebSocket Streams", Kline/Candlestick Streams.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from feature_repo import catalog
+from flows.stream.bar import BadEntryError, LiveBar
+
+BINANCE = "wss://stream.binance.com:9443"
+
+
+def kline_url(symbols: Sequence[str], timeframe: str, *, base: str = BINANCE) -> str:
+    """The address of the combined stream of these symbols.
+
+    Raises:
+        CatalogError: an unknown symbol or timeframe.
+    """
+    interval = catalog.timeframe(timeframe).name
+    names = [f"{_theirs(catalog.symbol(symbol).name).lower()}@kline_{interval}" for symbol in symbols]
+    return f"{base}/stream?streams={'/'.join(names)}"
+
+
+def kline_parser(symbols: Sequence[str]) -> Callable[[str | bytes], LiveBar | None]:
+    """Reads messages of the stream of these symbols."""
+    ours = {_theirs(symbol): symbol for symbol in symbols}
+
+    def parse(message: str | bytes) -> LiveBar | None:
+        try:
+            told = json.loads(message)
+            told = told.get("data", told)
+            if told.get("e") != "kline":
+                return None  # an answer to a subscription
+            kline = told["k"]
+            if kline["x"] is not True:
+                return None
+            return LiveBar(
+                symbol=ours.get(kline["s"], str(kline["s"])),
+                timeframe=str(kline["i"]),
+                open_us=int(kline["t"]) * 1000,
+                **{name: float(kline[key]) for name, key in _FIELDS.items()},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadEntryError("unreadable", f"{type(error).__name__}: {error}"[:200]) from None
+
+    return parse
+
+
+_FIELDS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
+
+
+def _theirs(symbol: str) -> str:
+    return symbol.replace("/", "")

@@ -1,0 +1,46 @@
+"""A feed into the session's server, and a history that the batch flow has done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from flows.settings import Settings
+from flows.stream import Feed
+from tests.flows.stream.streaming import State, by_batch, state_of
+
+START = datetime(2024, 3, 4, tzinfo=UTC)
+
+
+@pytest.fixture
+def feed(redis: Any, settings: Settings) -> Feed:
+    return Feed(redis, settings.repo().project, patience_s=20)
+
+
+@pytest.fixture
+def minutes(make_bars: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """``n`` minute bars of a symbol."""
+
+    def make(n: int, symbol: str = "BTC/USD", *, seed: int = 1) -> pd.DataFrame:
+        return make_bars(n, "1m", symbol, start=START, seed=seed)
+
+    return make
+
+
+@pytest.fixture
+def expected(server_url: str, redis: Any, tmp_path: Path) -> Callable[..., State]:
+    """What the batch flow leaves of bars, in a home of its own; the online store is empty afterwards."""
+
+    def state(bars: dict[str, pd.DataFrame], timeframe: str = "1m") -> State:
+        home = Settings(home=tmp_path / "batch", redis_url=server_url)
+        by_batch(home, bars, timeframe)
+        found = state_of(home, bars)
+        redis.flushall()
+        return found
+
+    return state

@@ -1,0 +1,149 @@
+"""Entries: what goes in comes out, bit by bit; what is no bar is told apart; a full stream makes its producer wait."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.settings import Settings
+from flows.stream import BackloggedError, Feed, LiveBar
+from flows.stream.bar import BadEntryError, from_fields, from_json, to_fields
+from flows.stream.feed import SHARDS, shard_of
+from flows.stream.reader import Reader
+
+numbers = st.floats(allow_nan=True, allow_infinity=True)
+
+
+def bar(n: int = 0, symbol: str = "BTC/USD") -> LiveBar:
+    return LiveBar(symbol=symbol, timeframe="1m", open_us=n * 60_000_000, open=1.0, high=2.0, low=0.5, close=1.5)
+
+
+def entry(told: LiveBar, **changes: str) -> dict[bytes, bytes]:
+    return {name.encode(): text.encode() for name, text in (to_fields(told) | changes).items()}
+
+
+@given(values=st.tuples(numbers, numbers, numbers, numbers, numbers), open_us=st.integers(0, 2**53))
+def test_a_bar_keeps_every_bit(values: tuple[float, ...], open_us: int) -> None:
+    names = ("open", "high", "low", "close", "volume")
+    told = LiveBar(symbol="EUR/USD", timeframe="1h", open_us=open_us, **dict(zip(names, values, strict=True)))
+    found = from_fields(entry(told))
+    assert found.open_us == open_us
+    assert repr(found.values) == repr(told.values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"symbol": "BTC/XXX"}, "unknown_symbol"),
+        ({"timeframe": "2m"}, "unknown_timeframe"),
+        ({"open_us": "noon"}, "unreadable"),
+        ({"open_us": "1e3"}, "unreadable"),
+        ({"open_us": "99999999999999999999"}, "unreadable"),
+        ({"close": "one"}, "unreadable"),
+        ({"close": ""}, "unreadable"),
+    ],
+)
+def test_an_entry_that_is_no_bar_is_told(changes: dict[str, str], rule: str) -> None:
+    with pytest.raises(BadEntryError) as found:
+        from_fields(entry(bar(), **changes))
+    assert found.value.rule == rule
+
+
+@given(fields=st.dictionaries(st.binary(max_size=9), st.binary(max_size=9)))
+def test_whatever_an_entry_holds_it_is_a_bar_or_bad(fields: dict[bytes, bytes]) -> None:
+    with pytest.raises(BadEntryError):
+        from_fields(fields)
+
+
+@given(text=st.text() | st.binary() | st.sampled_from(["[]", "null", "{}", '{"open_time": true}']))
+def test_whatever_a_message_says_it_is_a_bar_or_bad(text: str | bytes) -> None:
+    with pytest.raises(BadEntryError):
+        from_json(text)
+
+
+@pytest.mark.parametrize("moment", ['"1970-01-01T00:01:00Z"', "60000", '"1970-01-01T01:01:00+01:00"'])
+def test_a_message(moment: str) -> None:
+    prices = '"open": "1", "high": 2, "low": 0.5, "close": 1.5'
+    text = f'{{"symbol": "BTC/USD", "timeframe": "1m", "open_time": {moment}, {prices}}}'
+    found = from_json(text)
+    assert (found.open_us, found.values[:4]) == (60_000_000, (1.0, 2.0, 0.5, 1.5))
+    assert math.isnan(found.volume)
+
+
+def test_a_message_without_an_offset_is_bad() -> None:
+    text = '{"symbol": "B", "timeframe": "1m", "open_time": "1970-01-01", "open": 1, "high": 1, "low": 1, "close": 1}'
+    with pytest.raises(BadEntryError, match="offset"):
+        from_json(text)
+
+
+def test_a_symbol_s_shard_never_changes() -> None:
+    assert [shard_of(name) for name in ("EUR/USD", "BTC/USD", "GOOG")] == [2, 11, 12]
+
+
+# --------------------------------------------------------------------------------------------- back-pressure
+
+
+class Clock:
+    """Time that passes when somebody sleeps; the consumer works meanwhile."""
+
+    def __init__(self, work: Any = lambda: None) -> None:
+        self.now, self.slept, self._work = 0.0, 0, work
+
+    def sleep(self, seconds: float) -> None:
+        self.now, self.slept = self.now + seconds, self.slept + 1
+        self._work()
+
+
+def test_a_producer_waits_for_a_slow_consumer_and_nothing_is_lost(redis: Any, settings: Settings) -> None:
+    project, taken = settings.repo().project, []
+    reader = Reader(redis, project, range(SHARDS), consumer="slow")
+    reader.begin()
+    longest = [0]
+
+    def work() -> None:
+        longest[0] = max(longest[0], feed.backlog())
+        entries = reader.read(count=7, block_ms=None)
+        taken.extend(from_fields(e.fields).open_us // 60_000_000 for e in entries)
+        reader.acknowledge(entries)
+
+    clock = Clock(work)
+    feed = Feed(redis, project, limit=20, sleep=clock.sleep, clock=lambda: clock.now)
+    feed.put([bar(n) for n in range(200)])
+    for n in range(200, 230):  # one at a time too
+        feed.put([bar(n)])
+    assert clock.slept > 20
+    assert longest[0] <= 20
+    while feed.backlog():
+        work()
+    assert taken == [*range(230)]
+
+
+def test_a_producer_that_nobody_relieves_is_told(redis: Any, settings: Settings) -> None:
+    clock = Clock()
+    feed = Feed(redis, settings.repo().project, limit=5, patience_s=3, sleep=clock.sleep, clock=lambda: clock.now)
+    with pytest.raises(BackloggedError, match="fstore stream"):
+        feed.put([bar(n) for n in range(9)])
+    assert 3 < clock.now < 4
+    assert feed.backlog() == 5
+
+
+def test_an_owner_takes_over_what_others_left_in_order(redis: Any, settings: Settings) -> None:
+    project = settings.repo().project
+    feed = Feed(redis, project)
+    feed.put([bar(n) for n in range(6)])
+    for consumer in ("first", "second"):
+        reader = Reader(redis, project, range(SHARDS), consumer=consumer)
+        reader.begin()
+        assert len(reader.read(count=2, block_ms=None)) == 2
+    third = Reader(redis, project, range(SHARDS), consumer="third")
+    left = third.begin()
+    assert [from_fields(e.fields).open_us // 60_000_000 for e in left] == [0, 1, 2, 3]
+    third.acknowledge(left)
+    rest = third.read(count=9, block_ms=None)
+    third.acknowledge(rest)
+    third.end()
+    assert (len(rest), feed.backlog()) == (2, 0)

@@ -1,0 +1,237 @@
+"""Bars that come one by one end as if the batch flow had had them all."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from feature_repo.stores.fence import FencedOutError
+from feature_repo.stores.tables import OfflineTables
+from flows.ledger import LeaseLost
+from flows.settings import Settings
+from flows.stream import Feed, stream
+from flows.stream.bar import to_fields
+from flows.stream.feed import shard_of, stream_key
+from tests.flows.stream.streaming import (
+    FAST,
+    Running,
+    State,
+    assert_same,
+    by_batch,
+    left_in_streams,
+    live,
+    state_of,
+    through_stream,
+)
+
+Minutes = Callable[..., pd.DataFrame]
+BTC = "BTC/USD"
+
+
+@pytest.fixture
+def known(settings: Settings, minutes: Minutes) -> pd.DataFrame:
+    """1,500 minutes that the batch flow has done, and 600 that come after."""
+    bars = minutes(2100)
+    by_batch(settings, {BTC: bars.head(1500)})
+    return bars
+
+
+def test_new_bars_end_as_in_the_batch_flow(
+    settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame, expected: Callable[..., State]
+) -> None:
+    with Running(settings, redis) as running:
+        for cut in [*range(1500, 1530), *range(1530, len(known), 100)]:
+            step = 1 if cut < 1530 else 100
+            feed.put(live(known.iloc[cut : cut + step]))
+            running.work()
+        running.finish()
+        assert (running.meter.bars, running.meter.settled_bars) == (600, 0)
+    found = state_of(settings, [BTC])
+    assert left_in_streams(redis, settings.repo().project) == (0, 0)
+    assert_same(found, expected({BTC: known}))
+
+
+def test_a_first_a_late_and_a_corrected_bar_are_the_batch_flow_s(
+    settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame, expected: Callable[..., State]
+) -> None:
+    """And those that follow go on as before."""
+    bars, rows = known.copy(), live(known)
+    corrected = bars.loc[1510:1510].assign(volume=77.0)
+    with Running(settings, redis) as running:
+        feed.put([*rows[1500:1505], *rows[1506:1520]])
+        running.work()
+        feed.put([rows[1505], *live(corrected), *rows[1520:1600]])
+        running.work()
+        feed.put(live(minutes_of_a_new_symbol(bars), "ETH/USD"))
+        running.work()
+        feed.put(rows[1600:])
+        running.finish()
+        assert running.meter.settled_bars > 2
+        assert running.meter.bars > 500
+    bars.loc[1510, "volume"] = 77.0
+    found = state_of(settings, [BTC, "ETH/USD"])
+    assert left_in_streams(redis, settings.repo().project) == (0, 0)
+    assert_same(found, expected({BTC: bars, "ETH/USD": minutes_of_a_new_symbol(bars)}), revisions=False)
+
+
+def minutes_of_a_new_symbol(bars: pd.DataFrame) -> pd.DataFrame:
+    return bars.head(90).reset_index(drop=True)
+
+
+def test_bars_that_are_known_are_acknowledged_and_change_nothing(
+    settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame
+) -> None:
+    through_stream(settings, redis, feed, live(known.iloc[1500:]))
+    tables = settings.tables()
+    before = tables.version("bars"), tables.version("indicators"), state_of(settings, [BTC])
+    meter = through_stream(settings, redis, feed, live(known.iloc[1400:]))
+    assert (meter.bars, meter.unchanged, meter.settled_bars) == (0, 700, 0)
+    assert (tables.version("bars"), tables.version("indicators")) == before[:2]
+    assert_same(state_of(settings, [BTC]), before[2])
+
+
+def test_poison_is_quarantined_with_its_reason_and_stops_nothing(
+    settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame
+) -> None:
+    rows = live(known)
+    key = stream_key(settings.repo().project, shard_of(BTC))
+    bad = [
+        replace(rows[1500], close=np.nan),
+        replace(rows[1501], high=-1.0),
+        replace(rows[1502], open_us=rows[1502].open_us + 7),
+    ]
+    with Running(settings, redis) as running:
+        redis.xadd(key, {"nonsense": b"\xff\x00"})
+        redis.xadd(key, {"symbol": "NO/SUCH", **{n: v for n, v in to_fields(rows[0]).items() if n != "symbol"}})
+        redis.xadd(key, to_fields(rows[1503]) | {"close": "many"})
+        redis.xadd(key, {"x" * 50_000: "y" * 50_000})
+        feed.put([*bad, *rows[1503:1510]])
+        running.finish()
+        assert (running.meter.bars, running.meter.bad) == (7, 7)
+    kept = settings.tables().read("quarantine").to_pandas()
+    unreadable = ["unknown_symbol", *["unreadable"] * 3]
+    assert sorted(kept["rule"]) == ["close_missing", "high_not_positive", "incomplete", "off_grid", *unreadable]
+    assert kept["row"].str.len().max() < 10_000
+    assert left_in_streams(redis, settings.repo().project) == (0, 0)
+    assert settings.tables().read("bars", timeframe="1m", columns=[]).num_rows == 1507
+
+
+def test_a_symbol_that_another_run_holds_waits_and_the_others_go_on(
+    settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame, minutes: Minutes
+) -> None:
+    other = minutes(400, "ETH/USD", seed=5)
+    by_batch(settings, {"ETH/USD": other.head(300)})
+    clock = [0.0]
+    with Running(settings, redis, monotonic=lambda: clock[0]) as running:
+        running.session.end()
+        running.session._holding.release()
+        lease = running.ledger.lease([BTC], owner="a backfill")
+        feed.put([*live(known.iloc[1500:1550]), *live(other.iloc[300:], "ETH/USD")])
+        running.work()
+        assert running.meter.bars == 100
+        feed.put(live(known.iloc[1550:]))
+        running.work()
+        assert running.meter.bars == 100
+        lease.release()
+        clock[0] += 60
+        running.finish()
+        assert running.meter.bars == 700
+    assert left_in_streams(redis, settings.repo().project) == (0, 0)
+
+
+def test_a_stream_that_lost_its_lease_writes_nothing_more(
+    settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame, expected: Callable[..., State]
+) -> None:
+    """Its bars stay pending, and the next session takes them."""
+    rows = live(known)
+    pace = replace(FAST, ttl_s=600.0)
+    with Running(settings, redis, pace=pace) as paused:
+        feed.put(rows[1500:1510])
+        paused.work()
+        with paused.ledger._writing() as connection:  # as if it had slept through its lease
+            connection.exec_driver_sql("UPDATE ledger_leases SET until_us = 1")
+        with paused.ledger.lease([BTC], owner="another"):
+            feed.put(rows[1510:1520])
+            with pytest.raises((LeaseLost, FencedOutError)):
+                paused.finish()
+    assert left_in_streams(redis, settings.repo().project)[0] > 0
+    through_stream(settings, redis, feed, rows[1520:])
+    assert_same(state_of(settings, [BTC]), expected({BTC: known}), revisions=False)
+
+
+def test_the_offline_store_away_for_a_while(
+    settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bars are online at once all the same, and none is acknowledged before it is stored."""
+    append, failures = OfflineTables.append, [2]
+
+    def unreachable(self: OfflineTables, table: Any, rows: Any, **options: Any) -> None:
+        if failures[0]:
+            failures[0] -= 1
+            raise OSError("the disk is full")
+        append(self, table, rows, **options)
+
+    monkeypatch.setattr("flows.stream.session._RETRY_S", (0.01,))
+    with Running(settings, redis) as running:
+        monkeypatch.setattr(OfflineTables, "append", unreachable)
+        feed.put(live(known.iloc[1500:1505]))
+        running.work()
+        assert running.meter.bars == 5
+        assert left_in_streams(redis, settings.repo().project) == (5, 5)
+        running.finish()
+    assert failures == [0]
+    assert left_in_streams(redis, settings.repo().project) == (0, 0)
+    assert settings.tables().read("bars", timeframe="1m", columns=[], all_revisions=True).num_rows == 1505
+
+
+def test_a_bar_that_arrives_just_before_its_close_waits_for_it(
+    settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame
+) -> None:
+    rows = live(known)
+    close = datetime.fromtimestamp(rows[1500].open_us / 1e6 + 60, UTC)
+    clock = [close - timedelta(seconds=1)]
+    with Running(settings, redis, now=lambda: clock[0]) as running:
+        feed.put(rows[1500:1501])
+        running.work()
+        assert running.meter.bars == 0
+        clock[0] = close
+        running.finish()
+        assert (running.meter.bars, running.meter.bad) == (1, 0)
+
+
+def test_a_stand_by_takes_over_when_the_first_ends(
+    settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame
+) -> None:
+    """Two services of one project: one works, and no bar is taken twice."""
+    stops, ready = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
+    meters: list[Any] = [None, None]
+
+    def serve(n: int) -> None:
+        meters[n] = stream(settings, pace=FAST, stop=stops[n], ready=ready[n].set)
+
+    threads = [threading.Thread(target=serve, args=(n,)) for n in range(2)]
+    threads[0].start()
+    assert ready[0].wait(60)
+    threads[1].start()
+    feed.put(live(known.iloc[1500:1700]))
+    stops[0].set()
+    threads[0].join(60)
+    assert ready[1].wait(60)
+    feed.put(live(known.iloc[1700:]))
+    until = time.monotonic() + 60
+    while left_in_streams(redis, settings.repo().project)[0] and time.monotonic() < until:
+        time.sleep(0.02)
+    stops[1].set()
+    threads[1].join(60)
+    assert meters[0].bars + meters[1].bars == 600
+    assert meters[1].bars >= 400
+    assert settings.tables().read("bars", timeframe="1m", columns=[], all_revisions=True).num_rows == 2100
+    assert [run.state for run in settings.ledger().runs(kind="stream")] == ["completed"] * 2
