@@ -20,13 +20,13 @@ import pandas as pd
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, Symbol, Timeframe
 from feature_repo.sessions import bar_close, grid_open, on_grid
 from feature_repo.stores.window import Window
+from flows import shard  # what the batch flow makes of source bars, and which of it counts
 from flows.agreement import same_number
 from flows.bars import opens_us
 from flows.increment import TailTooShort
 from flows.pending import told_until
 from flows.quality import bar_rules, indicator_rules
 from flows.quality.rules import CLOSED_FOR_S, ON_GRID
-from flows.shard import complete, derive  # what the batch flow makes of source bars, and which of it counts
 from flows.stream.bar import LiveBar
 from flows.stream.fast_rules import FastRules
 from flows.stream.series import Series
@@ -149,7 +149,7 @@ def derive(
     rows = pd.DataFrame(dict(zip(BAR_FIELDS, source.bars[:, at:], strict=True)))
     rows.insert(0, "open_time", pd.DatetimeIndex(source.opens_us[at:].view("datetime64[us]")).tz_localize("UTC"))
     try:
-        derived = derive(rows, source.symbol, source.timeframe, target.timeframe, now)
+        derived = shard.derive(rows, source.symbol, source.timeframe, target.timeframe, now)
     except ValueError as error:  # these bars do not fill those, and never will
         _log.warning("%s: %s", source.symbol.name, error)
         target.settled_us = np.iinfo(np.int64).max
@@ -157,7 +157,7 @@ def derive(
     if derived.empty:
         return None, None
     target.settled_us = int(bar_close(session, target.timeframe, opens_us(derived)[-1:])[0])
-    good, short = complete(derived, min_completeness)
+    good, short = shard.complete(derived, min_completeness)
     rejected = short if len(short) else None
     if good.empty:
         return None, rejected
