@@ -228,13 +228,13 @@ def test_a_symbol_whose_computation_raises(
 ) -> None:
     make_pairs(make_bars, take)
 
-    def broken(bars: pd.DataFrame, *, symbol: catalog.Symbol, timeframe: catalog.Timeframe) -> pd.DataFrame:
+    def broken(bars: pd.DataFrame, symbol: catalog.Symbol) -> Any:
         if symbol.name == "GBP/USD":
             raise ValueError("[bold]no such[/] number")
-        return compute_features(bars, symbol=symbol, timeframe=timeframe)
+        return input_columns(bars, symbol)
 
-    compute_features = shard.compute_features
-    monkeypatch.setattr(shard, "compute_features", broken)
+    input_columns = shard.input_columns
+    monkeypatch.setattr(shard, "input_columns", broken)
     check_only(materialize(*PAIRS), held, "GBP/USD", "ValueError: [bold]no such[/] number")
 
 

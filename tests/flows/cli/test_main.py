@@ -17,7 +17,10 @@ from flows.settings import Settings
 
 Run = Callable[..., Any]
 FSTORE = Path(sys.executable).parent / "fstore"
-COMMANDS = ["demo", "apply", "ingest", "materialize", "status", "latest", "get"]
+COMMANDS = [
+    *("demo", "up", "down", "status", "apply", "ingest", "materialize", "backfill", "stream", "replay", "listen"),
+    *("latest", "get", "explain", "verify", "gaps", "maintain", "dashboard"),
+]
 STRANGERS = [
     "../../etc/passwd",
     "EUR%2fUSD",
