@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench clean
+.PHONY: help demo test drills check lint types bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
@@ -19,8 +19,11 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## the main job on real bars: check, store, compute, publish, look up
 	@$(BIN)/fstore demo
 
-test: $(READY) ## the whole test suite
+test: $(READY) ## the test suite
 	@$(BIN)/pytest -n 2
+
+drills: $(READY) ## the longer tests: whole stacks, servers of others, browsers, kills
+	@$(BIN)/pytest -n 2 -m drill
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -4,12 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("load", deadline=None)  # how busy the machine is says nothing about the code
 settings.load_profile("load")
+
+
+# Tests that start whole stacks, others' servers or a browser, or kill process after process: `make drills`.
+DRILLS = (
+    "deployments/test_compose.py",
+    "feature_repo/stores/test_cluster_flows.py",
+    "feature_repo/test_registry_postgres.py",
+    "flows/cli/test_history.py",
+    "flows/deployed/test_runners.py",
+    "flows/deployed/test_server.py",
+    "flows/stack/test_postgres.py",
+    "flows/stack/test_stack.py",
+    "flows/stream/test_crashes.py",
+    "flows/test_crashes.py",
+    "flows/test_races.py",
+    "fsclient/dashboard/test_browser.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.path.relative_to(here).as_posix() in DRILLS:
+            item.add_marker("drill")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -145,13 +145,11 @@ def _detected(source: SourceBars) -> str:
     """What was found out about a source that changes what its numbers mean; nothing of what is usual."""
     notes = source.notes
     zone, unit = notes.detected.get("time_zone", ""), notes.detected.get("unit", "")
-    told = [f"times in {zone}"] if zone and zone not in _USUAL_ZONES else []
+    usual = not zone or zone.startswith(("UTC ", "stated in every time"))
+    told = [] if usual else [f"times in {zone}"]
     told += [f"prices in {unit}"] if unit else []
     told += [f"{notes.held:,} bars of it were not whole and left out"] if notes.held else []
     return "; ".join(told)
-
-
-_USUAL_ZONES = {"UTC (assumed)", "stated in every time"}
 
 
 def _moment(text: str | None, timeframe: Timeframe | None = None) -> datetime | None:

@@ -25,6 +25,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     _showwarning = warnings.showwarning
     import great_expectations as gx
+    from great_expectations.compatibility.pydantic import PrivateAttr
     from great_expectations.core.batch_definition import BatchDefinition
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
     from great_expectations.core.metric_domain_types import MetricDomainTypes
@@ -42,6 +43,7 @@ with warnings.catch_warnings():
         ExpectTableRowCountToBeBetween,
     )
     from great_expectations.expectations.expectation import BatchExpectation, Expectation
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
     from great_expectations.expectations.metrics.metric_provider import metric_value
     from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 
@@ -143,6 +145,14 @@ class ExpectColumnsToKeep(BatchExpectation):
 
     metric_dependencies = ("table.broken_demands",)
     success_keys = ("kind", "demands")
+    _made: ExpectationConfiguration | None = PrivateAttr(None)
+
+    @property
+    def configuration(self) -> ExpectationConfiguration:
+        """As the library makes it, but once: it asks hundreds of times an evaluation, and copies all demands."""
+        if self._made is None:
+            self._made = super().configuration
+        return self._made
 
     def _validate(self, metrics: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
         broken = metrics["table.broken_demands"]
