@@ -99,7 +99,7 @@ def status(as_json: AsJson = False) -> None:
         show.dump({**where, "stack": stack, "views": rows})
         return
     places = [("home", settings.home), ("offline", repo.offline), ("redis", redis), *stack_lines(settings)]
-    show.line("\n".join(f"{what:<9}{where}" for what, where in places) + "\n")
+    show.line("\n".join(f"{what:<16}{where}" for what, where in places) + "\n")
     if not rows:
         show.out.print("No bars yet: [cyan]fstore demo[/] or [cyan]fstore ingest FILE --symbol … --timeframe …[/]")
         return

@@ -70,6 +70,25 @@ def resume_schedules(api_url: str, home: Path) -> tuple[str, ...]:
     return tuple(one.name for one in wanted)
 
 
+def end_abandoned(api_url: str) -> int:
+    """Ends the runs that a stack which was ended or killed has left begun: nobody works on them any more, and each
+    would keep its deployment's place, so that all that follow are cancelled. Returns how many.
+
+    Raises:
+        StackError: the server does not answer, or refuses.
+    """
+    from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter, WorkPoolFilterName
+    from prefect.states import Crashed
+
+    begun = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}})
+    pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
+    with _client(api_url) as client:
+        runs = client.read_flow_runs(flow_run_filter=begun, work_pool_filter=pool, limit=_PAGE)
+        for run in runs:
+            client.set_flow_run_state(run.id, Crashed(message="the stack ended under it"), force=True)
+    return len(runs)
+
+
 def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
     from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
 

@@ -22,7 +22,7 @@ from flows.stack.environment import environment, given_api_url
 from flows.stack.errors import StackError
 from flows.stack.ports import require_free
 from flows.stack.processes import Child, Identity, kill, wait_for_end
-from flows.stack.schedules import ensure_pool, pause_schedules, resume_schedules
+from flows.stack.schedules import end_abandoned, ensure_pool, pause_schedules, resume_schedules
 from flows.stack.services import PROJECT, Service
 from flows.stack.state import State, clear_state, read_state, take_lock, write_state
 
@@ -145,6 +145,8 @@ class Supervisor:
             self._begin(services.prefect_server(HOST, plan.prefect_port))
         self._place("prefect", self._api_url.removesuffix("/api"))
         ensure_pool(self._api_url)
+        if not plan.api_url:  # on a server of somebody else's, another worker may be at them
+            end_abandoned(self._api_url)
         if plan.prefect_file.exists():
             self._deploy(plan.prefect_file)
         active = resume_schedules(self._api_url, home)

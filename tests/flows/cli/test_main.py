@@ -165,7 +165,7 @@ def test_square_brackets_in_the_home_are_no_markup(
 ) -> None:
     monkeypatch.setenv("FSTORE_HOME", str(tmp_path / "[bold]home[/]"))
     ended = fstore("status")
-    assert (ended.code, ended.out.splitlines()[0]) == (0, f"home     {tmp_path}/[bold]home[/]")
+    assert (ended.code, ended.out.splitlines()[0]) == (0, f"home            {tmp_path}/[bold]home[/]")
 
 
 def test_an_error_is_one_line_however_long(fstore: Run) -> None:
