@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from feature_repo.sessions import grid_open
 from feature_repo.stores.tables import SCHEMAS, OfflineTables
 from feature_repo.stores.window import by_symbol, microseconds
 from flows.increment import LONGEST, STATE_FIELDS, stretch_start, warm_up
+from flows.ledger.moments import to_datetime
 from flows.pending import Job
 
 _SPARE = 1.02  # bars are missing here and there
@@ -52,13 +53,13 @@ def read_histories(jobs: Sequence[Job], tables: OfflineTables) -> Iterator[tuple
         if start_us is None:
             yield job, whole_history(job, tables)
         else:
-            start = _moment(start_us)
+            start = to_datetime(start_us)
             source = job.source.name if job.source else ""
             together[job.timeframe.name, source, f"{start:%Y-%m}"].append((job, start))
     for (timeframe, source, _), group in together.items():
         names = [job.symbol.name for job, _ in group]
         tail = min(start for _, start in group)
-        since = min(_moment(job.since_us or 0) for job, _ in group)
+        since = min(to_datetime(job.since_us or 0) for job, _ in group)
         span = {"timeframe": timeframe, "symbols": names}
         bars = by_symbol(tables.read("bars", columns=BAR_COLUMNS, start=tail, **span))  # type: ignore[arg-type]
         features = by_symbol(tables.read("indicators", columns=INDICATOR_FIELDS, start=since, **span))  # type: ignore[arg-type]
@@ -82,7 +83,7 @@ def read_histories(jobs: Sequence[Job], tables: OfflineTables) -> Iterator[tuple
 
 def whole_history(job: Job, tables: OfflineTables) -> History:
     """All that is stored of a job's symbol and timeframe."""
-    since = None if job.since_us is None else _moment(job.since_us)
+    since = None if job.since_us is None else to_datetime(job.since_us)
     span = {"timeframe": job.timeframe.name, "symbols": [job.symbol.name]}
     features = tables.read("indicators", columns=INDICATOR_FIELDS, start=since, **span)  # type: ignore[arg-type]
     return History(
@@ -123,10 +124,6 @@ def _from(rows: pa.Table, since_us: int | None) -> pa.Table:
     if since_us is None or not rows.num_rows:
         return rows
     return rows.slice(int(np.searchsorted(microseconds(rows, "open_time"), since_us)))
-
-
-def _moment(us: int) -> datetime:
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=us)
 
 
 _EMPTY_BARS = SCHEMAS["bars"].empty_table()

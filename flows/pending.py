@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from feature_repo.freshness import next_close
 from feature_repo.sessions import grid_open
 from feature_repo.stores.tables import OfflineTables
 from flows.ledger import Ledger, Series, Watermark
+from flows.ledger.moments import to_datetime
 
 RECIPE = hashlib.sha256(repr([*INDICATORS.values()]).encode()).hexdigest()[:16]
 """Digest of the definitions: what was computed by another recipe is computed anew from all history."""
@@ -75,7 +76,7 @@ def plan(ingested: Iterable[str]) -> dict[str, str | None]:
 def ingested_series(tables: OfflineTables, ledger: Ledger) -> dict[tuple[str, str], Series]:
     """Every ingested series by symbol and timeframe; found again from the bars, all of them, when the ledger is new."""
     listed = ledger.series()
-    after = _moment(max(series.listed_us for series in listed.values())) if listed else None
+    after = to_datetime(max(series.listed_us for series in listed.values())) if listed else None
     return _list(_keys(tables, written_after=after), listed, ledger)
 
 
@@ -136,7 +137,7 @@ def _written(
     positions += [mark.seen_us for (_, tf), mark in marks.items() if tf in timeframes]
     parts = [_keys(tables, symbols=[name]) for name in names if name not in known]
     if known:
-        parts.append(_keys(tables, symbols=sorted(known), written_after=_moment(min(positions))))
+        parts.append(_keys(tables, symbols=sorted(known), written_after=to_datetime(min(positions))))
     return pd.concat(parts)
 
 
@@ -225,7 +226,3 @@ def told_until(session: Session, timeframe: Timeframe, newest_us: int, now_us: i
     """
     step = timeframe.microseconds
     return min(next_close(session, timeframe, newest_us + step) - step, now_us)
-
-
-def _moment(us: int) -> datetime:
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=us)

@@ -79,6 +79,7 @@ class BarRetrievalJob(RetrievalJob):
         allow_overwrite: bool = False,
         timeout: int | None = None,
     ) -> None:
+        """Refused: a saved dataset would be a second copy of what the tables keep, with every revision."""
         raise NotImplementedError("write the frame yourself: job.to_df().to_parquet(path)")
 
 
