@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import pandas as pd
 
 from fsclient.cache.feature_cache import FeatureCache
-from fsclient.cache.flight import SingleFlight
+from fsclient.cache.flight import Flight, SingleFlight
 from fsclient.cache.hearing import Hearing
 from fsclient.cache.isolation import seal
 from fsclient.errors import CLOSED, FeatureStoreUnavailable
@@ -32,6 +32,9 @@ from fsclient.resilience.retry import Deadline
 
 R = TypeVar("R", LatestRequest, RangeRequest, ComputeRequest)
 Load: TypeAlias = Callable[[R, Deadline], Awaitable[Answer]]
+Rest: TypeAlias = Callable[[], Awaitable[Answer]]
+Begin: TypeAlias = Callable[[R, Deadline, Callable[[Answer], None], Callable[[Rest], None]], bool]
+"""Begins a load without a task; see ``Loads.begin_latest``."""
 OnUnavailable: TypeAlias = Literal["last_good", "recompute", "fail"]
 NewFrame: TypeAlias = Callable[[], pd.DataFrame]
 """Makes a frame of his own for each caller of one load."""
@@ -40,6 +43,20 @@ KEPT_SHARE: dict[OnUnavailable, float] = {"last_good": 0.05, "recompute": 0.5, "
 """How much of a call's time is kept for what stands in for the online store's answer."""
 _LOST = "the online store has lost its data; `fstore materialize` publishes it again"
 _SPOOL_S = 0.03  # what reading a file of the spool may take when no time is left
+
+
+class _Asked(NamedTuple, Generic[R]):
+    """One question on its way. A named tuple, as every call that the cache can't answer makes one.
+
+    Attributes:
+        key: what it is called among those under way, and by the fallback.
+        name: what it is called in the cache.
+    """
+
+    key: str
+    name: str
+    request: R
+    deadline: Deadline
 
 
 class Answering:
@@ -82,7 +99,12 @@ class Answering:
         self._closed = False
 
     async def call(
-        self, method: str, about: tuple[str | None, str], ask: Callable[[], R], load: Load[R]
+        self,
+        method: str,
+        about: tuple[str | None, str],
+        ask: Callable[[], R],
+        load: Load[R],
+        begin: Begin[R] | None = None,
     ) -> pd.DataFrame:
         """One call, counted: however it ends, it is one record of the metrics.
 
@@ -90,12 +112,13 @@ class Answering:
             about: the symbol, if it is one, and the timeframe, as they were given.
             ask: checks what was asked for.
             load: has the stores answer it.
+            begin: does so without a task, if that is possible.
         """
         started, tally = self._clock(), Tally()
         frame: pd.DataFrame | None = None
         failure: str | None = None
         try:
-            frame = await self._answer(ask(), load, tally, started)
+            frame = await self._answer(ask(), load, begin, tally, started)
             return frame
         except BaseException as error:
             failure = type(error).__name__
@@ -122,7 +145,9 @@ class Answering:
         self._closed = True
         self._disk.shutdown(wait=False)
 
-    async def _answer(self, request: R, load: Load[R], tally: Tally, started: float) -> pd.DataFrame:
+    async def _answer(
+        self, request: R, load: Load[R], begin: Begin[R] | None, tally: Tally, started: float
+    ) -> pd.DataFrame:
         """From the cache, or from one load for all who ask for it now."""
         if self._closed:
             raise FeatureStoreUnavailable(CLOSED)
@@ -137,44 +162,82 @@ class Answering:
                 return self._fresh_enough(from_cache(held, request, self._loads.now_us()), request)
         tally.count()
         deadline = Deadline(at=started + self._timeout_s, clock=self._clock)
-        new_frame = await self._flights.load(key, partial(self._load, key, name, request, load, deadline))
+        asked = _Asked(key=key, name=name, request=request, deadline=deadline)
+        new_frame = await self._flights.load(
+            key,
+            partial(self._load, asked, partial(load, request, deadline)),
+            begin and partial(self._begin, asked, begin),
+        )
         return self._fresh_enough(new_frame(), request)
 
-    async def _load(self, key: str, name: str, request: R, load: Load[R], deadline: Deadline) -> NewFrame:
+    def _begin(self, asked: _Asked[R], begin: Begin[R], flight: Flight[NewFrame]) -> bool:
+        """As ``_load``, without a task as long as all goes well."""
+        changes = self._changes
+
+        def answered(answer: Answer) -> None:
+            if answer.record.as_of is None or (self._cache is not None and self._cache.is_shared):
+                flight.run(partial(self._accept, asked, answer, changes))
+            else:
+                flight.end(partial(self._keep, asked, answer, changes))
+
+        def failed(rest: Rest) -> None:
+            flight.run(partial(self._load, asked, rest))
+
+        return begin(asked.request, asked.deadline, answered, failed)
+
+    async def _load(self, asked: _Asked[R], load: Rest) -> NewFrame:
         """The stores' answer, remembered; or what stands in for it."""
-        changes = 0 if self._hearing is None else self._hearing.changes
+        changes = self._changes
         try:
-            answer = await load(request, deadline)
+            answer = await load()
         except FeatureStoreUnavailable as error:
-            return await self._stand_in(key, request, deadline, error)
-        if isinstance(request, LatestRequest):
-            if answer.record.as_of is None:  # the store has lost these symbols, or never had them
-                try:
-                    return await self._stand_in(key, request, deadline, FeatureStoreUnavailable(_LOST))
-                except FeatureStoreUnavailable:
-                    if self._seen & request.pairs:
-                        raise
-            elif not answer.record.missing or all(m["reason"] != "no_data" for m in answer.record.missing):
-                self._seen |= request.pairs
-        if self._on_unavailable == "last_good" and not self._closed and self._last_good.keep(key, answer):
-            self._disk.submit(self._last_good.spool, key, answer)
-        if self._cache is not None and self._hearing is not None and changes == self._hearing.changes:
-            ttl_s = lifetime_s(request, answer.record, self._loads.now_us(), hearing=self._hearing.follows(name))
-            await self._remember(self._cache, name, answer, ttl_s, deadline)
+            return await self._stand_in(asked, error)
+        return await self._accept(asked, answer, changes)
+
+    async def _accept(self, asked: _Asked[R], answer: Answer, changes: int) -> NewFrame:
+        """The answer, remembered, unless it says that the store has lost what it had."""
+        if answer.record.as_of is None and isinstance(asked.request, LatestRequest):  # or never had it
+            try:
+                return await self._stand_in(asked, FeatureStoreUnavailable(_LOST))
+            except FeatureStoreUnavailable:
+                if self._seen & asked.request.pairs:
+                    raise
+        new_frame = self._keep(asked, answer, changes)
+        cache, ttl_s = self._cache, self._lifetime_s(asked, answer, changes)
+        if cache is not None and cache.is_shared and ttl_s:
+            with suppress(TimeoutError):  # the caller does not wait for a slow shared tier
+                async with asyncio.timeout(asked.deadline.remaining_s):
+                    await cache.aset(asked.name, answer, ttl_s)
+        return new_frame
+
+    def _keep(self, asked: _Asked[R], answer: Answer, changes: int) -> NewFrame:
+        """Remembers an answer for the fallback, and in the cache of this process."""
+        request, record = asked.request, answer.record
+        has_all = record.as_of is not None and all(m["reason"] != "no_data" for m in record.missing)
+        if has_all and isinstance(request, LatestRequest):
+            self._seen |= request.pairs
+        if self._on_unavailable == "last_good" and not self._closed and self._last_good.keep(asked.key, answer):
+            self._disk.submit(self._last_good.spool, asked.key, answer)
+        if self._cache is not None and not self._cache.is_shared:
+            ttl_s = self._lifetime_s(asked, answer, changes)
+            if ttl_s:
+                self._cache.set(asked.name, answer, ttl_s)
         return answer.fresh
 
-    async def _remember(self, cache: FeatureCache, name: str, answer: Answer, ttl_s: float, deadline: Deadline) -> None:
-        if not cache.is_shared:
-            cache.set(name, answer, ttl_s)
-            return
-        with suppress(TimeoutError):  # the caller does not wait for a slow shared tier
-            async with asyncio.timeout(deadline.remaining_s):
-                await cache.aset(name, answer, ttl_s)
+    @property
+    def _changes(self) -> int:
+        return 0 if self._hearing is None else self._hearing.changes
 
-    async def _stand_in(
-        self, key: str, request: Request, deadline: Deadline, error: FeatureStoreUnavailable
-    ) -> NewFrame:
+    def _lifetime_s(self, asked: _Asked[R], answer: Answer, changes: int) -> float:
+        """How long the cache may repeat an answer; 0 when a publish was heard since it was asked for."""
+        if self._hearing is None or changes != self._hearing.changes:
+            return 0.0
+        follows = self._hearing.follows(asked.name)
+        return lifetime_s(asked.request, answer.record, self._loads.now_us(), hearing=follows)
+
+    async def _stand_in(self, asked: _Asked[R], error: FeatureStoreUnavailable) -> NewFrame:
         """The labelled answer that stands in for the store's; ``error`` when there is none."""
+        key, request, deadline = asked.key, asked.request, asked.deadline
         if self._closed:
             raise FeatureStoreUnavailable(CLOSED)
         if self._on_unavailable == "last_good":

@@ -152,7 +152,11 @@ class FeatureStoreClient:
         """
         about = (symbols if isinstance(symbols, str) else None, timeframe)
         return await self._answering.call(
-            "get_latest", about, lambda: latest_request(symbols, features, timeframe), self._loads.latest
+            "get_latest",
+            about,
+            lambda: latest_request(symbols, features, timeframe),
+            self._loads.latest,
+            self._loads.begin_latest,
         )
 
     async def get_ohlcv(

@@ -69,7 +69,7 @@ def utc_index(us: Int64Array, name: str | None = None) -> pd.DatetimeIndex:
 def _frame(blocks: tuple[Any, ...], columns: pd.Index, rows: pd.Index, record: dict[str, Any]) -> pd.DataFrame:
     axes = [columns, rows]
     frame: pd.DataFrame = pd.DataFrame._from_mgr(BlockManager(blocks, axes, verify_integrity=False), axes=axes)
-    frame.attrs = {KEY: record}
+    object.__setattr__(frame, "_attrs", {KEY: record})  # what pandas comes to after a search among the columns
     return frame
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -18,12 +18,12 @@ from fsclient.lookup.answers import LatestAnswer, RangeAnswer, latest_answer, ra
 from fsclient.lookup.history import compute_range, recompute_latest
 from fsclient.lookup.latest_request import LatestRequest
 from fsclient.lookup.offline import OFFLINE_OUTAGE, read_opens, read_range
-from fsclient.lookup.online import OnlineReader
+from fsclient.lookup.online import OnlineReader, latest_values
 from fsclient.lookup.request import ComputeRequest, RangeRequest, closed_part
 from fsclient.lookup.values import WindowValues
 from fsclient.resilience.breaker import CircuitBreaker, Transition
 from fsclient.resilience.breaker_config import BreakerConfig
-from fsclient.resilience.guard import Guard
+from fsclient.resilience.guard import Begun, Guard
 from fsclient.resilience.retry import Deadline, RetryPolicy
 
 T = TypeVar("T")
@@ -69,10 +69,31 @@ class Loads:
         breaker = CircuitBreaker(BREAKER, clock=clock, on_transition=on_breaker)
         self.guard = Guard(store="online", breaker=breaker, retry=retry, clock=clock)
 
-    async def latest(self, request: LatestRequest, deadline: Deadline) -> LatestAnswer:
-        """From the online store."""
-        values = await self.guard.run(partial(self.online.latest, request), self._for_online(deadline))
+    async def latest(self, request: LatestRequest, deadline: Deadline, begun: Begun | None = None) -> LatestAnswer:
+        """From the online store; ``begun`` as ``begin_latest`` has left it."""
+        values = await self.guard.run(partial(self.online.latest, request), self._for_online(deadline), begun)
         return latest_answer(request, values, self.now_us(), source="online")
+
+    def begin_latest(
+        self,
+        request: LatestRequest,
+        deadline: Deadline,
+        answered: Callable[[LatestAnswer], None],
+        failed: Callable[[Callable[[], Awaitable[LatestAnswer]]], None],
+    ) -> bool:
+        """As ``latest``, without a task as long as all goes well; see ``Guard.begin``.
+
+        Args:
+            answered: gets the answer.
+            failed: gets what still may find one, to be run in a task.
+        """
+        return self.guard.begin(
+            partial(self.online.begin_latest, request),
+            lambda replies: latest_answer(request, latest_values(request, replies), self.now_us(), source="online"),
+            self._for_online(deadline),
+            answered=answered,
+            failed=lambda begun: failed(partial(self.latest, request, deadline, begun)),
+        )
 
     async def recomputed(self, request: LatestRequest, deadline: Deadline) -> LatestAnswer:
         """From the offline store's bars, as the online store would have it."""

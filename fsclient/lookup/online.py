@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from redis.connection import parse_url
@@ -29,6 +29,9 @@ from fsclient.lookup.frames import Int64Array
 from fsclient.lookup.latest_request import LatestRequest
 from fsclient.lookup.values import NO_BAR, Doubt, LatestValues, WindowValues
 from fsclient.lookup.wire import Wires, pack_hmget, pack_tail
+
+Replies: TypeAlias = list[list[bytes | None]]
+"""Of each symbol the fields that were asked for."""
 
 
 class OnlineReader:
@@ -69,8 +72,12 @@ class OnlineReader:
 
     async def latest(self, request: LatestRequest) -> LatestValues:
         """The newest values; one HMGET a symbol serves all views and timeframes."""
-        replies = await self._fetch(request.symbols, request.fields)
-        return _latest_of_one(request, tuple(replies[0])) if len(replies) == 1 else _latest_values(request, replies)
+        return latest_values(request, await self._fetch(request.symbols, request.fields))
+
+    def begin_latest(self, request: LatestRequest) -> asyncio.Future[Replies] | None:
+        """Asks what ``latest`` asks at once, if there is an open connection; ``latest_values`` decodes the replies."""
+        wire = self._wires.held()
+        return None if wire is None else wire.ask(self._commands(request.symbols, request.fields))
 
     async def window(self, symbol: Symbol, timeframe: Timeframe, columns: Sequence[str]) -> WindowValues | None:
         """The symbol's window with these columns; None when nothing is published."""
@@ -92,29 +99,31 @@ class OnlineReader:
         (reply,) = await self._fetch([symbol], (*views, doubt_key(timeframe.name)))
         return b"|".join(cell or b"" for cell in reply)
 
-    async def _fetch(self, symbols: Sequence[Symbol], fields: tuple[bytes, ...]) -> list[list[bytes | None]]:
+    async def _fetch(self, symbols: Sequence[Symbol], fields: tuple[bytes, ...]) -> Replies:
         url = self._url
         if url is None or self._closed or asyncio.get_running_loop() not in self._keepers:
             url = await self._located()
-        keys = [_key(symbol.name, self._repo.project) for symbol in symbols]
         if self._repo.redis_type == "redis" and url.startswith(("redis://", "unix://")):
-            tail, n = _packed(fields), len(fields)
             try:
                 wire = self._wires.held() or await self._wires.get(url)
-                replies = await wire.ask([pack_hmget(key, n, tail) for key in keys])
+                replies = await wire.ask(self._commands(symbols, fields))
             except OSError:
                 self._url = self._repo.redis_url  # the embedded server's owner may have gone: find or start it again
                 raise
         else:
             client = await self.client()
             async with client.pipeline(transaction=False) as pipe:
-                for key in keys:
-                    pipe.hmget(key, fields)
+                for symbol in symbols:
+                    pipe.hmget(_key(symbol.name, self._repo.project), fields)
                 replies = list(await pipe.execute())
         if self._on_first_answer is not None:
             tell, self._on_first_answer = self._on_first_answer, None
             tell(url)
         return replies
+
+    def _commands(self, symbols: Sequence[Symbol], fields: tuple[bytes, ...]) -> list[bytes]:
+        tail, n = _packed(fields), len(fields)
+        return [pack_hmget(_key(symbol.name, self._repo.project), n, tail) for symbol in symbols]
 
     async def _located(self) -> str:
         """The store's URL. From here on the running loop has a task that ends its connections."""
@@ -185,6 +194,11 @@ def _packed(fields: tuple[bytes, ...]) -> bytes:
 @lru_cache(maxsize=1024)
 def _key(symbol: str, project: str) -> bytes:
     return entity_key(symbol, project)
+
+
+def latest_values(request: LatestRequest, replies: Replies) -> LatestValues:
+    """The values of a lookup from what the store replied, a list a symbol."""
+    return _latest_of_one(request, tuple(replies[0])) if len(replies) == 1 else _latest_values(request, replies)
 
 
 @lru_cache(maxsize=1024)  # from one publish to the next a symbol's bytes are the same

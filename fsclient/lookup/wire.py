@@ -106,12 +106,13 @@ class Wire(asyncio.Protocol):
             return False
         return True
 
-    async def ask(self, commands: Sequence[bytes]) -> list[Any]:
-        """The replies to packed commands, in their order. Who is cancelled leaves his; they are dropped.
+    def ask(self, commands: Sequence[bytes]) -> asyncio.Future[list[Any]]:
+        """Sends packed commands; the future holds the replies, in their order. Of a cancelled one they are dropped.
 
         Raises:
-            redis AuthenticationError, ResponseError: the server refuses one of them.
-            redis ConnectionError: the connection ended first, or the server is not ready yet.
+            redis AuthenticationError, ResponseError: in the future: the server refuses one of them.
+            redis ConnectionError: the connection is closed; in the future: it ended first, or the server is not ready
+                yet.
         """
         if self._transport is None or self._transport.is_closing():
             raise RedisConnectionError("the connection is closed")
@@ -123,7 +124,7 @@ class Wire(asyncio.Protocol):
             self._send(commands)
         else:
             self._outgoing += commands
-        return await future
+        return future
 
     def close(self) -> None:
         """Ends the connection; calls that wait for it fail."""

@@ -144,6 +144,7 @@ async def call(
     deadline: Deadline,
     on: type[Exception] | tuple[type[Exception], ...],
     never: tuple[type[Exception], ...] = (),
+    failed: Exception | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> T:
     """What ``attempt_fn`` gives, tried again as ``policy`` allows, each attempt cut off at the deadline.
@@ -153,6 +154,7 @@ async def call(
         on: the exceptions that another attempt may mend. There is no default: nobody retries everything by accident.
             Cancellation is never retried.
         never: exceptions of ``on`` that no other attempt mends.
+        failed: how the first attempt failed, if somebody made it already.
 
     Raises:
         DeadlineExceededError: the deadline passed, before or during an attempt; its cause is the last failure.
@@ -160,8 +162,18 @@ async def call(
         Exception: the last attempt's own, when it is not of ``on`` or the policy gave up.
     """
     _check_retryable(on)  # type: ignore[arg-type]  # classes are hashable, whatever their metaclass says
+
+    async def wait_for_next(failure: Exception) -> None:
+        mendable = isinstance(failure, on) and not isinstance(failure, never)
+        delay_s = policy.next_delay(attempt, deadline) if mendable else None
+        if delay_s is None:
+            raise failure
+        await sleep(delay_s)
+
     attempt = 0
-    failure: Exception | None = None
+    if failed is not None:
+        attempt = 1
+        await wait_for_next(failed)
     while (remaining_s := deadline.remaining_s) > 0:
         attempt += 1
         limit = _Limit(remaining_s)
@@ -169,19 +181,14 @@ async def call(
             with limit:
                 answer = await attempt_fn(attempt)
         except Exception as error:
+            failed = error
             if limit.expired:
-                failure = error
                 break
-            mendable = isinstance(error, on) and not isinstance(error, never)
-            delay_s = policy.next_delay(attempt, deadline) if mendable else None
-            if delay_s is None:
-                raise
-            failure = error
-            await sleep(delay_s)
+            await wait_for_next(error)
         else:
             policy.budget.deposit()
             return answer
-    raise DeadlineExceededError(f"no answer within the deadline ({attempt} attempts made)") from failure
+    raise DeadlineExceededError(f"no answer within the deadline ({attempt} attempts made)") from failed
 
 
 class _Limit:

@@ -516,6 +516,18 @@ async def test_a_thousand_concurrent_calls(client: FeatureStoreClient, proxy: Pr
     assert proxy.connections_now <= 2  # one to ask by, one to hear publishes
 
 
+async def test_a_lookup_over_an_open_connection_makes_no_task(make_client: Make, market: Market) -> None:
+    client = make_client(use_cache=False)
+    await client.get_latest("EUR/USD", ["close"])
+    before = asyncio.all_tasks()
+    calls = [asyncio.create_task(client.get_latest(symbol, ["close"])) for symbol in HELD]
+    await asyncio.sleep(0)  # they have asked
+    assert asyncio.all_tasks() == {*before, *calls}
+    for symbol, frame in zip(HELD, await asyncio.gather(*calls), strict=True):
+        assert source(frame) == "online"
+        assert frame.loc[symbol, "close"] == market.windows[symbol, "1h"].columns["close"][-1]
+
+
 async def test_reading_a_large_range_does_not_hold_up_the_event_loop(make_client: Make) -> None:
     """Half a million bars, three times; a machine that is busy elsewhere may hold up two of them."""
     client = make_client(timeout_s=30.0, use_cache=False)
