@@ -26,6 +26,8 @@ from fsclient.lookup.repeating import prefixes
 from fsclient.lookup.request import compute_request, range_request
 from fsclient.metrics.registry import Metrics, feature_store_metrics
 
+_BREAKER = "breaker.online"
+
 
 class FeatureStoreClient:
     """Looks features up in one feature repository.
@@ -87,12 +89,12 @@ class FeatureStoreClient:
             timeout_s=timeout_s,
             kept_share=KEPT_SHARE[on_unavailable],
             retries=retries,
-            on_breaker=lambda change: metrics.set_state("breaker.online", change.after),
+            on_breaker=lambda change: metrics.set_state(_BREAKER, change.after, of=self),
             on_online=self._publish_metrics if publish_metrics else lambda _: None,
             now=now,
             clock=clock,
         )
-        metrics.set_state("breaker.online", "closed")
+        metrics.set_state(_BREAKER, "closed", of=self)
         scope = _scope(self._repo)
         cache = (cache or FeatureCache(clock=clock)) if use_cache else None
         self._hearing = None if cache is None else _hearing(cache, self._repo, scope, self._loads.online)
@@ -125,6 +127,7 @@ class FeatureStoreClient:
         if self._hearing is not None:
             await self._hearing.close()
         await self._loads.close()
+        self._metrics.set_state(_BREAKER, None, of=self)
         release, self._release_metrics = self._release_metrics, None
         if release is not None:  # it may wait for a last write
             with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fsclient-release") as thread:

@@ -26,6 +26,7 @@ __all__ = ["CallCounts", "CallRecord", "Metrics", "MetricsSnapshot", "feature_st
 _log = logging.getLogger("feature_store_client")
 _MOST_SYMBOLS = 1_000
 _OTHER = "other"
+_STATES = ("closed", "half_open", "open")  # of a breaker, from good to bad
 
 
 Hook = Callable[[CallRecord], None]
@@ -53,7 +54,7 @@ class Metrics:
         self._lock = threading.RLock()
         self._hooks: tuple[Hook, ...] = ()
         self._failed: set[Hook] = set()
-        self._states: dict[str, str] = {}
+        self._states: dict[str, dict[int, str]] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -96,16 +97,26 @@ class Metrics:
             except Exception:
                 self._report(hook)
 
-    def set_state(self, name: str, value: str) -> None:
-        """Tell in which state something is from now on, such as ``breaker.online``: ``open``."""
+    def set_state(self, name: str, value: str | None, *, of: object = None) -> None:
+        """Tell in which state something is from now on, such as ``breaker.online``: ``open``.
+
+        Args:
+            value: None when it is no more.
+            of: whose it is; several clients of a process have a breaker each.
+        """
         with self._lock:
-            self._states[name] = value
+            held = self._states.setdefault(name, {})
+            held.pop(id(of), None)
+            if value is not None:
+                held[id(of)] = value
+            if not held:
+                del self._states[name]
 
     @property
     def states(self) -> dict[str, str]:
-        """Name -> state, as they were told last."""
+        """Name -> state as it was told last; of several the worst."""
         with self._lock:
-            return dict(self._states)
+            return {name: max(held.values(), key=_badness) for name, held in self._states.items()}
 
     def snapshot(self) -> MetricsSnapshot:
         """A copy of all counts."""
@@ -194,6 +205,10 @@ class Metrics:
         if hook not in self._failed:
             self._failed.add(hook)
             _log.exception("a metrics hook failed: %r; it is still called, and not reported again", hook)
+
+
+def _badness(state: str) -> int:
+    return _STATES.index(state) if state in _STATES else len(_STATES)
 
 
 def _total(counts: Iterable[tuple[str | None, int]]) -> dict[str, int]:

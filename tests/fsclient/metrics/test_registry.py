@@ -224,3 +224,16 @@ def test_the_parts_add_up_to_the_whole(calls: list[CallRecord]) -> None:
 
 def test_there_is_one_for_the_process() -> None:
     assert isinstance(feature_store_metrics, Metrics)
+
+
+def test_of_several_clients_of_a_process_the_worst_state_is_told() -> None:
+    metrics, one, other = Metrics(), object(), object()
+    metrics.set_state("breaker.online", "open", of=one)
+    metrics.set_state("breaker.online", "closed", of=other)  # a client that is made later hides nothing
+    assert metrics.states == {"breaker.online": "open"}
+    metrics.set_state("breaker.online", "half_open", of=one)
+    assert metrics.states == {"breaker.online": "half_open"}
+    metrics.set_state("breaker.online", None, of=one)
+    assert metrics.states == {"breaker.online": "closed"}
+    metrics.set_state("breaker.online", None, of=other)
+    assert metrics.states == {}
