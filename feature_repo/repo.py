@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from feature_repo.stores.home import HOME_VARIABLE, REPO, resolve_home, resolve_location
+from feature_repo.stores.home import DEFAULT_HOME, HOME_VARIABLE, REPO, resolve_home, resolve_location
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -94,6 +94,11 @@ def load_repo(path: Path | None = None, variables: Mapping[str, str] | None = No
         redis_type=online.get("redis_type", "redis"),
         raw=raw,
     )
+
+
+def home_folder() -> Path:
+    """The home of who has no repository to read: as ``FSTORE_HOME`` names it."""
+    return resolve_home(os.environ.get("FSTORE_HOME") or DEFAULT_HOME)
 
 
 def given_url(url: str | None) -> str | None:

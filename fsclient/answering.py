@@ -20,7 +20,7 @@ from fsclient.cache.isolation import seal
 from fsclient.errors import CLOSED, FeatureStoreUnavailable
 from fsclient.lookup.answers import Answer
 from fsclient.lookup.latest_request import LatestRequest
-from fsclient.lookup.loads import Loads
+from fsclient.lookup.loading import Loading
 from fsclient.lookup.repeating import from_cache, lifetime_s
 from fsclient.lookup.request import ComputeRequest, RangeRequest, Request
 from fsclient.lookup.standing_in import as_last_good, withhold_expired
@@ -71,7 +71,7 @@ class Answering:
 
     def __init__(
         self,
-        loads: Loads,
+        loads: Loading,
         *,
         scope: str,
         cache: FeatureCache | None,
@@ -105,6 +105,8 @@ class Answering:
         ask: Callable[[], R],
         load: Load[R],
         begin: Begin[R] | None = None,
+        *,
+        timeout_s: float | None = None,
     ) -> pd.DataFrame:
         """One call, counted: however it ends, it is one record of the metrics.
 
@@ -113,12 +115,14 @@ class Answering:
             ask: checks what was asked for.
             load: has the stores answer it.
             begin: does so without a task, if that is possible.
+            timeout_s: how long it may take, if not as long as other calls.
         """
         started, tally = self._clock(), Tally()
         frame: pd.DataFrame | None = None
         failure: str | None = None
         try:
-            frame = await self._answer(ask(), load, begin, tally, started)
+            ends = started + (timeout_s or self._timeout_s)
+            frame = await self._answer(ask(), load, begin, tally, ends)
             return frame
         except BaseException as error:
             failure = type(error).__name__
@@ -146,7 +150,7 @@ class Answering:
         self._disk.shutdown(wait=False)
 
     async def _answer(
-        self, request: R, load: Load[R], begin: Begin[R] | None, tally: Tally, started: float
+        self, request: R, load: Load[R], begin: Begin[R] | None, tally: Tally, ends: float
     ) -> pd.DataFrame:
         """From the cache, or from one load for all who ask for it now."""
         if self._closed:
@@ -161,11 +165,10 @@ class Answering:
             if held is not None:
                 return self._fresh_enough(from_cache(held, request, self._loads.now_us()), request)
         tally.count()
-        deadline = Deadline(at=started + self._timeout_s, clock=self._clock)
-        asked = _Asked(key=key, name=name, request=request, deadline=deadline)
+        asked = _Asked(key=key, name=name, request=request, deadline=Deadline(at=ends, clock=self._clock))
         new_frame = await self._flights.load(
-            key,
-            partial(self._load, asked, partial(load, request, deadline)),
+            (key, self._changes),  # a call that comes after a publish does not join a load that began before it
+            partial(self._load, asked, partial(load, request, asked.deadline)),
             begin and partial(self._begin, asked, begin),
         )
         return self._fresh_enough(new_frame(), request)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,22 +14,18 @@ import pandas as pd
 
 from feature_repo.repo import Repo, load_repo
 from fsclient.answering import KEPT_SHARE, Answering, OnUnavailable
+from fsclient.backend import Backend, of_repo, of_service
 from fsclient.cache.feature_cache import FeatureCache
-from fsclient.cache.hearing import Hearing
 from fsclient.errors import InvalidRequestError
 from fsclient.lookup.dates import When
 from fsclient.lookup.latest_request import latest_request
-from fsclient.lookup.loads import Loads
-from fsclient.lookup.online import OnlineReader
-from fsclient.lookup.repeating import prefixes
+from fsclient.lookup.loading import Loading
 from fsclient.lookup.request import compute_request, range_request
 from fsclient.metrics.registry import Metrics, feature_store_metrics
 
-_BREAKER = "breaker.online"
-
 
 class FeatureStoreClient:
-    """Looks features up in one feature repository.
+    """Looks features up in one feature repository, or asks an HTTP service that does (``url=``), with one behaviour.
 
     Use it as ``async with FeatureStoreClient() as client``, or call ``close()``. One client serves any number of
     concurrent calls, and several event loops in turn; blocking work runs in its own threads.
@@ -40,6 +35,8 @@ class FeatureStoreClient:
     recomputed from the offline store, labelled as such, or an error; never an invented value.
 
     Args:
+        url: of an HTTP service, such as ``http://127.0.0.1:8060``; the repository's own stores when not given.
+        api_key: the service's key; never shown.
         repo: the feature repository, or the path of its ``feature_store.yaml``; this project's when not given.
         use_cache: answer repeated questions from memory until the next bar closes or something is published.
         cache: the cache to use; its own (1,000 answers) when not given.
@@ -49,7 +46,8 @@ class FeatureStoreClient:
             after a restart), one recomputed from the offline store's bars, or FeatureStoreUnavailable.
         max_age_bars: no answer older than this many bars, whatever its source; None for any age.
         metrics: where calls are counted; this process's own when not given.
-        publish_metrics: tell the counts to the dashboard, through Redis, from a thread of its own.
+        publish_metrics: tell the counts to the dashboard, through Redis, from a thread of its own; with ``url``
+            there is no Redis to tell, and the service tells what it was asked.
         now: seconds since 1970.
         clock: monotonic seconds, for timeouts, breaker and cache.
 
@@ -60,6 +58,8 @@ class FeatureStoreClient:
     def __init__(
         self,
         *,
+        url: str | None = None,
+        api_key: str | None = None,
         repo: Repo | Path | str | None = None,
         use_cache: bool = True,
         cache: FeatureCache | None = None,
@@ -72,6 +72,10 @@ class FeatureStoreClient:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if url is not None and repo is not None:
+            raise InvalidRequestError("url= asks a service and repo= reads the stores: give one of them")
+        if url is None and api_key is not None:
+            raise InvalidRequestError("api_key= is for a service: give its url= too")
         if not 0 < timeout_s < float("inf"):
             raise InvalidRequestError(f"timeout_s must be positive and finite, not {timeout_s}")
         if retries < 0:
@@ -80,30 +84,36 @@ class FeatureStoreClient:
             raise InvalidRequestError(f"on_unavailable must be last_good, recompute or fail, not {on_unavailable!r}")
         if max_age_bars is not None and max_age_bars < 0:
             raise InvalidRequestError(f"max_age_bars must be 0 or more, not {max_age_bars}")
-        self._repo = repo if isinstance(repo, Repo) else load_repo(Path(repo) if repo else None)
+        if url is None and not isinstance(repo, Repo):
+            repo = load_repo(Path(repo) if repo else None)
+        self._repo = repo if isinstance(repo, Repo) else None
         self._metrics = metrics
         self._release_metrics: Callable[[], None] | None = None
         self._closed = False
-        self._loads = Loads(
-            self._repo,
-            timeout_s=timeout_s,
-            kept_share=KEPT_SHARE[on_unavailable],
-            retries=retries,
-            on_breaker=lambda change: metrics.set_state(_BREAKER, change.after, of=self),
-            on_online=self._publish_metrics if publish_metrics else lambda _: None,
-            now=now,
-            clock=clock,
-        )
-        metrics.set_state(_BREAKER, "closed", of=self)
-        scope = _scope(self._repo)
+        backend: Backend[Loading]
+        told: dict[str, Any] = {
+            "kept_share": KEPT_SHARE[on_unavailable],
+            "retries": retries,
+            "on_breaker": lambda change: metrics.set_state(backend.breaker, change.after, of=self),
+            "now": now,
+            "clock": clock,
+        }
+        if self._repo is None:
+            backend = of_service(str(url), api_key=api_key, **told)
+        else:
+            on_online = self._publish_metrics if publish_metrics else lambda _: None
+            backend = of_repo(self._repo, timeout_s=timeout_s, on_online=on_online, **told)
+        metrics.set_state(backend.breaker, "closed", of=self)
+        self._breaker = backend.breaker
         cache = (cache or FeatureCache(clock=clock)) if use_cache else None
-        self._hearing = None if cache is None else _hearing(cache, self._repo, scope, self._loads.online)
+        self._hearing = None if cache is None else backend.hearing(cache)
+        self._loads = backend.loads
         self._answering = Answering(
             self._loads,
-            scope=scope,
+            scope=backend.scope,
             cache=cache,
             hearing=self._hearing,
-            home=self._repo.home,
+            home=backend.home,
             timeout_s=timeout_s,
             on_unavailable=on_unavailable,
             max_age_bars=max_age_bars,
@@ -127,7 +137,7 @@ class FeatureStoreClient:
         if self._hearing is not None:
             await self._hearing.close()
         await self._loads.close()
-        self._metrics.set_state(_BREAKER, None, of=self)
+        self._metrics.set_state(self._breaker, None, of=self)
         release, self._release_metrics = self._release_metrics, None
         if release is not None:  # it may wait for a last write
             with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fsclient-release") as thread:
@@ -265,22 +275,5 @@ class FeatureStoreClient:
         """Tells this process's metrics to the dashboard, from the store's first answer until the client closes."""
         from fsclient.metrics.publisher import publishing  # loaded by those who publish
 
-        if not self._closed:
+        if not self._closed and self._repo is not None:
             self._release_metrics = publishing(url, self._repo.project, self._metrics)
-
-
-def _hearing(cache: FeatureCache, repo: Repo, scope: str, online: OnlineReader) -> Hearing:
-    return Hearing(
-        cache,
-        project=repo.project,
-        scope=scope,
-        connect=online.client,
-        revision=online.revision,
-        prefixes=prefixes,
-    )
-
-
-def _scope(repo: Repo) -> str:
-    """What the keys of a repository begin with: a cache may serve clients of several."""
-    where = "\n".join([repo.project, repo.offline, repo.redis_url or str(repo.home)])
-    return hashlib.sha256(where.encode()).hexdigest()[:12] + "|"

@@ -69,13 +69,21 @@ def provenance(frame: pd.DataFrame | pd.Series) -> Provenance:
     Raises:
         ValueError: it has none: it does not come from a client, or an operation dropped it.
     """
-    record = frame.attrs.get(KEY)
     try:
-        return Provenance(**{**record, "missing": tuple(record["missing"]), "doubt": tuple(record.get("doubt", ()))})
+        return from_dict(frame.attrs[KEY])
     except (TypeError, KeyError):
         raise ValueError(
             "this frame has no provenance; a client's answers have, until an operation drops attrs"
         ) from None
+
+
+def from_dict(record: Mapping[str, Any]) -> Provenance:
+    """Back from ``Provenance.as_dict``.
+
+    Raises:
+        TypeError, KeyError: it is none.
+    """
+    return Provenance(**{**record, "missing": tuple(record["missing"]), "doubt": tuple(record.get("doubt", ()))})
 
 
 def iso(us: int) -> str:

@@ -13,17 +13,19 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Protocol, TypeAlias
 
 from feature_repo import catalog
 from fsclient.cache.feature_cache import FeatureCache
 from fsclient.cache.flight import SingleFlight
-from fsclient.cache.listener import PublishListener
+from fsclient.cache.listening import Listener, OnLost, OnPublish
 from fsclient.errors import FeatureStoreError
 from fsclient.resilience.guard import OUTAGE
 
 Pair = tuple[str, str]
 """A symbol and a timeframe."""
+Watcher: TypeAlias = Callable[[Sequence[Pair] | None], None]
+"""Is told what was published; None when publishes may have been missed."""
 
 REVISION_S = 0.1
 """The longest that a question for a revision takes; the answer is then shared as those of who can't hear."""
@@ -31,13 +33,18 @@ _UNHEARD = "|@unheard"
 _UNTOLD: tuple[type[Exception], ...] = (*OUTAGE, FeatureStoreError)
 
 
+class NewListener(Protocol):
+    """Makes a listener of the running loop."""
+
+    def __call__(self, *, on_publish: OnPublish, on_lost: OnLost) -> Listener: ...
+
+
 class Hearing:
     """Listens from the first call of ``begin`` on a loop until ``close``.
 
     Args:
-        project: whose publishes.
         scope: what the cache's keys of this repository begin with.
-        connect: gives a redis.asyncio client of the running loop.
+        listener: makes what hears publishes on the running loop.
         revision: reads what changes with every publish of a symbol and timeframe.
         prefixes: from what changed, the beginnings of the keys that it concerns.
 
@@ -49,21 +56,20 @@ class Hearing:
         self,
         cache: FeatureCache,
         *,
-        project: str,
         scope: str,
-        connect: Callable[[], Awaitable[Any]],
+        listener: NewListener,
         revision: Callable[[catalog.Symbol, catalog.Timeframe], Awaitable[bytes]],
         prefixes: Callable[[Iterable[Pair]], Iterable[str]],
     ) -> None:
         self._cache = cache
-        self._project = project
         self._scope = scope
-        self._connect = connect
+        self._new_listener = listener
         self._revision = revision
         self._prefixes = prefixes
-        self._listeners: dict[asyncio.AbstractEventLoop, PublishListener] = {}
+        self._listeners: dict[asyncio.AbstractEventLoop, Listener] = {}
         self._revisions: dict[Pair, bytes] = {}  # those known to be the newest
         self._flights = SingleFlight()
+        self._watchers: set[Watcher] = set()
         self.changes = 0
 
     @property
@@ -79,11 +85,18 @@ class Hearing:
             return
         for ended in [other for other in self._listeners if other.is_closed()]:
             del self._listeners[ended]
-        listener = self._listeners[loop] = PublishListener(
-            self._project, self._connect, on_publish=self._published, on_lost=self._lost
-        )
+        listener = self._listeners[loop] = self._new_listener(on_publish=self._published, on_lost=self._lost)
         self._forget()  # what was published before was not heard
         listener.start()
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Tells ``watcher`` of each publish, after the cache has forgotten what it changed.
+
+        Returns:
+            What ends that.
+        """
+        self._watchers.add(watcher)
+        return lambda: self._watchers.discard(watcher)
 
     async def name(self, key: str, pairs: Iterable[Pair]) -> str:
         """What an answer is called in the cache: its key, with the revision of what it is of if others share it."""
@@ -136,6 +149,7 @@ class Hearing:
             self._revisions.pop(pair, None)
         for prefix in self._prefixes(changed):
             self._cache.forget_prefix(self._scope + prefix)
+        self._tell(changed)
 
     async def _lost(self) -> None:
         self._forget()
@@ -144,3 +158,8 @@ class Hearing:
         self.changes += 1
         self._revisions.clear()
         self._cache.forget_prefix(self._scope)
+        self._tell(None)
+
+    def _tell(self, changed: Sequence[Pair] | None) -> None:
+        for watcher in tuple(self._watchers):
+            watcher(changed)

@@ -8,7 +8,6 @@ released row) needs the key on the machine itself too.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import secrets
 import threading
 import time
@@ -18,9 +17,10 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, redirect, request
+
+from fsclient.access import is_loopback, is_same_origin, names_this_machine
 
 COOKIE = "fstore_dashboard"
 SESSION_S = 12 * 3600.0
@@ -53,16 +53,6 @@ def read_key(key: str | None, file: Path | None) -> str | None:
             f"the dashboard's key must have {SHORTEST_KEY} characters or more; try `openssl rand -hex 16`"
         )
     return key
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine only."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 @dataclass(kw_only=True)
@@ -117,13 +107,14 @@ class Access:
 
     def _check(self) -> Any:
         if self.open_to_see:
-            # A page of another site could make a browser talk to this address by a name of its own.
-            if not is_loopback(urlsplit(f"//{request.host}").hostname or ""):
+            if not names_this_machine(request.host):
                 return Response("This dashboard answers on this machine's own name only.", 403)
         elif request.path not in _OPEN and not self._is_known():
             wants_page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
             return redirect(_LOGIN) if wants_page else Response("A key is needed.", 401)
-        if request.method not in ("GET", "HEAD") and not _is_same_origin():
+        if request.method not in ("GET", "HEAD") and not is_same_origin(
+            request.host, request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+        ):
             return Response("Only this dashboard's own pages may ask for that.", 403)
         return None
 
@@ -152,13 +143,6 @@ class Access:
             COOKIE, name, max_age=int(SESSION_S), httponly=True, samesite="Strict", secure=request.is_secure
         )
         return answer
-
-
-def _is_same_origin() -> bool:
-    """Whether a change was asked for by our own page: browsers always say where a request that changes comes from."""
-    origin = request.headers.get("Origin")
-    site = request.headers.get("Sec-Fetch-Site", "same-origin")
-    return site in ("same-origin", "none") and (origin is None or urlsplit(origin).netloc == request.host)
 
 
 def _harden(response: Response) -> Response:

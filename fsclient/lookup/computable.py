@@ -30,6 +30,7 @@ class Computable:
         run: bar columns and parameters to output arrays.
         warm_up: from parameters, how many bars must precede the first bar asked for; None for all history.
         revisits: from parameters, how many bars are read anew for each value; 0 when a running sum or the like does.
+        is_own: whether only this process knows it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Computable:
     run: Callable[[Values, Mapping[str, Any]], Values]
     warm_up: Callable[[Mapping[str, Any]], int | None]
     revisits: Callable[[Mapping[str, Any]], int] = lambda _: 0
+    is_own: bool = False
 
     def compute(self, columns: Values, given: Mapping[str, Any]) -> Values:
         """The outputs over bar columns.

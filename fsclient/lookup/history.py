@@ -53,16 +53,18 @@ def _bars_before(start: datetime, timeframe: Timeframe, bars: int) -> datetime |
     return start - timedelta(seconds=back_s) if back_s < _LONGEST_S else None
 
 
-def compute_range(tables: OfflineTables, request: ComputeRequest, span: RangeRequest) -> RangeValues:
-    """The feature over the bars of ``span``, which is the request's own or less of it."""
-    bars = read_history(
-        tables,
-        span.symbol,
-        span.timeframe,
-        start=span.start.to_pydatetime(),
-        end=span.end.to_pydatetime(),
-        warm_up=request.what.warm_up(request.parameters),
-    )
+def history_before(tables: OfflineTables, span: RangeRequest, warm_up: int | None) -> RangeValues:
+    """The bars of ``span`` with those before them, as ``read_history``."""
+    start, end = span.start.to_pydatetime(), span.end.to_pydatetime()
+    return read_history(tables, span.symbol, span.timeframe, start=start, end=end, warm_up=warm_up)
+
+
+def compute_range(bars: RangeValues, request: ComputeRequest, span: RangeRequest) -> RangeValues:
+    """The feature over the bars of ``span``, which is the request's own or less of it.
+
+    Args:
+        bars: those of ``span``, and before them as many as the feature needs.
+    """
     inputs = kernel_inputs(span.symbol.session, bars.opens_us, {name: bars.columns[name] for name in BAR_FIELDS})
     found = request.what.compute(inputs, request.parameters)
     first = np.searchsorted(bars.opens_us, span.start.value // 1000, side="left")

@@ -15,12 +15,12 @@ from feature_repo.repo import Repo
 from feature_repo.stores.tables import OfflineTables
 from fsclient.errors import CLOSED, FeatureStoreUnavailable, RequestTimeout
 from fsclient.lookup.answers import LatestAnswer, RangeAnswer, latest_answer, range_answer
-from fsclient.lookup.history import compute_range, recompute_latest
+from fsclient.lookup.history import compute_range, history_before, recompute_latest
 from fsclient.lookup.latest_request import LatestRequest
 from fsclient.lookup.offline import OFFLINE_OUTAGE, read_opens, read_range
 from fsclient.lookup.online import OnlineReader, latest_values
 from fsclient.lookup.request import ComputeRequest, RangeRequest, closed_part
-from fsclient.lookup.values import WindowValues
+from fsclient.lookup.values import RangeValues, WindowValues
 from fsclient.resilience.breaker import CircuitBreaker, Transition
 from fsclient.resilience.breaker_config import BreakerConfig
 from fsclient.resilience.guard import Begun, Guard
@@ -56,7 +56,6 @@ class Loads:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._timeout_s = timeout_s
         self._kept_share = kept_share
         self._now, self._clock = now, clock
         self._closed = False
@@ -67,7 +66,7 @@ class Loads:
         )
         retry = RetryPolicy(max_attempts=1 + retries)
         breaker = CircuitBreaker(BREAKER, clock=clock, on_transition=on_breaker)
-        self.guard = Guard(store="online", breaker=breaker, retry=retry, clock=clock)
+        self.guard = Guard(store="the online store", breaker=breaker, retry=retry, clock=clock)
 
     async def latest(self, request: LatestRequest, deadline: Deadline, begun: Begun | None = None) -> LatestAnswer:
         """From the online store; ``begun`` as ``begin_latest`` has left it."""
@@ -118,6 +117,11 @@ class Loads:
         """From the offline store's bars."""
         return await self._bounded(self._compute, deadline, request, self.now_us())
 
+    async def history(self, span: RangeRequest, warm_up: int | None, deadline: Deadline) -> RangeValues:
+        """The offline store's bars of ``span`` that have closed, and those before them, as ``read_history``."""
+        closed = closed_part(span, self.now_us())
+        return await self._bounded(history_before, deadline, self._tables, closed, warm_up)
+
     def now_us(self) -> int:
         return int(self._now() * 1e6)
 
@@ -136,7 +140,9 @@ class Loads:
         return range_answer(request, values, now_us, source="offline", bar_opens=bar_opens)
 
     def _compute(self, request: ComputeRequest, now_us: int) -> RangeAnswer:
-        values = compute_range(self._tables, request, closed_part(request.span, now_us))
+        span = closed_part(request.span, now_us)
+        bars = history_before(self._tables, span, request.what.warm_up(request.parameters))
+        values = compute_range(bars, request, span)
         return range_answer(request.span, values, now_us, source="recomputed", names=tuple(values.columns))
 
     def _for_online(self, deadline: Deadline) -> Deadline:
@@ -147,12 +153,13 @@ class Loads:
         """Blocking work in a thread; past the deadline its answer is no longer waited for."""
         if self._closed:
             raise FeatureStoreUnavailable(CLOSED)
+        given_s = deadline.remaining_s
         try:
-            async with asyncio.timeout(deadline.remaining_s):
+            async with asyncio.timeout(given_s):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
         except TimeoutError:
             raise RequestTimeout(
-                f"the offline store did not answer within {self._timeout_s:g} s; ask for less"
+                f"the offline store did not answer within {given_s:.2g} s; ask for less, or raise timeout_s"
             ) from None
         except OFFLINE_OUTAGE as error:
             raise FeatureStoreUnavailable(

@@ -57,7 +57,12 @@ def feature(
 
         identity = f"{name}#{secrets.token_hex(8)}"
         registered[name] = Computable(
-            name=name, identity=identity, parameters=dict(parameters), run=run, warm_up=lambda _: lookback
+            name=name,
+            identity=identity,
+            parameters=dict(parameters),
+            run=run,
+            warm_up=lambda _: lookback,
+            is_own=True,
         )
         return function
 

@@ -47,8 +47,13 @@ class RangeRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeRequest:
-    """A feature to compute over a range, with all of its parameters; ``span.columns`` are the bars' own."""
+    """A feature to compute over a range, with all of its parameters; ``span.columns`` are the bars' own.
 
+    Attributes:
+        feature: the name by which it was asked for.
+    """
+
+    feature: str
     what: Computable
     parameters: Mapping[str, Any]
     span: RangeRequest
@@ -130,7 +135,7 @@ def compute_request(
     given = what.with_parameters(parameters)
     asked = f"compute|{what.identity}|{sorted(given.items())!r}"
     key = f"{span.symbol.name}|{span.timeframe.name}|{asked}|{span.start.value}|{span.end.value}"
-    return ComputeRequest(what=what, parameters=given, span=span, key=key)
+    return ComputeRequest(feature=str(feature), what=what, parameters=given, span=span, key=key)
 
 
 def closed_part(request: RangeRequest, now_us: int) -> RangeRequest:

@@ -65,7 +65,7 @@ class Guard:
     """The policies around one store.
 
     Attributes:
-        store: its name, for messages.
+        store: what it is called in messages, such as "the online store".
         breaker, retry: shared by all calls to it.
     """
 
@@ -156,7 +156,7 @@ class Guard:
         except REFUSED as error:  # the store is well
             permit.cancel()
             raise AuthenticationError(
-                f"the {self.store} store refuses the user or password of its URL, or the user may not read "
+                f"{self.store} refuses the user or password of its URL, or the user may not read "
                 f"({type(error).__name__}); correct FSTORE_REDIS_URL"
             ) from None
         except OUTAGE as error:
@@ -173,7 +173,7 @@ class Guard:
             return self.breaker.acquire()
         except Rejected as rejected:
             raise CircuitOpenError(
-                f"the {self.store} store failed too often; it is asked again in {rejected.retry_after_s:.1f} s",
+                f"{self.store} failed too often; it is asked again in {rejected.retry_after_s:.1f} s",
                 retry_after_s=rejected.retry_after_s,
             ) from None
 
@@ -185,6 +185,6 @@ def _give_up(future: asyncio.Future[Any]) -> None:
 
 def _translated(store: str, error: Exception) -> FeatureStoreUnavailable:
     if isinstance(error, DeadlineExceededError | RedisTimeoutError | asyncio.TimeoutError):
-        return RequestTimeout(f"the {store} store did not answer in time; raise timeout_s or see `fstore status`")
+        return RequestTimeout(f"{store} did not answer in time; raise timeout_s or see `fstore status`")
     # The vendor's own text may hold the URL with its password, so only its kind is told.
-    return FeatureStoreUnavailable(f"the {store} store is out of reach ({type(error).__name__}); see `fstore status`")
+    return FeatureStoreUnavailable(f"{store} is out of reach ({type(error).__name__}); see `fstore status`")

@@ -13,6 +13,7 @@ from feature_repo.repo import Repo, load_repo
 from feature_repo.stores.embedded import ensure_server, socket_path, stop_server
 from fsclient import FeatureStoreClient
 from tests.fsclient.proxy import Proxy
+from tests.fsclient.serving import Serving
 from tests.fsclient.stack import Clock, Market, build, repo_of
 
 
@@ -83,3 +84,36 @@ async def make_client(repo: Repo, clock: Clock) -> AsyncIterator[Make]:
 @pytest_asyncio.fixture
 async def client(make_client: Make) -> FeatureStoreClient:
     return make_client()
+
+
+@pytest.fixture
+def service(repo: Repo, clock: Clock, tmp_path: Path) -> Iterator[Serving]:
+    """A service on the test's repository and clock, behind the same proxy before the online store."""
+    with Serving(repo, tmp_path / "keys.json", now=clock.now, clock=clock.monotonic) as serving:
+        yield serving
+
+
+@pytest.fixture
+def way(service: Serving) -> Iterator[Proxy]:
+    """A proxy before the service."""
+    with Proxy(("127.0.0.1", service.port)) as proxy:
+        yield proxy
+
+
+@pytest_asyncio.fixture
+async def make_remote(
+    service: Serving, way: Proxy, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Make]:
+    """Makes clients that ask the test's service, through the proxy before it, and closes them."""
+    monkeypatch.setenv("FSTORE_HOME", str(tmp_path / "elsewhere"))  # of a machine that has no stores
+    made: list[FeatureStoreClient] = []
+
+    def make(**options: Any) -> FeatureStoreClient:
+        url = f"http://127.0.0.1:{way.port}"
+        given: dict[str, Any] = {"url": url, "now": clock.now, "clock": clock.monotonic, **_QUIET, **options}
+        made.append(FeatureStoreClient(**given))
+        return made[-1]
+
+    yield make
+    for client in made:
+        await client.close()

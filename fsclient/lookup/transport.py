@@ -1,0 +1,164 @@
+"""Questions to an HTTP service: one pool of connections a loop; replies as bytes or as one of our errors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import httpx
+import orjson
+
+from fsclient.access import is_loopback
+from fsclient.errors import CLOSED, FeatureStoreError, FeatureStoreUnavailable, InvalidRequestError
+from fsclient.service.encoding import ARROW, JSON, ReplyError
+from fsclient.service.problems import read_problem
+
+Reply: TypeAlias = bytes | FeatureStoreError
+"""An answer, or the error that the service gave as its answer: it is well, and asking again would change nothing."""
+
+_log = logging.getLogger("feature_store_client")
+_CONNECTIONS = httpx.Limits(max_connections=100, max_keepalive_connections=50, keepalive_expiry=25.0)
+"""The service keeps an idle connection for 30 s, so the client ends it first."""
+_NO_TIMEOUT = httpx.Timeout(None)  # each call's deadline ends its waits, by cancellation
+_warned: set[str] = set()
+
+
+class ConnectError(ConnectionError):
+    """There is no connection to the service."""
+
+
+class Transport:
+    """Asks one service. A loop's connections end with it or with ``close``, whichever comes first.
+
+    It goes to the host that the URL names and to no other: no proxy or credentials of the environment, no redirect.
+    TLS is verified by the system's certificates.
+
+    Args:
+        api_key: goes into a header and nowhere else.
+
+    Raises:
+        InvalidRequestError: ``url`` is none of a service. The message does not repeat it: it may hold a password.
+    """
+
+    def __init__(self, url: str, api_key: str | None) -> None:
+        parsed = _parsed(url)
+        self.url = str(parsed).rstrip("/")
+        self._headers = {"accept-encoding": "identity"}
+        if api_key is not None:
+            if not api_key.isascii() or not api_key.isprintable() or not api_key.strip():
+                raise InvalidRequestError("api_key must be a key as `fstore keys add` prints it")
+            self._headers["authorization"] = f"Bearer {api_key.strip()}"
+            _warn_if_readable(parsed, self.url)
+        self._verify: ssl.SSLContext | bool = ssl.create_default_context() if parsed.scheme == "https" else False
+        self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
+        self._keepers: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
+        self._closed = False
+
+    async def ask(self, path: str, body: Mapping[str, Any]) -> Reply:
+        """The reply to one question. What bounds it in time is its caller's.
+
+        Raises:
+            ConnectError, ReplyError: there is none; another attempt may mend that.
+            FeatureStoreUnavailable: who answers there is no service of ours.
+        """
+        headers = {"accept": ARROW, "content-type": JSON}
+        try:
+            response = await self._client().post(self.url + path, content=orjson.dumps(body), headers=headers)
+        except httpx.TransportError as error:
+            raise _translated(error) from error
+        if response.status_code == httpx.codes.OK and response.headers.get("content-type") == ARROW:
+            return response.content
+        return self._error(response.status_code, response.content)
+
+    @asynccontextmanager
+    async def lines(self, path: str) -> AsyncIterator[AsyncIterator[str]]:
+        """The lines of a reply that goes on.
+
+        Raises:
+            FeatureStoreError, OSError: it is refused, or lost.
+        """
+        try:
+            async with self._client().stream("GET", self.url + path) as response:
+                if response.status_code != httpx.codes.OK:
+                    raise self._error(response.status_code, await response.aread())
+                yield response.aiter_lines()
+        except httpx.TransportError as error:
+            raise _translated(error) from error
+
+    async def close(self) -> None:
+        """Ends all connections; those of loops that run in other threads a moment later."""
+        self._closed = True
+        keepers, self._keepers = self._keepers, {}
+        own = keepers.pop(asyncio.get_running_loop(), None)
+        for loop, keeper in keepers.items():
+            if loop.is_running():
+                loop.call_soon_threadsafe(keeper.cancel)
+        if own is not None:
+            own.cancel()
+            await asyncio.gather(own, return_exceptions=True)
+
+    def _client(self) -> httpx.AsyncClient:
+        """The running loop's. From here on the loop has a task that ends its connections."""
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise FeatureStoreUnavailable(CLOSED)
+        if loop not in self._clients:
+            for ended in [other for other in self._clients if other.is_closed()]:
+                del self._clients[ended]
+                self._keepers.pop(ended, None)
+            self._clients[loop] = httpx.AsyncClient(
+                headers=self._headers,
+                verify=self._verify,
+                timeout=_NO_TIMEOUT,
+                limits=_CONNECTIONS,
+                trust_env=False,
+            )
+            self._keepers[loop] = loop.create_task(self._keep(loop), name="fsclient-connections")
+        return self._clients[loop]
+
+    async def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Waits for ``close``, or for the end of the loop: ``asyncio.run`` cancels what still runs before it."""
+        try:
+            await loop.create_future()
+        finally:
+            await self._clients.pop(loop).aclose()
+
+    def _error(self, status: int, body: bytes) -> FeatureStoreError:
+        told = read_problem(body)
+        if told is not None:
+            return told
+        if status >= httpx.codes.INTERNAL_SERVER_ERROR:  # of the service's own failure, or of a proxy before it
+            raise ReplyError(f"status {status}")
+        raise FeatureStoreUnavailable(
+            f"{self.url} answers {status}, which is not how an fstore service answers; is it the right URL?"
+        )
+
+
+def _parsed(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.query or parsed.fragment:
+        raise InvalidRequestError(
+            "url must be http:// or https:// with a host, as http://127.0.0.1:8060; a key is given as api_key= "
+            "(the URL is not shown: it may hold a password)"
+        )
+    return parsed
+
+
+def _warn_if_readable(parsed: httpx.URL, url: str) -> None:
+    """A key over plain HTTP is no error: the service has no TLS of its own, and inside a network of one's own, such as
+    that of containers, it is the ordinary way. The client can't tell such a network from others, so it says so once."""
+    if parsed.scheme == "http" and not is_loopback(parsed.host) and url not in _warned:
+        _warned.add(url)
+        _log.warning("%s: key and answers can be read on the way; use https where the network is not yours", url)
+
+
+def _translated(error: httpx.TransportError) -> OSError:
+    unmade = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+    return (ConnectError if unmade else ReplyError)(type(error).__name__)

@@ -1,0 +1,166 @@
+"""The HTTP application: which path answers which question, and how."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pandas as pd
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import StreamingResponse
+
+from fsclient.errors import FeatureStoreError, FeatureStoreUnavailable
+from fsclient.metrics.prometheus import register
+from fsclient.metrics.registry import Metrics, feature_store_metrics
+from fsclient.service.access import Access, Gate
+from fsclient.service.encoding import ARROW, JSON, bars_to_arrow, frame_to_arrow, frame_to_json
+from fsclient.service.feed import lines
+from fsclient.service.lookups import Lookups
+from fsclient.service.problems import FAILED, problem
+from fsclient.service.questions import (
+    ComputeQuestion,
+    HistoryQuestion,
+    IndicatorsQuestion,
+    LatestQuestion,
+    OhlcvQuestion,
+)
+
+_QUICK_CELLS = 20_000
+"""An answer of more is written in a thread: others need not wait for it."""
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer: JSON, or an Arrow stream if `Accept` asks for one.",
+        "content": {JSON: {}, ARROW: {}},
+    },
+    "4XX": {"description": 'What is wrong with the question: `{"error": {"kind": ..., "message": ...}}`.'},
+    "5XX": {"description": "No answer now, told likewise."},
+}
+
+_log = logging.getLogger("feature_store_client")
+
+
+def create_app(
+    lookups: Lookups,
+    access: Access,
+    *,
+    metrics: Metrics = feature_store_metrics,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> Gate:
+    """The application behind its gate; it begins to listen for publishes, and closes ``lookups`` at its end."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        lookups.hearing.begin()
+        yield
+        await lookups.close()
+
+    # FastAPI's pages of documentation load scripts from another machine; the schema that they show stays.
+    app = FastAPI(title="fstore", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.add_exception_handler(FeatureStoreError, _explain)
+    app.add_exception_handler(RequestValidationError, _explain_invalid)
+    app.add_exception_handler(HTTPException, _explain_http)
+    app.add_exception_handler(404, _explain_http)
+    app.add_exception_handler(405, _explain_http)
+    app.add_exception_handler(Exception, _explain_failure)
+
+    @app.post("/v1/latest", responses=_ANSWERS)
+    async def latest(question: LatestQuestion, request: Request) -> Response:
+        """The newest closed bar's features, a row a symbol."""
+        return await _answer(await lookups.latest(question), request)
+
+    @app.post("/v1/ohlcv", responses=_ANSWERS)
+    async def ohlcv(question: OhlcvQuestion, request: Request) -> Response:
+        """Bars."""
+        return await _answer(await lookups.ohlcv(question), request)
+
+    @app.post("/v1/indicators", responses=_ANSWERS)
+    async def indicators(question: IndicatorsQuestion, request: Request) -> Response:
+        """Indicators of bars."""
+        return await _answer(await lookups.indicators(question), request)
+
+    @app.post("/v1/compute", responses=_ANSWERS)
+    async def compute(question: ComputeQuestion, request: Request) -> Response:
+        """A kind of the catalog or a function of TA-Lib, with parameters of the caller's own."""
+        return await _answer(await lookups.compute(question), request)
+
+    @app.post("/v1/history", responses={200: {"content": {ARROW: {}}}})
+    async def history(question: HistoryQuestion) -> Response:
+        """Bars with those before them, for a client that computes a function of its own; Arrow only."""
+        bars = await lookups.history(question)
+        return Response(await asyncio.to_thread(bars_to_arrow, bars), media_type=ARROW)
+
+    @app.get("/v1/publishes")
+    async def publishes(request: Request) -> Response:
+        """What is published from now on: a line of JSON each, and an empty one at least every second."""
+        if not lookups.hearing.hears:
+            raise FeatureStoreUnavailable("publishes are not heard now: the online store is away")
+        headers = dict(request.headers)
+        told = lines(lookups.hearing, lambda: not is_stopping() and access.admits(headers))
+        return StreamingResponse(told, media_type="application/x-ndjson")
+
+    @app.get("/v1/health")
+    async def health() -> Response:
+        """Whether the service answers, and its online store."""
+        return Response(orjson.dumps({"status": "ok", "online": await lookups.is_online()}), media_type=JSON)
+
+    exposition = _exposition(metrics)
+
+    @app.get("/metrics")
+    def tell_metrics() -> Response:
+        """The counts of this process's calls, for Prometheus."""
+        body, kind = exposition()
+        return Response(body, headers={"content-type": kind})
+
+    return Gate(app, access)
+
+
+async def _answer(frame: pd.DataFrame, request: Request) -> Response:
+    arrow = ARROW in request.headers.get("accept", "")
+    write = frame_to_arrow if arrow else frame_to_json
+    body = write(frame) if frame.size <= _QUICK_CELLS else await asyncio.to_thread(write, frame)
+    return Response(body, media_type=ARROW if arrow else JSON)
+
+
+def _exposition(metrics: Metrics) -> Callable[[], tuple[bytes, str]]:
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+    registry = CollectorRegistry()
+    register(registry, metrics)
+    return lambda: (generate_latest(registry), CONTENT_TYPE_LATEST)
+
+
+def _explain(_: Request, error: Exception) -> Response:
+    assert isinstance(error, FeatureStoreError)  # noqa: S101  # what it was registered for
+    status, body, headers = problem(error)
+    return Response(body, status, headers, media_type=JSON)
+
+
+def _explain_invalid(_: Request, error: Exception) -> Response:
+    """Which field is wrong and why, without what was given."""
+    found = [
+        f"{'.'.join(str(part) for part in one['loc'][1:] if isinstance(part, str)) or 'the question'}: {one['msg']}"
+        for one in error.errors()  # type: ignore[attr-defined]  # a RequestValidationError
+    ]
+    return _problem(422, "InvalidRequestError", "; ".join(found[:5]))
+
+
+def _explain_http(_: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 500)
+    paths = "POST /v1/latest, /v1/ohlcv, /v1/indicators, /v1/compute; GET /v1/health, /metrics, /openapi.json"
+    return _problem(status, "InvalidRequestError", f"there is no such question here; there are {paths}")
+
+
+def _explain_failure(_: Request, error: Exception) -> Response:
+    """Nothing of an error that nobody expected: its text may hold anything. The server logs it."""
+    _log.error("a question failed (%s)", type(error).__name__)
+    return _problem(500, "InternalError", FAILED)
+
+
+def _problem(status: int, kind: str, message: str) -> Response:
+    return Response(orjson.dumps({"error": {"kind": kind, "message": message}}), status, media_type=JSON)

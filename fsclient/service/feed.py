@@ -1,0 +1,41 @@
+"""What was published, told to everybody who listens: a line of JSON each, and one at least every second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import orjson
+
+from fsclient.cache.hearing import Hearing, Pair
+
+BEAT_S = 1.0
+_MOST_WAITING = 1_000
+"""A listener who is further behind is let go; it begins anew."""
+_ALIVE = b"{}\n"
+
+
+async def lines(hearing: Hearing, may_go_on: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """``{"changed": [["EUR/USD", "1h"]]}`` after the service's own cache has forgotten it; ``{}`` in between.
+
+    It ends when a publish may have been missed: who listens then knows that it must forget everything.
+
+    Args:
+        may_go_on: asked every second.
+    """
+    waiting: asyncio.Queue[Sequence[Pair] | None] = asyncio.Queue()
+    stop = hearing.watch(waiting.put_nowait)
+    try:
+        yield _ALIVE
+        while hearing.hears and waiting.qsize() <= _MOST_WAITING and may_go_on():
+            try:
+                async with asyncio.timeout(BEAT_S):
+                    changed = await waiting.get()
+            except TimeoutError:
+                yield _ALIVE
+                continue
+            if changed is None:
+                return
+            yield orjson.dumps({"changed": changed}) + b"\n"
+    finally:
+        stop()

@@ -1,0 +1,175 @@
+"""The service's keys: random, shown once, and kept as their SHA-256 in a file that a revoked one leaves at once.
+
+A key has 256 random bits, so a plain hash of it can't be guessed back; nothing is gained by a slow one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+PREFIX = "fstore_"
+"""What every key begins with, so that a scanner of leaked secrets knows one when it sees it."""
+_BYTES = 32
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_LOCK_SUFFIX = ".lock"
+
+
+class KeysError(ValueError):
+    """A name that can't be given, or a file that can't be read; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What is known of a key.
+
+    Attributes:
+        sha256: of the key, in hexadecimal digits.
+        created: ISO-8601, UTC.
+    """
+
+    name: str
+    created: str
+    sha256: str = field(repr=False)
+
+
+class KeyFile:
+    """The keys in one file. Several processes may use it: changes are made under a lock, and the file is replaced.
+
+    Once it exists, a key is needed, even when the last one was revoked.
+    """
+
+    def __init__(self, path: Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._path = path
+        self._now = now
+        self._lock = threading.Lock()
+        self._seen: tuple[int, ...] | None = None
+        self._keys: tuple[Key, ...] | None = None
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def exists(self) -> bool:
+        """Whether keys are needed."""
+        try:
+            self._path.stat()
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # it may hold keys
+        return True
+
+    def read(self) -> tuple[Key, ...]:
+        """All keys, in the order in which they were added; read anew when the file has changed.
+
+        Raises:
+            KeysError: the file can't be read.
+        """
+        with self._lock:
+            try:
+                stat = self._path.stat()
+            except FileNotFoundError:
+                return ()
+            except OSError as error:
+                raise self._unreadable(error) from None
+            state = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            if self._keys is None or state != self._seen:
+                self._keys, self._seen = self._load(), state
+            return self._keys
+
+    def name_of(self, given: str) -> str | None:
+        """Whose key it is; None when it is nobody's. Takes the same time for every key, right or wrong.
+
+        Raises:
+            KeysError: the file can't be read.
+        """
+        digest = hashlib.sha256(given.encode()).hexdigest()
+        found = None
+        for key in self.read():  # all of them, also after it was found
+            if hmac.compare_digest(digest, key.sha256):
+                found = key.name
+        return found
+
+    def add(self, name: str) -> str:
+        """Makes a key.
+
+        Returns:
+            The key itself, which is kept nowhere.
+
+        Raises:
+            KeysError: the name is taken or none, or the file can't be read.
+        """
+        if not _NAME.fullmatch(name):
+            raise KeysError(f"{name!r} is no name for a key: up to 64 letters, digits and . _ @ -")
+        with self._changing() as keys:
+            if any(key.name == name for key in keys):
+                raise KeysError(f"there is a key {name} already; revoke it first, or choose another name")
+            secret = PREFIX + secrets.token_urlsafe(_BYTES)
+            created = self._now().astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            keys.append(Key(name=name, created=created, sha256=hashlib.sha256(secret.encode()).hexdigest()))
+        return secret
+
+    def revoke(self, name: str) -> int:
+        """Takes a key away, from running services too.
+
+        Returns:
+            How many are left.
+
+        Raises:
+            KeysError: there is none of that name, or the file can't be read.
+        """
+        with self._changing() as keys:
+            left = [key for key in keys if key.name != name]
+            if len(left) == len(keys):
+                raise KeysError(f"there is no key {name!r}; `fstore keys list` shows them")
+            keys[:] = left
+        return len(left)
+
+    @contextmanager
+    def _changing(self) -> Iterator[list[Key]]:
+        """The keys as a list, which is written when it was changed."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_name(self._path.name + _LOCK_SUFFIX).open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            keys = [*self._load()] if self.exists() else []
+            yield keys
+            self._write(keys)
+
+    def _load(self) -> tuple[Key, ...]:
+        try:
+            rows = orjson.loads(self._path.read_bytes())["keys"]
+            return tuple(Key(name=r["name"], created=r["created"], sha256=str(r["sha256"])) for r in rows)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._unreadable(error) from None
+
+    def _write(self, keys: list[Key]) -> None:
+        rows = [{"name": key.name, "created": key.created, "sha256": key.sha256} for key in keys]
+        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".keys-")  # its owner's alone, mode 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(orjson.dumps({"keys": rows}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(self._path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    def _unreadable(self, error: Exception) -> KeysError:
+        return KeysError(
+            f"the keys' file {self._path} can't be read ({type(error).__name__}); mend it, or delete it and add others"
+        )

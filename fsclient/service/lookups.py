@@ -1,0 +1,194 @@
+"""The questions of all callers, answered by one set of stores, one cache and one breaker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pandas as pd
+
+from feature_repo.repo import Repo
+from fsclient.answering import Answering, Load, R
+from fsclient.backend import of_repo
+from fsclient.cache.feature_cache import FeatureCache
+from fsclient.errors import AuthenticationError, FeatureStoreUnavailable, InvalidRequestError
+from fsclient.lookup.latest_request import latest_request
+from fsclient.lookup.request import ComputeRequest, RangeRequest, compute_request, range_request
+from fsclient.lookup.values import RangeValues
+from fsclient.metrics.registry import Metrics, feature_store_metrics
+from fsclient.provenance import KEY
+from fsclient.resilience.retry import Deadline
+from fsclient.service.questions import (
+    LONGEST_S,
+    MOST_STEPS,
+    ComputeQuestion,
+    HistoryQuestion,
+    IndicatorsQuestion,
+    LatestQuestion,
+    OhlcvQuestion,
+)
+
+STORE_S = 2.0
+"""A connection to the online store that was silent for about so long while an answer was due is given up."""
+HEALTH_S = 1.0
+"""How long a look at the online store may take, and how long it is told."""
+
+_log = logging.getLogger("feature_store_client")
+
+
+class Lookups:
+    """Answers questions from the stores of a repository.
+
+    It has no stand-in of its own: what stands in for the online store is each caller's choice, and the last good answer
+    is in each caller's memory.
+
+    Args:
+        metrics: where the callers' questions are counted.
+        publish_metrics: tell the counts to the dashboard.
+        now: seconds since 1970.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        repo: Repo,
+        *,
+        metrics: Metrics = feature_store_metrics,
+        publish_metrics: bool = True,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        cache = FeatureCache(clock=clock)
+        self._metrics, self._clock = metrics, clock
+        self._project = repo.project
+        self._release_metrics: Callable[[], None] | None = None
+        backend = of_repo(
+            repo,
+            timeout_s=STORE_S,
+            kept_share=0.0,
+            retries=2,
+            on_breaker=lambda change: metrics.set_state("breaker.online", change.after),
+            on_online=self._publish_metrics if publish_metrics else lambda _: None,
+            now=now,
+            clock=clock,
+        )
+        metrics.set_state("breaker.online", "closed")
+        self._loads = backend.loads
+        self.hearing = backend.hearing(cache)
+        self._answering = Answering(
+            backend.loads,
+            scope=backend.scope,
+            cache=cache,
+            hearing=self.hearing,
+            home=backend.home,
+            timeout_s=LONGEST_S,
+            on_unavailable="fail",
+            max_age_bars=None,
+            metrics=metrics,
+            now=now,
+            clock=clock,
+        )
+        self._health: tuple[float, bool] = (float("-inf"), False)
+
+    async def close(self) -> None:
+        """Ends connections, listeners and threads."""
+        self._answering.close()
+        await self.hearing.close()
+        await self._loads.close()
+        if self._release_metrics is not None:
+            await asyncio.to_thread(self._release_metrics)
+
+    async def latest(self, asked: LatestQuestion) -> pd.DataFrame:
+        """As ``FeatureStoreClient.get_latest``."""
+        about = (asked.symbols if isinstance(asked.symbols, str) else None, asked.timeframe)
+        ask = partial(latest_request, asked.symbols, asked.features, asked.timeframe)
+        if asked.on_unavailable == "fail":
+            return await self._answer("get_latest", about, ask, self._loads.latest, asked.patience_s)
+        deadline = Deadline.after(asked.patience_s, clock=self._clock)
+        found: pd.DataFrame | FeatureStoreUnavailable
+        try:
+            found = await self._answer("get_latest", about, ask, self._loads.latest, asked.patience_s / 2)
+            if found.attrs[KEY]["as_of"] is not None:
+                return found
+        except FeatureStoreUnavailable as error:
+            found = error
+        answer = await self._loads.recomputed(ask(), deadline)
+        if answer.record.as_of is not None:
+            return answer.fresh()
+        if isinstance(found, FeatureStoreUnavailable):
+            raise found
+        return found
+
+    async def ohlcv(self, asked: OhlcvQuestion) -> pd.DataFrame:
+        """As ``FeatureStoreClient.get_ohlcv``."""
+        return await self._range("get_ohlcv", asked, None)
+
+    async def indicators(self, asked: IndicatorsQuestion) -> pd.DataFrame:
+        """As ``FeatureStoreClient.get_indicators``."""
+        return await self._range("get_indicators", asked, asked.indicators)
+
+    async def compute(self, asked: ComputeQuestion) -> pd.DataFrame:
+        """As ``FeatureStoreClient.compute_feature``, always a frame."""
+
+        def ask() -> ComputeRequest:
+            request = compute_request(
+                asked.feature_name, asked.symbol, asked.start_date, asked.end_date, asked.timeframe, asked.parameters
+            )
+            _bounded(request.span)
+            return request
+
+        about = (asked.symbol, asked.timeframe)
+        return await self._answer("compute_feature", about, ask, self._loads.computed, asked.patience_s)
+
+    async def history(self, asked: HistoryQuestion) -> RangeValues:
+        """Bars of a range that have closed, and as many before it as are asked for."""
+        span = _bounded(range_request(asked.symbol, asked.start_date, asked.end_date, asked.timeframe))
+        return await self._loads.history(span, asked.warm_up, Deadline.after(asked.patience_s, clock=self._clock))
+
+    async def is_online(self) -> bool:
+        """Whether the online store answers; asked anew after a second, however often this is called."""
+        at, online = self._health
+        if self._clock() >= at + HEALTH_S:
+            self._health = (self._clock(), online)  # others get the former answer meanwhile
+            try:
+                async with asyncio.timeout(HEALTH_S):
+                    await (await self._loads.online.client()).ping()
+                online = True
+            except Exception:
+                online = False
+            self._health = (self._clock(), online)
+        return online
+
+    async def _range(self, method: str, asked: OhlcvQuestion, columns: list[str] | str | None) -> pd.DataFrame:
+        def ask() -> RangeRequest:
+            start, end, known = asked.start_date, asked.end_date, asked.as_known_at
+            return _bounded(range_request(asked.symbol, start, end, asked.timeframe, columns, known))
+
+        return await self._answer(method, (asked.symbol, asked.timeframe), ask, self._loads.range, asked.patience_s)
+
+    async def _answer(
+        self, method: str, about: tuple[str | None, str], ask: Callable[[], R], load: Load[R], patience_s: float
+    ) -> pd.DataFrame:
+        try:
+            return await self._answering.call(method, about, ask, load, timeout_s=patience_s)
+        except AuthenticationError as error:  # the service's own credentials, of which its callers know nothing
+            _log.error("%s", error)
+            raise FeatureStoreUnavailable("the service is refused by its online store; its own log says why") from None
+
+    def _publish_metrics(self, url: str) -> None:
+        from fsclient.metrics.publisher import publishing  # loaded by those who publish
+
+        self._release_metrics = publishing(url, self._project, self._metrics)
+
+
+def _bounded(span: RangeRequest) -> RangeRequest:
+    steps = (span.end - span.start) // pd.Timedelta(seconds=span.timeframe.seconds)
+    if steps > MOST_STEPS:
+        raise InvalidRequestError(
+            f"from start_date to end_date there is room for {steps:,} bars of {span.timeframe.name}, and the service "
+            f"answers for {MOST_STEPS:,} at a time; ask for less"
+        )
+    return span

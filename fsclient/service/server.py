@@ -1,0 +1,80 @@
+"""Serving lookups over HTTP."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import uvicorn
+
+from fsclient.service.access import Access
+from fsclient.service.app import create_app
+from fsclient.service.lookups import Lookups
+
+MOST_CONNECTIONS = 1_000
+"""And answers under way; who comes on top of them is told to come later."""
+KEEP_ALIVE_S = 30
+GRACE_S = 5
+"""How long answers under way have, once the service ends."""
+
+
+class Server:
+    """One service, on an address of its own from the moment it is made.
+
+    Args:
+        access: made for ``host``.
+        port: 0 for any that is free.
+
+    Raises:
+        OSError: the address is taken or not this machine's.
+    """
+
+    def __init__(self, lookups: Lookups, access: Access, *, host: str, port: int) -> None:
+        self._socket = _listen(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        app = create_app(lookups, access, is_stopping=lambda: self._server.should_exit)
+        config = uvicorn.Config(
+            app,
+            loop="asyncio",  # the one that the tests run on
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        self._server = uvicorn.Server(config)
+
+    def run(self, on_ready: Callable[[int], None] = lambda _: None) -> None:
+        """Serves until it is interrupted, terminated or stopped.
+
+        Args:
+            on_ready: called with the port. It listens already: who connects now is answered in a moment.
+        """
+        on_ready(self.port)
+        try:
+            with suppress(KeyboardInterrupt):
+                self._server.run(sockets=[self._socket])
+        finally:
+            self._socket.close()
+
+    def stop(self) -> None:
+        """Ends it, from any thread; answers under way are given."""
+        self._server.should_exit = True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listening = socket.socket(family, kind, proto)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise OSError(f"{host}:{port} can't be served on ({error.strerror}); choose another --port") from None
+    return listening
