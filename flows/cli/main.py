@@ -11,11 +11,12 @@ from redis.exceptions import RedisError
 from feature_repo.catalog import CatalogError
 from feature_repo.stores.embedded import EmbeddedServerError
 from flows.apply import DefinitionChangedError
-from flows.cli import dashboard, history, ingest, jobs, lookups, show, stack, stream
+from flows.cli import dashboard, history, ingest, jobs, keys, lookups, serve, show, stack, stream
 from flows.errors import MendableError
 from flows.settings import SettingsError
 from flows.sources import SourceError
 from fsclient.errors import FeatureStoreError, InvalidRequestError, UnknownFeatureError, UnknownSymbolError
+from fsclient.service.keys import KeysError
 
 app = typer.Typer(
     name="fstore",
@@ -30,11 +31,12 @@ for command in (
     *(jobs.apply, ingest.ingest, jobs.materialize, history.backfill),
     *(stream.stream, stream.replay, stream.listen),
     *(lookups.latest, lookups.get, history.explain, history.verify, history.gaps, history.maintain),
-    dashboard.dashboard,
+    *(serve.serve, dashboard.dashboard),
 ):
     app.command()(command)
+app.add_typer(keys.keys)
 
-_MISUSE = (CatalogError, SettingsError, InvalidRequestError, UnknownSymbolError, UnknownFeatureError)
+_MISUSE = (CatalogError, SettingsError, InvalidRequestError, UnknownSymbolError, UnknownFeatureError, KeysError)
 _FAILURE = (SourceError, DefinitionChangedError, EmbeddedServerError, MendableError, FeatureStoreError, OSError)
 
 
