@@ -70,7 +70,7 @@ class RemoteLoads:
         self._kept_share = kept_share
         self._now, self._clock = now, clock
         self._closed = False
-        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="fsclient")
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="fsclient-remote")
         self.guard = Guard(
             store=f"the service at {self._transport.url}",
             breaker=CircuitBreaker(BREAKER, clock=clock, on_transition=on_breaker),

@@ -10,13 +10,14 @@ from typing import Any
 
 import orjson
 import pandas as pd
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
 
 from fsclient.errors import FeatureStoreError, FeatureStoreUnavailable
 from fsclient.metrics.prometheus import register
-from fsclient.metrics.registry import Metrics, feature_store_metrics
+from fsclient.metrics.registry import Metrics
 from fsclient.service.access import Access, Gate
 from fsclient.service.encoding import ARROW, JSON, bars_to_arrow, frame_to_arrow, frame_to_json
 from fsclient.service.feed import lines
@@ -44,13 +45,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 _log = logging.getLogger("feature_store_client")
 
 
-def create_app(
-    lookups: Lookups,
-    access: Access,
-    *,
-    metrics: Metrics = feature_store_metrics,
-    is_stopping: Callable[[], bool] = lambda: False,
-) -> Gate:
+def create_app(lookups: Lookups, access: Access, *, is_stopping: Callable[[], bool] = lambda: False) -> Gate:
     """The application behind its gate; it begins to listen for publishes, and closes ``lookups`` at its end."""
 
     @asynccontextmanager
@@ -64,8 +59,6 @@ def create_app(
     app.add_exception_handler(FeatureStoreError, _explain)
     app.add_exception_handler(RequestValidationError, _explain_invalid)
     app.add_exception_handler(HTTPException, _explain_http)
-    app.add_exception_handler(404, _explain_http)
-    app.add_exception_handler(405, _explain_http)
     app.add_exception_handler(Exception, _explain_failure)
 
     @app.post("/v1/latest", responses=_ANSWERS)
@@ -108,7 +101,7 @@ def create_app(
         """Whether the service answers, and its online store."""
         return Response(orjson.dumps({"status": "ok", "online": await lookups.is_online()}), media_type=JSON)
 
-    exposition = _exposition(metrics)
+    exposition = _exposition(lookups.metrics)
 
     @app.get("/metrics")
     def tell_metrics() -> Response:
@@ -152,6 +145,8 @@ def _explain_invalid(_: Request, error: Exception) -> Response:
 
 def _explain_http(_: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
+    if status not in (404, 405):
+        return _problem(status, "InvalidRequestError", "the question can't be read as JSON")
     paths = "POST /v1/latest, /v1/ohlcv, /v1/indicators, /v1/compute; GET /v1/health, /metrics, /openapi.json"
     return _problem(status, "InvalidRequestError", f"there is no such question here; there are {paths}")
 

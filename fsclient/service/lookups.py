@@ -62,7 +62,7 @@ class Lookups:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         cache = FeatureCache(clock=clock)
-        self._metrics, self._clock = metrics, clock
+        self.metrics, self._clock = metrics, clock
         self._project = repo.project
         self._release_metrics: Callable[[], None] | None = None
         backend = of_repo(
@@ -181,7 +181,7 @@ class Lookups:
     def _publish_metrics(self, url: str) -> None:
         from fsclient.metrics.publisher import publishing  # loaded by those who publish
 
-        self._release_metrics = publishing(url, self._project, self._metrics)
+        self._release_metrics = publishing(url, self._project, self.metrics)
 
 
 def _bounded(span: RangeRequest) -> RangeRequest:

@@ -118,8 +118,12 @@ class Proxy:
 
     async def _end(self) -> None:
         if self._server is not None:
-            self._server.close()
-            self._server = None
+            server, self._server = self._server, None
+            for listening in server.sockets:  # what was accepted in this very turn becomes a connection first
+                self._loop.remove_reader(listening.fileno())
+            for _ in range(3):
+                await asyncio.sleep(0)
+            server.close()
         await self._reset_all()
 
     async def _finish(self) -> None:

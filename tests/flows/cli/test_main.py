@@ -19,7 +19,7 @@ Run = Callable[..., Any]
 FSTORE = Path(sys.executable).parent / "fstore"
 COMMANDS = [
     *("demo", "up", "down", "status", "apply", "ingest", "materialize", "backfill", "stream", "replay", "listen"),
-    *("latest", "get", "explain", "verify", "gaps", "maintain", "dashboard"),
+    *("latest", "get", "explain", "verify", "gaps", "maintain", "serve", "dashboard", "keys"),
 ]
 STRANGERS = [
     "../../etc/passwd",
