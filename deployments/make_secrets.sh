@@ -29,6 +29,7 @@ secret dashboard_key >/dev/null
 
 text redis_flows_url "redis://flows:$flows@redis:6379/0"
 text redis_client_url "redis://client:$client@127.0.0.1:6379/0"
+text redis_service_url "redis://client:$client@redis:6379/0"
 text ledger_url "postgresql+psycopg://fstore:$postgres@postgres:5432/ledger"
 text registry_url "postgresql+psycopg://fstore:$postgres@postgres:5432/registry"
 text prefect_database_url "postgresql+asyncpg://fstore:$postgres@postgres:5432/prefect"

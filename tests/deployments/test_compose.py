@@ -25,7 +25,7 @@ from flows.settings import PREFIX, Settings, load_settings
 
 DEPLOYMENTS = REPO.parent / "deployments"
 FILE = DEPLOYMENTS / "docker-compose.yaml"
-OURS = ("apply", "prefect", "deploy", "worker", "dashboard")
+OURS = ("apply", "prefect", "deploy", "worker", "dashboard", "service")
 WITHOUT_PASSWORD = {"PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_UI_API_URL"}
 OWN_READERS = {"FSTORE_DASHBOARD_KEY"}  # read where they are used, from a file: no process has them in its environment
 
@@ -101,7 +101,7 @@ def test_every_variable_is_one_that_somebody_reads(services: Mapping[str, Any]) 
 def test_every_variable_of_the_production_repository_is_set(services: Mapping[str, Any]) -> None:
     image = (DEPLOYMENTS / "Dockerfile").read_text()
     text = "\n".join(line.partition("#")[0] for line in (DEPLOYMENTS / "feature_store.yaml").read_text().splitlines())
-    for name in ("apply", "worker", "dashboard"):
+    for name in ("apply", "worker", "dashboard", "service"):
         given = services[name]["environment"]
         for variable in re.findall(r"\$\{(\w+)\}", text):
             assert f"{variable}_FILE" in given or f" {variable}=" in image, f"{name} lacks {variable}"
@@ -112,7 +112,7 @@ def test_every_variable_of_the_production_repository_is_set(services: Mapping[st
 
 def test_ports_are_open_to_this_machine_only(services: Mapping[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert set(published) == {"redis", "prefect", "dashboard"}
+    assert set(published) == {"redis", "prefect", "dashboard", "service"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
@@ -163,8 +163,8 @@ def test_the_urls_name_the_services_and_what_they_hold(services: Mapping[str, An
         assert url.database in databases
         assert url.username == services["postgres"]["environment"]["POSTGRES_USER"]
         assert url.password == (secrets / "postgres_password").read_text()
-    for user in ("flows", "client"):
-        url = make_url((secrets / f"redis_{user}_url").read_text())
+    for name, user in (("flows", "flows"), ("client", "client"), ("service", "client")):
+        url = make_url((secrets / f"redis_{name}_url").read_text())
         assert (url.username, url.password) == (user, (secrets / f"redis_{user}_password").read_text())
 
 
