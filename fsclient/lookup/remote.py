@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 SHARE = 0.9
 """Of the time that is left, what the service is given: so that it can still say why it has no answer."""
+_SHORTEST_S = 0.001
 SILENCE_S = 2.5
 """The service says something every second; after so long a silence the line is taken for lost."""
 
@@ -139,7 +140,8 @@ class RemoteLoads:
 
     async def _ask(self, path: str, body: Mapping[str, Any], read: Callable[[bytes], T], deadline: Deadline) -> T:
         async def attempt() -> T | FeatureStoreError:
-            reply: Reply = await self._transport.ask(path, {**body, "timeout_s": SHARE * deadline.remaining_s})
+            given_s = max(_SHORTEST_S, SHARE * deadline.remaining_s)
+            reply: Reply = await self._transport.ask(path, {**body, "timeout_s": given_s})
             return read(reply) if isinstance(reply, bytes) else reply
 
         found = await self.guard.run(attempt, deadline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -10,7 +11,6 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import httpx
-import orjson
 
 from fsclient.access import is_loopback
 from fsclient.errors import CLOSED, FeatureStoreError, FeatureStoreUnavailable, InvalidRequestError
@@ -67,7 +67,8 @@ class Transport:
         """
         headers = {"accept": ARROW, "content-type": JSON}
         try:
-            response = await self._client().post(self.url + path, content=orjson.dumps(body), headers=headers)
+            # The standard library's JSON: a parameter may be a number of any size.
+            response = await self._client().post(self.url + path, content=json.dumps(body), headers=headers)
         except httpx.TransportError as error:
             raise _translated(error) from error
         if response.status_code == httpx.codes.OK and response.headers.get("content-type") == ARROW:

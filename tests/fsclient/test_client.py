@@ -52,6 +52,20 @@ CLOSED = ("2024-03-04", "2024-03-08")
 # -------------------------------------------------------------------------------------------------------- the cache
 
 
+async def test_a_call_after_a_publish_does_not_join_a_load_that_began_before_it(
+    client: FeatureStoreClient, proxy: Proxy
+) -> None:
+    await hearing(client)
+    proxy.forget()
+    proxy.delay(0.2)
+    early = asyncio.create_task(client.get_latest("GBP/USD", ["close"]))
+    await until(lambda: proxy.heard(b"HMGET") == 1, "the load to begin")
+    await client._hearing._published([("GBP/USD", "1h")])  # type: ignore[union-attr]  # while the line is slow too
+    late = asyncio.create_task(client.get_latest("GBP/USD", ["close"]))
+    assert [source(frame) for frame in await asyncio.gather(early, late)] == ["online", "online"]
+    assert proxy.heard(b"HMGET") == 2
+
+
 async def test_the_newest_bar_is_repeated_until_the_next_close_and_then_asked_for_until_it_comes(
     client: FeatureStoreClient, clock: Clock
 ) -> None:

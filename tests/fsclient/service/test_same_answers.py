@@ -88,6 +88,9 @@ MISTAKES: dict[str, Ask] = {
     "a kind's parameter out of its range": lambda c: c.compute_feature(
         "volatility", "EUR/USD", "2024-03-01", "2024-03-02", parameters={"window": -3}
     ),
+    "a parameter beyond all numbers": lambda c: c.compute_feature(
+        "RSI", "EUR/USD", "2024-03-01", "2024-03-02", parameters={"timeperiod": 10**30}
+    ),
     "a computation that takes too long": lambda c: c.compute_feature(
         "zscore", MINUTES, "2023-06-01", "2024-05-31", "1m", parameters={"window": 5000}
     ),
