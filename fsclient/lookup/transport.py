@@ -23,7 +23,6 @@ Reply: TypeAlias = bytes | FeatureStoreError
 _log = logging.getLogger("feature_store_client")
 _CONNECTIONS = httpx.Limits(max_connections=100, max_keepalive_connections=50, keepalive_expiry=25.0)
 """The service keeps an idle connection for 30 s, so the client ends it first."""
-_NO_TIMEOUT = httpx.Timeout(None)  # each call's deadline ends its waits, by cancellation
 _warned: set[str] = set()
 
 
@@ -34,8 +33,9 @@ class ConnectError(ConnectionError):
 class Transport:
     """Asks one service. A loop's connections end with it or with ``close``, whichever comes first.
 
-    It goes to the host that the URL names and to no other: no proxy or credentials of the environment, no redirect.
-    TLS is verified by the system's certificates.
+    It uses httpx' transport without its client: cookies, redirects and a line in the log for each request are not
+    wanted here. Waits are not bounded: each call's deadline ends its own, by cancellation. It goes to the host that the
+    URL names and to no other: no proxy or credentials of the environment. TLS is verified by the system's certificates.
 
     Args:
         api_key: goes into a header and nowhere else.
@@ -47,14 +47,15 @@ class Transport:
     def __init__(self, url: str, api_key: str | None) -> None:
         parsed = _parsed(url)
         self.url = str(parsed).rstrip("/")
-        self._headers = {"accept-encoding": "identity"}
+        self._base = httpx.URL(self.url)
+        self._headers = {"accept": ARROW, "accept-encoding": "identity"}
         if api_key is not None:
             if not api_key.isascii() or not api_key.isprintable() or not api_key.strip():
                 raise InvalidRequestError("api_key must be a key as `fstore keys add` prints it")
             self._headers["authorization"] = f"Bearer {api_key.strip()}"
             _warn_if_readable(parsed, self.url)
         self._verify: ssl.SSLContext | bool = ssl.create_default_context() if parsed.scheme == "https" else False
-        self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
+        self._pools: dict[asyncio.AbstractEventLoop, httpx.AsyncHTTPTransport] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         self._closed = False
 
@@ -65,15 +66,12 @@ class Transport:
             ConnectError, ReplyError: there is none; another attempt may mend that.
             FeatureStoreUnavailable: who answers there is no service of ours.
         """
-        headers = {"accept": ARROW, "content-type": JSON}
-        try:
-            # The standard library's JSON: a parameter may be a number of any size.
-            response = await self._client().post(self.url + path, content=json.dumps(body), headers=headers)
-        except httpx.TransportError as error:
-            raise _translated(error) from error
+        content = json.dumps(body)  # the standard library's: a parameter may be a number of any size
+        async with self._send("POST", path, content=content, headers={"content-type": JSON}) as response:
+            found = await response.aread()
         if response.status_code == httpx.codes.OK and response.headers.get("content-type") == ARROW:
-            return response.content
-        return self._error(response.status_code, response.content)
+            return found
+        return self._error(response.status_code, found)
 
     @asynccontextmanager
     async def lines(self, path: str) -> AsyncIterator[AsyncIterator[str]]:
@@ -82,51 +80,65 @@ class Transport:
         Raises:
             FeatureStoreError, OSError: it is refused, or lost.
         """
-        try:
-            async with self._client().stream("GET", self.url + path) as response:
-                if response.status_code != httpx.codes.OK:
-                    raise self._error(response.status_code, await response.aread())
-                yield response.aiter_lines()
-        except httpx.TransportError as error:
-            raise _translated(error) from error
+        async with self._send("GET", path) as response:
+            if response.status_code != httpx.codes.OK:
+                raise self._error(response.status_code, await response.aread())
+            yield response.aiter_lines()
 
     async def close(self) -> None:
         """Ends all connections; those of loops that run in other threads a moment later."""
         self._closed = True
         keepers, self._keepers = self._keepers, {}
-        own = keepers.pop(asyncio.get_running_loop(), None)
+        here = asyncio.get_running_loop()
+        own = keepers.pop(here, None)
         for loop, keeper in keepers.items():
             if loop.is_running():
                 loop.call_soon_threadsafe(keeper.cancel)
         if own is not None:
             own.cancel()
             await asyncio.gather(own, return_exceptions=True)
+            await self._end(here)  # for one that was cancelled before it began
 
-    def _client(self) -> httpx.AsyncClient:
+    @asynccontextmanager
+    async def _send(
+        self, method: str, path: str, *, content: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        """A request, and the reply as it comes."""
+        url = self._base.copy_with(path=self._base.path.rstrip("/") + path)
+        request = httpx.Request(method, url, content=content, headers={**self._headers, **(headers or {})})
+        try:
+            response = await self._pool().handle_async_request(request)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+        except httpx.TransportError as error:
+            raise _translated(error) from error
+
+    def _pool(self) -> httpx.AsyncHTTPTransport:
         """The running loop's. From here on the loop has a task that ends its connections."""
         loop = asyncio.get_running_loop()
         if self._closed:
             raise FeatureStoreUnavailable(CLOSED)
-        if loop not in self._clients:
-            for ended in [other for other in self._clients if other.is_closed()]:
-                del self._clients[ended]
+        if loop not in self._pools:
+            for ended in [other for other in self._pools if other.is_closed()]:
+                del self._pools[ended]
                 self._keepers.pop(ended, None)
-            self._clients[loop] = httpx.AsyncClient(
-                headers=self._headers,
-                verify=self._verify,
-                timeout=_NO_TIMEOUT,
-                limits=_CONNECTIONS,
-                trust_env=False,
-            )
+            self._pools[loop] = httpx.AsyncHTTPTransport(verify=self._verify, limits=_CONNECTIONS, trust_env=False)
             self._keepers[loop] = loop.create_task(self._keep(loop), name="fsclient-connections")
-        return self._clients[loop]
+        return self._pools[loop]
 
     async def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Waits for ``close``, or for the end of the loop: ``asyncio.run`` cancels what still runs before it."""
         try:
             await loop.create_future()
         finally:
-            await self._clients.pop(loop).aclose()
+            await self._end(loop)
+
+    async def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        pool = self._pools.pop(loop, None)
+        if pool is not None:
+            await pool.aclose()
 
     def _error(self, status: int, body: bytes) -> FeatureStoreError:
         told = read_problem(body)
