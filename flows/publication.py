@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from feature_repo.catalog import VIEW_KINDS, WINDOW_TIME, Timeframe, view
-from feature_repo.stores.codec import encode_array, encode_double, entity_key, field_key, read_revision, revision_key
+from feature_repo.stores.codec import encode_array, encode_double, field_key, read_revision
+from feature_repo.stores.presence import whole_views
 from feature_repo.stores.publish import ViewRow, publish
 from feature_repo.stores.window import Window
 
@@ -32,7 +33,7 @@ def view_rows(timeframe: Timeframe, window: Window) -> tuple[ViewRow, ...]:
 def publish_window(
     client: Any, project: str, symbol: str, timeframe: Timeframe, window: Window, *, fence: int | None = None
 ) -> bool:
-    """Publishes a window. Returns whether the online store took it; False: it holds that or something newer.
+    """Publishes a window. Returns whether the online store took it; False: it holds all of that or something newer.
 
     Raises:
         FencedOutError: a later run, with a higher fence, has published the symbol.
@@ -43,18 +44,15 @@ def publish_window(
 
 
 def lost_views(client: Any, project: str, timeframe: Timeframe, closes_us: Mapping[str, int]) -> list[str]:
-    """The symbols of which the online store lacks what was published: it was emptied, or is another one.
+    """The symbols of which the online store lacks what was published, be it one field: it was emptied, is another one,
+    or somebody deleted some of it.
 
     Args:
         closes_us: symbol -> close of the newest bar that was published, microseconds since 1970-01-01 UTC.
     """
-    fields = [revision_key(view(kind, timeframe.name).name) for kind in VIEW_KINDS]
-    with client.pipeline(transaction=False) as pipe:
-        for symbol in closes_us:
-            pipe.hmget(entity_key(symbol, project), fields)
-        held = pipe.execute() if closes_us else []
+    whole = whole_views(client, project, timeframe, closes_us)
     return [
         symbol
-        for (symbol, close_us), revisions in zip(closes_us.items(), held, strict=True)
-        if not all(stored and read_revision(stored)[0] >= close_us for stored in revisions)
+        for symbol, close_us in closes_us.items()
+        if symbol not in whole or any(read_revision(revision)[0] < close_us for revision in whole[symbol])
     ]

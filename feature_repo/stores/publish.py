@@ -14,10 +14,10 @@ from feature_repo.stores.fence import FencedOutError
 
 CHANNEL_PREFIX = "fstore:published:"
 
-# For each view of one symbol: write it when it is newer than what is held, by bar and then by revision. All views
-# change in this one script, so no reader ever sees an hour's close beside another hour's RSI. Caches in every
-# process are told of the symbol and timeframes that changed. A run that works under a lease gives its fencing token:
-# once a later one has written the symbol, the earlier one writes nothing more.
+# For each view of one symbol: write it when it is newer than what is held, by bar and then by revision, or the same and
+# no longer whole. All views change in this one script, so no reader ever sees an hour's close beside another hour's
+# RSI. Caches in every process are told of the symbol and timeframes that changed. A run that works under a lease gives
+# its fencing token: once a later one has written the symbol, the earlier one writes nothing more.
 _SCRIPT = """
 local fence_field, fence = ARGV[3], ARGV[4]
 if fence ~= '' then
@@ -25,11 +25,17 @@ if fence ~= '' then
   if highest and highest > fence then return redis.error_reply('FENCED a later run has written this symbol') end
   if highest ~= fence then redis.call('HSET', KEYS[1], fence_field, fence) end
 end
+local function is_whole(at, n)
+  for field = at + 5, at + 4 + 2 * n, 2 do
+    if redis.call('HEXISTS', KEYS[1], ARGV[field]) == 0 then return false end
+  end
+  return redis.call('HEXISTS', KEYS[1], ARGV[at]) == 1
+end
 local at, changed, done = 5, false, {}
 while at <= #ARGV do
   local ts_field, ts, rev_field, rev, n = ARGV[at], ARGV[at+1], ARGV[at+2], ARGV[at+3], tonumber(ARGV[at+4])
   local held = redis.call('HGET', KEYS[1], rev_field)
-  if not held or held < rev then
+  if not held or held < rev or (held == rev and not is_whole(at, n)) then
     redis.call('HSET', KEYS[1], ts_field, ts, rev_field, rev, unpack(ARGV, at + 5, at + 4 + 2 * n))
     done[#done+1] = 1
     changed = true
@@ -76,7 +82,7 @@ def publish(
         fence: the token of the lease under which the caller works; None writes without one, as Feast does.
 
     Returns:
-        For each row whether it was written; False: the store holds that bar at that revision, or a newer one.
+        For each row whether it was written; False: the store holds all of that bar at that revision, or a newer one.
 
     Raises:
         FencedOutError: a later token has written the symbol.

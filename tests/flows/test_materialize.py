@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, TIMEFRAMES
-from feature_repo.stores.codec import entity_key
+from feature_repo.stores.codec import entity_key, field_key
 from feature_repo.stores.tables import SCHEMAS, OfflineTables
 from flows import materialize as run
 from flows import shard
@@ -192,6 +192,19 @@ def test_a_store_that_lost_everything_is_filled_again(
     before = contents()
     redis.flushall()
     assert all(outcome.published for outcome in materialize().values())
+    assert contents() == before
+
+
+@pytest.mark.parametrize("name", ["ohlcv_4h:close", "indicators_1h:rsi_14", "window_1d:sma_5"])
+def test_a_store_that_lost_one_field_is_given_it_again(
+    make_bars: Make, take: Take, materialize: Run, redis: Any, contents: Contents, settings: Settings, name: str
+) -> None:
+    take(make_bars(400))
+    materialize()
+    before = contents()
+    assert redis.hdel(entity_key("EUR/USD", settings.repo().project), field_key(*name.split(":")))
+    outcomes = materialize()
+    assert [tf for (_, tf), outcome in outcomes.items() if outcome.published] == [name.partition(":")[0].split("_")[1]]
     assert contents() == before
 
 

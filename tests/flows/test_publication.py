@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from feature_repo.catalog import TIMEFRAMES, WINDOW_FIELDS, WINDOW_TIME, view
+from feature_repo.stores.codec import doubt_key, entity_key, field_key, revision_key, timestamp_key
 from feature_repo.stores.window import Window
-from flows.publication import publish_window, view_rows
+from flows.publication import lost_views, publish_window, view_rows
 from flows.settings import Settings
 
 HOUR = TIMEFRAMES["1h"]
@@ -57,6 +58,35 @@ def test_what_is_held_gives_way_to_what_is_newer(
     offer(window())
     assert offer(window(event_us=event_us, created_us=created_us, value=7.0)) is taken
     assert (held().scalars["close"] >= 7.0) is taken
+
+
+@pytest.mark.parametrize("view_kind", ["ohlcv", "indicators", "window"])
+@pytest.mark.parametrize("what", ["a field", "the timestamp", "the revision"])
+def test_a_view_that_lost_some_of_itself_is_lost_and_is_offered_again_with_success(
+    offer: Callable[[Window], bool], redis: Any, settings: Settings, view_kind: str, what: str
+) -> None:
+    project, offered = settings.repo().project, window()
+    offer(offered)
+    key = entity_key("EUR/USD", project)
+    before = redis.hgetall(key)
+    assert lost_views(redis, project, HOUR, {"EUR/USD": CLOSE_US}) == []
+    spec = view(view_kind, "1h")
+    names = {"a field": field_key(spec.name, spec.fields[-1]), "the timestamp": timestamp_key(spec.name)}
+    redis.hdel(key, names.get(what, revision_key(spec.name)))
+    redis.hset(key, doubt_key("1h"), "fields of others are no stand-in for one's own")
+    redis.hset(key, "another", "field")
+    assert lost_views(redis, project, HOUR, {"EUR/USD": CLOSE_US, "GBP/USD": CLOSE_US}) == ["EUR/USD", "GBP/USD"]
+    assert offer(offered)
+    assert {name: value for name, value in redis.hgetall(key).items() if name in before} == before
+    assert not offer(offered)
+
+
+def test_a_view_older_than_what_was_published_is_lost(
+    offer: Callable[[Window], bool], redis: Any, settings: Settings
+) -> None:
+    offer(window())
+    assert lost_views(redis, settings.repo().project, HOUR, {"EUR/USD": CLOSE_US + 1}) == ["EUR/USD"]
+    assert lost_views(redis, settings.repo().project, HOUR, {}) == []
 
 
 def test_a_window_without_bars_is_not_published(offer: Callable[[Window], bool], redis: Any) -> None:
