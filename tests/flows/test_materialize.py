@@ -219,6 +219,17 @@ def test_a_bar_that_has_not_closed_never_gets_online(make_bars: Make, take: Take
     assert held("EUR/USD", "1h").window["close"][-1] == bars["close"].iloc[-1]
 
 
+def test_a_last_bar_that_stays_incomplete_is_judged_by_every_run_and_kept_once(
+    make_bars: Make, take: Take, materialize: Run, tables: OfflineTables
+) -> None:
+    take(make_bars(10).drop(index=[6, 7, 8]).reset_index(drop=True))  # of 06:00 to 10:00 the last hour alone
+    for _ in range(3):
+        assert materialize()["EUR/USD", "4h"].quarantined == 1
+    kept = tables.read("quarantine", columns=["rule", "detail"])
+    assert kept["rule"].to_pylist() == ["incomplete"]
+    assert kept["detail"].to_pylist() == ["1 of 4 source bars"]
+
+
 # ------------------------------------------------------------------------------------ one symbol, the others
 
 
