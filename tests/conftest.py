@@ -24,8 +24,8 @@ DRILLS = (
     "flows/stack/test_postgres.py",
     "flows/stack/test_stack.py",
     "flows/stream/test_crashes.py",
-    "flows/test_crashes.py",
-    "flows/test_races.py",
+    "flows/processes/test_crashes.py",
+    "flows/processes/test_races.py",
     "fsclient/dashboard/test_browser.py",
 )
 

@@ -25,8 +25,8 @@ from flows import materialize as batch
 from flows.deployed.runner import task_runner
 from flows.outcome import Outcome
 from flows.settings import Settings, SettingsError, load_settings
-from tests.flows import worker
-from tests.flows.worker import State, assert_same
+from tests.flows.processes import worker
+from tests.flows.processes.worker import State, assert_same
 
 SYMBOLS = list(worker.NAMES)
 FRAMES = list(worker.FRAMES)

@@ -21,7 +21,7 @@ import pytest
 
 from feature_repo.stores.home import REPO
 from flows.settings import Settings
-from tests.flows import worker
+from tests.flows.processes import worker
 from tests.flows.stack.test_stack import free_port
 
 WITHIN_S = 150.0

@@ -29,7 +29,7 @@ from flows.stream.feed import SHARDS, stream_key
 from flows.stream.meter import Meter
 from flows.stream.reader import GROUP, Reader
 from flows.stream.session import Session
-from tests.flows.worker import PROCESSES, _start_server, _told
+from tests.flows.processes.worker import PROCESSES, _start_server, _told
 
 FAST = Pace(flush_s=0.15, flush_bars=400, idle_s=0.5, ttl_s=1.0)
 """Quick enough for a test: a stream that was killed is followed by another after a second."""

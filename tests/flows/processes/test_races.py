@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from feature_repo.stores.codec import entity_key, field_key
 from feature_repo.stores.tables import TableName
 from flows.agreement import equal
 from flows.settings import Settings
-from tests.flows.worker import (
+from tests.flows.processes.worker import (
     LATER,
     MATERIALIZE,
     NOW,
@@ -24,7 +24,6 @@ from tests.flows.worker import (
     State,
     Worker,
     assert_same,
-    begin_with_first,
     do,
     state_of,
 )
@@ -32,38 +31,6 @@ from tests.flows.worker import (
 EURUSD = "EUR/USD"
 LIKE_ANOTHER = ("before bars", "publish BTC/USD 4h", "publish EUR/USD 1h", "advanced")
 """Boundaries between which and the one before, or after, nothing happens that another process could see."""
-
-
-@pytest.fixture(scope="module")
-def place(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(home=tmp_path_factory.mktemp("races") / "home", redis_url=server_url)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("saved")
-
-
-@pytest.fixture(scope="module")
-def published(place: Settings, folder: Path) -> Saved:
-    """A home whose first bars are computed and online."""
-    return begin_with_first(place, folder / "published")
-
-
-@pytest.fixture(scope="module")
-def ingested(place: Settings, folder: Path, published: Saved) -> Saved:
-    """The same with more bars, and a corrected one, which no run has looked at yet."""
-    published.restore(place)
-    assert do("all", place, NOW - timedelta(hours=1)) == []
-    return Saved.of(place, folder / "ingested")
-
-
-@pytest.fixture(scope="module")
-def after_all(place: Settings, ingested: Saved) -> State:
-    """What a run leaves that is alone."""
-    ingested.restore(place)
-    assert do("materialize", place, NOW) == []
-    return state_of(place)
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +42,9 @@ def after_newest(place: Settings, ingested: Saved) -> State:
 
 
 @pytest.fixture
-def start(redis: Any, place: Settings) -> Iterator[Any]:
-    """Starts workers, and ends them."""
-    workers: list[Worker] = []
-
-    def begin(job: str, halt: str | None = None) -> Worker:
-        workers.append(Worker(job, place, halt=halt, dies=False))
-        return workers[-1]
-
-    yield begin
-    for worker in workers:
-        worker.end()
+def start(start: Any) -> Any:
+    """Starts workers that wait at their boundary, and ends them."""
+    return partial(start, dies=False)
 
 
 def stopped_at(boundary: str, worker: Worker) -> Worker:
@@ -127,16 +86,16 @@ def views_of(state: State | Mapping[bytes, Mapping[bytes, Any]], project: str) -
 
 
 def test_two_that_start_at_once_do_each_symbol_once(
-    place: Settings, ingested: Saved, after_all: State, start: Any
+    place: Settings, ingested: Saved, undisturbed: State, start: Any
 ) -> None:
     ingested.restore(place)
     workers = [start("materialize"), start("materialize")]
     problems = [problem for _, told in (worker.hear() for worker in workers) for problem in told]
     assert all("is working on it" in problem for problem in problems)
-    assert_same(state_of(place), after_all)
+    assert_same(state_of(place), undisturbed)
 
 
-def test_who_comes_second_is_told_who_works(place: Settings, ingested: Saved, start: Any, after_all: State) -> None:
+def test_who_comes_second_is_told_who_works(place: Settings, ingested: Saved, start: Any, undisturbed: State) -> None:
     ingested.restore(place)
     first = start("materialize", "store")
     assert first.hear() == "store"
@@ -145,7 +104,7 @@ def test_who_comes_second_is_told_who_works(place: Settings, ingested: Saved, st
     assert len(problems) == 2
     assert all(f"(process {first.process.pid}) is working on it, until" in problem for problem in problems)
     assert first.resume()[1] == []
-    assert_same(state_of(place), after_all)
+    assert_same(state_of(place), undisturbed)
 
 
 # ---------------------------------------------------------------------------------------------- one is stopped
@@ -179,7 +138,7 @@ def test_an_ingestion_stopped_past_its_lease_at(
 
 
 def test_an_ingestion_meanwhile_is_never_published_with_indicators_of_before(
-    place: Settings, ingested: Saved, after_all: State, start: Any, redis: Any
+    place: Settings, ingested: Saved, undisturbed: State, start: Any, redis: Any
 ) -> None:
     """The sleeper has stored its indicators; the bars that it would read now have been corrected since."""
     ingested.restore(place)
@@ -189,14 +148,14 @@ def test_an_ingestion_meanwhile_is_never_published_with_indicators_of_before(
     assert do("newest", place, LATER) == []
     sleeper.resume()
     found = views_of({key: redis.hgetall(key) for key in redis.scan_iter("*")}, project)
-    whole = views_of(after_all, project)
+    whole = views_of(undisturbed, project)
     assert all(found[timeframe] in (before[timeframe], whole[timeframe]) for timeframe in found)
 
 
 def test_a_stopped_process_that_nobody_missed_goes_on(
-    place: Settings, ingested: Saved, after_all: State, start: Any
+    place: Settings, ingested: Saved, undisturbed: State, start: Any
 ) -> None:
     ingested.restore(place)
     sleeper = stopped_at("store", start("materialize", "store"))
     assert sleeper.resume()[1] == []
-    assert_same(state_of(place), after_all)
+    assert_same(state_of(place), undisturbed)

@@ -4,53 +4,26 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.settings import Settings
-from tests.flows.worker import (
+from tests.flows.processes.worker import (
     INGEST,
     LATER,
     MATERIALIZE,
     NOW,
     Saved,
     State,
-    Worker,
     assert_same,
-    begin_with_first,
     do,
     state_of,
 )
 
 RANDOM_MOMENTS = 4
-
-
-@pytest.fixture(scope="module")
-def place(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(home=tmp_path_factory.mktemp("crashes") / "home", redis_url=server_url)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("saved")
-
-
-@pytest.fixture(scope="module")
-def published(place: Settings, folder: Path) -> Saved:
-    """A home whose first bars are computed and online."""
-    return begin_with_first(place, folder / "published")
-
-
-@pytest.fixture(scope="module")
-def ingested(place: Settings, folder: Path, published: Saved) -> Saved:
-    """The same with more bars, a corrected and a rejected one, which no run has looked at yet."""
-    published.restore(place)
-    assert do("all", place, NOW - timedelta(hours=1)) == []
-    return Saved.of(place, folder / "ingested")
 
 
 @pytest.fixture(scope="module")
@@ -60,28 +33,6 @@ def clean_s(place: Settings, ingested: Saved) -> float:
     started = time.monotonic()
     assert do("materialize", place, NOW) == []
     return time.monotonic() - started
-
-
-@pytest.fixture(scope="module")
-def clean(place: Settings, ingested: Saved) -> State:
-    """What a run leaves that nobody kills."""
-    ingested.restore(place)
-    assert do("materialize", place, NOW) == []
-    return state_of(place)
-
-
-@pytest.fixture
-def start(redis: Any, place: Settings) -> Iterator[Any]:
-    """Starts workers, and ends them."""
-    workers: list[Worker] = []
-
-    def begin(job: str, halt: str | None = None, *, now: datetime = NOW, dies: bool = True) -> Worker:
-        workers.append(Worker(job, place, now=now, halt=halt, dies=dies))
-        return workers[-1]
-
-    yield begin
-    for worker in workers:
-        worker.end()
 
 
 def test_the_boundaries_are_all_that_a_run_passes(place: Settings, published: Saved, start: Any) -> None:
@@ -94,19 +45,23 @@ def test_the_boundaries_are_all_that_a_run_passes(place: Settings, published: Sa
 
 
 @pytest.mark.parametrize("boundary", MATERIALIZE)
-def test_a_materialization_killed_at(boundary: str, place: Settings, ingested: Saved, clean: State, start: Any) -> None:
+def test_a_materialization_killed_at(
+    boundary: str, place: Settings, ingested: Saved, undisturbed: State, start: Any
+) -> None:
     ingested.restore(place)
     assert start("materialize", boundary).killed()
     assert do("materialize", place, LATER) == []
-    assert_same(state_of(place), clean)
+    assert_same(state_of(place), undisturbed)
 
 
 @pytest.mark.parametrize("boundary", ["read", "before bars", "after bars", "before quarantine", "after quarantine"])
-def test_an_ingestion_killed_at(boundary: str, place: Settings, published: Saved, clean: State, start: Any) -> None:
+def test_an_ingestion_killed_at(
+    boundary: str, place: Settings, published: Saved, undisturbed: State, start: Any
+) -> None:
     published.restore(place)
     assert start("all", boundary).killed()
     assert do("all", place, LATER) == do("materialize", place, LATER) == []
-    assert_same(state_of(place), clean)
+    assert_same(state_of(place), undisturbed)
 
 
 def test_a_first_run_killed_when_it_has_stored_its_bars(
@@ -125,19 +80,19 @@ def test_a_first_run_killed_when_it_has_stored_its_bars(
 
 
 def test_a_run_killed_again_and_again_comes_to_its_end(
-    place: Settings, ingested: Saved, clean: State, start: Any
+    place: Settings, ingested: Saved, undisturbed: State, start: Any
 ) -> None:
     ingested.restore(place)
     boundaries = ("before indicators", "after indicators", "publish EUR/USD 4h", "note")
     for n, boundary in enumerate(boundaries):  # each when the lease of the one before has run out
         assert start("materialize", boundary, now=NOW + n * (LATER - NOW)).killed()
     assert do("materialize", place, NOW + len(boundaries) * (LATER - NOW)) == []
-    assert_same(state_of(place), clean)
+    assert_same(state_of(place), undisturbed)
 
 
 @pytest.mark.parametrize("seed", range(RANDOM_MOMENTS))
 def test_a_run_killed_at_a_random_moment(
-    seed: int, place: Settings, ingested: Saved, clean: State, clean_s: float, start: Any
+    seed: int, place: Settings, ingested: Saved, undisturbed: State, clean_s: float, start: Any
 ) -> None:
     """Also in the midst of a commit, of a publish or of a transaction of the ledger."""
     ingested.restore(place)
@@ -145,4 +100,4 @@ def test_a_run_killed_at_a_random_moment(
     assert worker.hear() == "read"
     worker.die_after(random.Random(seed).uniform(0, clean_s))
     assert do("materialize", place, LATER) == []
-    assert_same(state_of(place), clean)
+    assert_same(state_of(place), undisturbed)
