@@ -31,7 +31,8 @@ from feature_repo.freshness import bars_behind
 from feature_repo.sessions import Mask, Times, bar_close, grid_open, grid_opens
 from feature_repo.stores.connection import connect, online_url
 from feature_repo.stores.doubt import forget_revisions
-from feature_repo.stores.tables import OfflineTables, TableName
+from feature_repo.stores.schemas import TableName
+from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import microseconds, read_window
 from flows import shard
 from flows.bars import opens_us

@@ -16,7 +16,8 @@ import pyarrow as pa
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
 from feature_repo.freshness import open_before
 from feature_repo.sessions import grid_open
-from feature_repo.stores.tables import SCHEMAS, OfflineTables
+from feature_repo.stores.schemas import SCHEMAS
+from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import by_symbol, microseconds
 from flows.increment import LONGEST, STATE_FIELDS, stretch_start, warm_up
 from flows.ledger.moments import to_datetime

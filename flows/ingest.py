@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
 from feature_repo.gaps import Gaps, find_gaps
 from feature_repo.sessions import on_grid
-from feature_repo.stores.tables import SCHEMAS, TIME, OfflineTables
+from feature_repo.stores.schemas import SCHEMAS, TIME
+from feature_repo.stores.tables import OfflineTables
 from flows.agreement import same_number
 from flows.bars import closes, opens_us
 from flows.errors import MendableError

@@ -10,7 +10,8 @@ from typing import get_args
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
-from feature_repo.stores.tables import OfflineTables, TableName
+from feature_repo.stores.schemas import TableName
+from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.upkeep import SHORTEST_RETENTION, checkpoint, compact, forget_quarantined, vacuum
 from flows.ledger import Ledger
 from flows.materialize import flow_run_id

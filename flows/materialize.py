@@ -22,7 +22,8 @@ from feature_repo import catalog
 from feature_repo.freshness import bars_behind
 from feature_repo.stores.connection import connect, online_url
 from feature_repo.stores.fence import FencedOutError
-from feature_repo.stores.tables import OfflineTables, TableName
+from feature_repo.stores.schemas import TableName
+from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import read_windows
 from flows import shard
 from flows.deployed.artifacts import show_freshness, show_gate

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from feature_repo.catalog import Symbol, Timeframe
-from feature_repo.stores.tables import SCHEMAS, OfflineTables
+from feature_repo.stores.schemas import SCHEMAS
+from feature_repo.stores.tables import OfflineTables
 from flows.bars import closes
 from flows.revisions import as_table
 from flows.sources import SourceBars

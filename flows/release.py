@@ -17,7 +17,8 @@ import pandas as pd
 
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe, symbol, timeframe
 from feature_repo.sessions import on_grid
-from feature_repo.stores.tables import SCHEMAS, OfflineTables
+from feature_repo.stores.schemas import SCHEMAS
+from feature_repo.stores.tables import OfflineTables
 from flows.agreement import same_number
 from flows.bars import closes, opens_us
 from flows.ledger import Lease, Ledger

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from feature_repo.stores.tables import TIME
+from feature_repo.stores.schemas import TIME
 from feature_repo.stores.window import column, microseconds
 from flows.agreement import BoolArray, FloatArray, equal
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, WINDOW_BARS, Symbol, Timeframe
 from feature_repo.sessions import on_grid
-from feature_repo.stores.tables import SCHEMAS, OfflineTables, TableName
+from feature_repo.stores.schemas import SCHEMAS, TableName
+from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import column, microseconds
 from flows.agreement import agree
 from flows.bars import closes, derive_bars, opens_us

@@ -23,7 +23,8 @@ from pydantic import Field
 from feature_repo.catalog import BAR_FIELDS, ENTITY, VIEW_OF_SOURCE, View
 from feature_repo.stores.asof import match_rows
 from feature_repo.stores.home import HOME_VARIABLE, resolve_location
-from feature_repo.stores.tables import TIME, OfflineTables
+from feature_repo.stores.schemas import TIME
+from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import Window, microseconds, newest_windows, read_window
 
 

@@ -16,7 +16,8 @@ import pyarrow as pa
 from deltalake import DeltaTable, WriterProperties
 from deltalake.exceptions import CommitFailedError
 
-from feature_repo.stores.tables import OfflineTables, TableName
+from feature_repo.stores.schemas import TableName
+from feature_repo.stores.tables import OfflineTables
 
 _FILE_BYTES = 100 * 1024 * 1024
 _GROUP_ROWS = 16_384

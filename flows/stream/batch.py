@@ -15,7 +15,8 @@ from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, Symbol, Timeframe
 from feature_repo.catalog import symbol as known_symbol
 from feature_repo.catalog import timeframe as known_timeframe
 from feature_repo.sessions import on_grid
-from feature_repo.stores.tables import SCHEMAS, TIME, OfflineTables, TableName
+from feature_repo.stores.schemas import SCHEMAS, TIME, TableName
+from feature_repo.stores.tables import OfflineTables
 from flows.bars import opens_us
 from flows.ledger import Lease, Ledger, Revision, Watermark
 from flows.notes import at_stage, noted_verdict

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from feature_repo.stores.tables import OfflineTables, TableName
+from feature_repo.stores.schemas import TableName
+from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import microseconds
 from flows.ledger import Holder, Lease, Ledger
 from flows.ledger.moments import to_us

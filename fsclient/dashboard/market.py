@@ -23,7 +23,8 @@ from feature_repo.indicators import compute
 from feature_repo.kernel_inputs import kernel_inputs
 from feature_repo.sessions import DAY_US, bar_close, expected_opens, session_day
 from feature_repo.stores.codec import FloatArray
-from feature_repo.stores.tables import OfflineTables, TableName
+from feature_repo.stores.schemas import TableName
+from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import column, microseconds
 from fsclient.dashboard.operations import DECISIONS, Decision, QuarantinedRow
 

@@ -14,7 +14,7 @@ from feature_repo import catalog
 from feature_repo.repo import Repo
 from feature_repo.stores.connection import connect, online_url
 from feature_repo.stores.embedded import stop_server
-from feature_repo.stores.tables import SCHEMAS
+from feature_repo.stores.schemas import SCHEMAS
 from feature_repo.stores.window import Window
 from flows.publication import publish_window
 from flows.revisions import as_table

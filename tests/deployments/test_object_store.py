@@ -15,7 +15,8 @@ from deltalake import DeltaTable
 from feature_repo import catalog
 from feature_repo.repo import FILE_VARIABLE, Repo, load_repo
 from feature_repo.stores.home import REPO
-from feature_repo.stores.tables import SCHEMAS, TIME, OfflineTables
+from feature_repo.stores.schemas import SCHEMAS, TIME
+from feature_repo.stores.tables import OfflineTables
 
 moto_server = pytest.importorskip("moto.server", reason="moto's S3 server is not installed")
 

@@ -16,7 +16,8 @@ from feature_repo import catalog
 from feature_repo.repo import Repo, load_repo
 from feature_repo.stores.connection import connect
 from feature_repo.stores.embedded import ensure_server, stop_server
-from feature_repo.stores.tables import SCHEMAS, TIME, OfflineTables, TableName
+from feature_repo.stores.schemas import SCHEMAS, TIME, TableName
+from feature_repo.stores.tables import OfflineTables
 
 
 @pytest.fixture(scope="session")

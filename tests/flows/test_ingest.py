@@ -166,7 +166,7 @@ def test_a_derived_bar_becomes_an_ingested_one_even_if_its_prices_stay(
     make_bars: Make, take: Take, tables: OfflineTables
 ) -> None:
     """Or half a file would count as ingested and half as derived."""
-    from feature_repo.stores.tables import SCHEMAS
+    from feature_repo.stores.schemas import SCHEMAS
     from flows.bars import closes
     from flows.revisions import as_table
 

@@ -15,7 +15,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, TIMEFRAMES
 from feature_repo.stores.codec import entity_key, field_key
-from feature_repo.stores.tables import SCHEMAS, OfflineTables
+from feature_repo.stores.schemas import SCHEMAS
+from feature_repo.stores.tables import OfflineTables
 from flows import materialize as run
 from flows import shard
 from flows.bars import closes

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_repo.stores.tables import SCHEMAS, TIME
+from feature_repo.stores.schemas import SCHEMAS, TIME
 from flows.agreement import agree, equal, same_number
 from flows.revisions import as_table, compare
 

@@ -13,7 +13,8 @@ import pytest
 import talib
 
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES, Timeframe
-from feature_repo.stores.tables import SCHEMAS, OfflineTables
+from feature_repo.stores.schemas import SCHEMAS
+from feature_repo.stores.tables import OfflineTables
 from flows import shard
 from flows.agreement import agree
 from flows.bars import closes

@@ -19,7 +19,8 @@ from feature_repo.repo import Repo, load_repo
 from feature_repo.sessions import expected_opens
 from feature_repo.stores.connection import connect
 from feature_repo.stores.embedded import ensure_server
-from feature_repo.stores.tables import SCHEMAS, OfflineTables
+from feature_repo.stores.schemas import SCHEMAS
+from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import Window, read_window
 from flows.bars import derive_bars
 from flows.features import compute_features

@@ -12,7 +12,7 @@ import pytest
 from deltalake.exceptions import CommitFailedError
 
 from feature_repo import catalog
-from feature_repo.stores import tables as module
+from feature_repo.stores import commits
 from feature_repo.stores.codec import FENCE_KEY, encode_double, entity_key, field_key, read_revision, revision_key
 from feature_repo.stores.connection import connect
 from feature_repo.stores.fence import FencedOutError
@@ -136,7 +136,7 @@ def test_fault_a_process_that_died_when_it_had_made_the_table(
 ) -> None:
     """An empty table reads as no rows, and is written to as if it were none."""
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_deltalake", _die)
+        patch.setattr(commits, "write_deltalake", _die)
         with pytest.raises(KeyboardInterrupt):
             tables.append("bars", make_rows("bars"), fences={EURUSD: 1}, since=None)
     assert tables.symbols() == ()
@@ -154,14 +154,14 @@ def _die(*_arguments: Any, **_options: Any) -> None:
 def test_fault_the_schema_changed_meanwhile_and_nobody_wrote_the_symbol(
     written: OfflineTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, failures = module.write_deltalake, iter([CommitFailedError("Metadata changed since last commit.")])
+    real, failures = commits.write_deltalake, iter([CommitFailedError("Metadata changed since last commit.")])
 
     def fail_first(*arguments: Any, **options: Any) -> None:
         for failure in failures:
             raise failure
         real(*arguments, **options)
 
-    monkeypatch.setattr(module, "write_deltalake", fail_first)
+    monkeypatch.setattr(commits, "write_deltalake", fail_first)
     rows = make_rows("bars", start=JANUARY + HOUR)
     written.append("bars", rows, fences={EURUSD: 2}, since=written.version("bars"))
     assert len(every(written)) == 3

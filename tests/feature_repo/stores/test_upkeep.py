@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.stores.fence import FencedOutError
-from feature_repo.stores.tables import SCHEMAS, OfflineTables
+from feature_repo.stores.schemas import SCHEMAS
+from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.upkeep import checkpoint, compact, forget_quarantined, vacuum
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -29,7 +29,8 @@ from feature_repo.sessions import expected_opens
 from feature_repo.stores.codec import FENCE_KEY, read_revision, revision_key
 from feature_repo.stores.connection import connect
 from feature_repo.stores.fence import FencedOutError
-from feature_repo.stores.tables import OfflineTables, TableName
+from feature_repo.stores.schemas import TableName
+from feature_repo.stores.tables import OfflineTables
 from flows import materialize as run
 from flows.ingest import IngestReport, ingest
 from flows.ledger import LeaseLost, Ledger

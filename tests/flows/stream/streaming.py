@@ -17,7 +17,7 @@ import pandas as pd
 
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES
 from feature_repo.stores.connection import connect
-from feature_repo.stores.tables import TableName
+from feature_repo.stores.schemas import TableName
 from flows.ingest import ingest
 from flows.ledger import Ledger
 from flows.materialize import materialize_symbols

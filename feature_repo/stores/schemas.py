@@ -1,0 +1,57 @@
+"""What the offline tables hold: their names, columns and partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
+
+TIME = pa.timestamp("us", tz="UTC")
+TableName = Literal["bars", "indicators", "quarantine"]
+PARTITIONS = ("timeframe", "month")
+
+_KEYS = [
+    ("symbol", pa.string()),
+    ("timeframe", pa.string()),
+    ("month", pa.string()),  # of open_time, UTC, "2018-01"; the tables are partitioned by timeframe and month
+    ("open_time", TIME),
+    ("event_timestamp", TIME),  # when the bar closed
+    ("created", TIME),  # when this revision was written
+]
+SCHEMAS: Mapping[TableName, pa.Schema] = {
+    "bars": pa.schema(
+        [
+            *_KEYS,
+            *((name, pa.float64()) for name in BAR_FIELDS),
+            ("source_bars", pa.int32()),  # a derived bar: source bars it was made of; null: ingested as it is
+            ("expected_bars", pa.int32()),
+        ]
+    ),
+    "indicators": pa.schema([*_KEYS, *((name, pa.float64()) for name in INDICATOR_FIELDS)]),
+    "quarantine": pa.schema(
+        [
+            *_KEYS,  # open_time and event_timestamp are null where the row had no readable time
+            ("kind", pa.string()),  # "bars" or "indicators": what the row would have been
+            ("rule", pa.string()),  # the first rule that it broke
+            ("rules", pa.string()),  # all of them
+            ("detail", pa.string()),
+            ("row", pa.string()),  # the row as JSON
+            ("file", pa.string()),
+            ("line", pa.int64()),
+        ]
+    ),
+}
+
+
+def month_of(moment: Any) -> Any:
+    """The partition of a moment (an Arrow scalar) or of many (an array)."""
+    return pc.strftime(moment, "%Y-%m")
+
+
+def empty(table: TableName, columns: Sequence[str]) -> pa.Table:
+    """No rows of these columns."""
+    return pa.schema([SCHEMAS[table].field(name) for name in columns]).empty_table()
