@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from feature_repo import catalog
 from feature_repo.catalog import WINDOW_TIME, Session, Timeframe
 from feature_repo.freshness import bars_behind
+from feature_repo.moments import to_us
 from feature_repo.sessions import Mask, Times, bar_close, grid_open, grid_opens
 from feature_repo.stores.connection import connect, online_url
 from feature_repo.stores.doubt import forget_revisions
@@ -372,8 +373,7 @@ def span_of(start: datetime | None, end: datetime | None) -> Span:
     """
     if start is not None and end is not None and start > end:
         raise ValueError(f"start {start} is later than end {end}")
-    return Span(start_us=None if start is None else _us(start), end_us=None if end is None else _us(end))
-
-
-def _us(moment: datetime) -> int:
-    return (moment.astimezone(UTC) - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
+    return Span(
+        start_us=None if start is None else to_us(start.astimezone(UTC)),
+        end_us=None if end is None else to_us(end.astimezone(UTC)),
+    )

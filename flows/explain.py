@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, PRODUCER, WINDOW_TIME, Indicator, Symbol, Timeframe
+from feature_repo.moments import to_datetime, to_us
 from feature_repo.sessions import bar_close, is_open, session_day
 from feature_repo.stores.codec import decode_array, doubt_key, entity_key, field_key, read_revision, revision_key
 from feature_repo.stores.tables import OfflineTables
@@ -272,8 +273,8 @@ def _source(
     symbol: Symbol, timeframe: Timeframe, open_time: datetime, tables: OfflineTables
 ) -> tuple[Timeframe, pd.DataFrame] | None:
     """The source bars of a derived bar: the longest shorter timeframe that was ingested there."""
-    opens = np.array([(open_time - _EPOCH) // timedelta(microseconds=1)], np.int64)
-    last = _EPOCH + timedelta(microseconds=int(bar_close(symbol.session, timeframe, opens)[0]) - 1)
+    opens = np.array([to_us(open_time)], np.int64)
+    last = to_datetime(int(bar_close(symbol.session, timeframe, opens)[0]) - 1)
     for origin in sorted(catalog.TIMEFRAMES.values(), key=lambda tf: -tf.seconds):
         if origin.seconds < timeframe.seconds:
             rows = tables.read(
@@ -312,7 +313,7 @@ def _online(
     reason = doubt.decode(errors="replace") if doubt else ""
     if times is None or values is None or revision is None:
         return None, False, None, reason
-    as_of = _EPOCH + timedelta(microseconds=read_revision(revision)[0])
+    as_of = to_datetime(read_revision(revision)[0])
     at = np.flatnonzero(decode_array(times) == open_time.timestamp())
     if not at.size:
         return None, False, as_of, reason
@@ -322,15 +323,12 @@ def _online(
 def _writer(ledger: Ledger, symbol: Symbol, timeframe: Timeframe, table: str, revisions: Sequence[Known]) -> str:
     if not revisions:
         return ""
-    written_us = (revisions[-1].created - _EPOCH) // timedelta(microseconds=1)
+    written_us = to_us(revisions[-1].created)
     for one in ledger.revisions(symbol=symbol.name, since_us=written_us, limit=100_000):
         if (one.timeframe, one.table, one.at_us) == (timeframe.name, table, written_us):
             kinds = {run.id: run.kind for run in ledger.runs(limit=100_000)}
             return f"{kinds.get(one.run, 'run')} {one.run}"
     return ""
-
-
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def _columns(rows: Any, *names: str) -> list[tuple[Any, ...]]:

@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
 from feature_repo.freshness import open_before
+from feature_repo.moments import to_datetime
 from feature_repo.sessions import grid_open
 from feature_repo.stores.schemas import SCHEMAS
 from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import by_symbol, microseconds
 from flows.increment import LONGEST, STATE_FIELDS, stretch_start, warm_up
-from flows.ledger.moments import to_datetime
 from flows.pending import Job
 
 _SPARE = 1.02  # bars are missing here and there

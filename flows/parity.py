@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, VIEW_KINDS, View, view
+from feature_repo.moments import to_datetime
 from feature_repo.stores.codec import (
     CodecError,
     decode_array,
@@ -155,7 +156,7 @@ def _online_findings(held: _Online, job: Job, tables: OfflineTables) -> list[Fin
     for spec, (revision, stamp, cells) in held.items():
         event_us, created_us = read_revision(revision)
         if revision not in windows:
-            end, known_at = _moment(event_us - job.timeframe.microseconds), _moment(created_us)
+            end, known_at = to_datetime(event_us - job.timeframe.microseconds), to_datetime(created_us)
             windows[revision] = read_window(tables, job.timeframe, job.symbol.name, end=end, as_known_at=known_at)
         window = windows[revision]
         if window is None or window.event_us != event_us:
@@ -182,7 +183,7 @@ def _behind(held: _Online, job: Job, tables: OfflineTables, now: datetime) -> li
     if (event_us, created_us) >= (newest.event_us, newest.created_us):
         return []
     shown, stored = (
-        f"the bar that closed at {_iso(event)}, written at {_moment(created).isoformat()}"
+        f"the bar that closed at {_iso(event)}, written at {to_datetime(created).isoformat()}"
         for event, created in ((event_us, created_us), (newest.event_us, newest.created_us))
     )
     return [Finding(rule="behind", rows=1, detail=f"shown is {shown}; stored is {stored}")]
@@ -286,8 +287,4 @@ _DERIVED = (*BAR_FIELDS, "source_bars", "expected_bars")
 
 
 def _iso(us: int | np.int64) -> str:
-    return f"{_moment(int(us)):%Y-%m-%dT%H:%MZ}"
-
-
-def _moment(us: int) -> datetime:
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=us)
+    return f"{to_datetime(int(us)):%Y-%m-%dT%H:%MZ}"

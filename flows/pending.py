@@ -19,10 +19,10 @@ import pandas as pd
 from feature_repo import catalog
 from feature_repo.catalog import INDICATORS, TIMEFRAMES, Session, Symbol, Timeframe
 from feature_repo.freshness import next_close
+from feature_repo.moments import to_datetime
 from feature_repo.sessions import grid_open
 from feature_repo.stores.tables import OfflineTables
 from flows.ledger import Ledger, Series, Watermark
-from flows.ledger.moments import to_datetime
 
 RECIPE = hashlib.sha256(repr([*INDICATORS.values()]).encode()).hexdigest()[:16]
 """Digest of the definitions: what was computed by another recipe is computed anew from all history."""

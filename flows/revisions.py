@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from feature_repo.moments import to_datetime
 from feature_repo.stores.schemas import TIME
 from feature_repo.stores.window import column, microseconds
 from flows.agreement import BoolArray, FloatArray, equal
@@ -33,7 +34,7 @@ class Changes:
 
     def written_at(self, moment: datetime) -> pd.DataFrame:
         """The rows with their ``created``: ``moment``, or what is later than all that they revise."""
-        after = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=self.revises_us + 1)
+        after = to_datetime(self.revises_us + 1)
         return self.rows.assign(created=np.datetime64(max(moment, after).replace(tzinfo=None), "us"))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from feast import Entity, FeatureView, RepoConfig
@@ -19,6 +19,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from pydantic import Field
 
+from feature_repo.moments import to_datetime, to_us
 from feature_repo.repo import given_url
 from feature_repo.stores.codec import decode_timestamp, entity_key, field_key, revision_key, timestamp_key
 from feature_repo.stores.connection import connect, connect_async
@@ -119,7 +120,7 @@ class BarRedisOnlineStore(RedisOnlineStore):
         for name, cell in zip(requested_features, values, strict=True):
             if cell is not None and not name.startswith("_ts:"):
                 features[name] = Value.FromString(cell)
-        return datetime.fromtimestamp(0, UTC) + _us(decode_timestamp(stamp)), features
+        return to_datetime(decode_timestamp(stamp)), features
 
     # ---------------------------------------------------------------------------------------------- deleting
 
@@ -184,10 +185,4 @@ def _view_row(table: FeatureView, values: dict[str, Value], event: datetime, cre
 
 
 def _since_epoch(moment: datetime) -> int:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    delta = aware - datetime.fromtimestamp(0, UTC)
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
-
-
-def _us(us: int) -> timedelta:
-    return timedelta(microseconds=us)
+    return to_us(moment if moment.tzinfo else moment.replace(tzinfo=UTC))

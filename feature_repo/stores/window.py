@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, WINDOW_BARS, WINDOW_TIME, Timeframe
 from feature_repo.freshness import open_before
+from feature_repo.moments import to_datetime, to_us
 from feature_repo.stores.codec import FloatArray
 from feature_repo.stores.tables import OfflineTables
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _ON = ["symbol", "timeframe", "open_time", "event_timestamp"]
 
 
@@ -94,9 +94,9 @@ def read_windows(
 
 def _window_starts(timeframe: Timeframe, symbols: Sequence[str], end: datetime) -> list[datetime]:
     sessions = {SYMBOLS[symbol].session.name: SYMBOLS[symbol].session for symbol in symbols if symbol in SYMBOLS}
-    end_us = (end - _EPOCH) // timedelta(microseconds=1)
+    end_us = to_us(end)
     opens = [open_before(session, timeframe, end_us, round(WINDOW_BARS * 1.05)) for session in sessions.values()]
-    return [_EPOCH + timedelta(microseconds=min(opens))] if opens else []
+    return [to_datetime(min(opens))] if opens else []
 
 
 def newest_windows(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from feature_repo.moments import to_datetime
 from flows.cli import show
 
 if TYPE_CHECKING:
     from flows.explain import Explanation
     from flows.gaps import GapReport
     from flows.verify import Parity
-
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def named(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,8 +108,8 @@ def print_gaps(report: GapReport, *, show_all: bool, as_json: bool) -> None:
         {
             "symbol": name,
             "timeframe": report.timeframe,
-            "start": _EPOCH + timedelta(microseconds=gap.start_us),
-            "end": _EPOCH + timedelta(microseconds=gap.end_us),
+            "start": to_datetime(gap.start_us),
+            "end": to_datetime(gap.end_us),
             "missing_bars": gap.missing_bars,
             "kind": gap.cause,
         }
@@ -122,8 +120,8 @@ def print_gaps(report: GapReport, *, show_all: bool, as_json: bool) -> None:
     outages = [
         {
             "session": session,
-            "start": _EPOCH + timedelta(microseconds=one.start_us),
-            "end": _EPOCH + timedelta(microseconds=one.end_us),
+            "start": to_datetime(one.start_us),
+            "end": to_datetime(one.end_us),
             "symbols": one.symbols,
             "quoting": one.quoting,
         }

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from feature_repo import catalog
+from feature_repo.moments import to_us
 from flows.cli import findings, show
 from flows.engine import EngineError, configure_prefect
 from flows.settings import Settings, load_settings
@@ -21,7 +22,6 @@ from fsclient.lookup.dates import moment
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")]
 Symbols = Annotated[list[str] | None, typer.Option("--symbol", help="Only this one; may be given again.")]
 Timeframes = Annotated[list[str] | None, typer.Option("--timeframe", help="Only this one; may be given again.")]
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def backfill(
@@ -207,7 +207,7 @@ def _done_before(
 
 
 def _us(when: datetime | None) -> int | None:
-    return None if when is None else (when - _EPOCH) // timedelta(microseconds=1)
+    return None if when is None else to_us(when)
 
 
 def _fail(problems: Sequence[tuple[str, str, str]], what: str) -> None:

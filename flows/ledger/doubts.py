@@ -7,8 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import delete, select
 
+from feature_repo.moments import to_datetime
 from flows.ledger.database import Database, insert
-from flows.ledger.moments import to_datetime
 from flows.ledger.schema import DOUBTS
 
 

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import select
 
+from feature_repo.moments import to_datetime, to_us
 from flows.ledger.database import Database, insert
-from flows.ledger.moments import to_datetime, to_us
 from flows.ledger.schema import INGESTS
 
 

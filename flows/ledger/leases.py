@@ -21,9 +21,9 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Row, select, update
 
+from feature_repo.moments import to_datetime, to_us
 from flows.ledger.database import Database, insert
 from flows.ledger.errors import LeaseLost, LedgerError
-from flows.ledger.moments import to_datetime, to_us
 from flows.ledger.schema import FENCE, LEASES
 
 _RELEASED = 0

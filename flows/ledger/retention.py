@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import delete, func, or_, select
 
+from feature_repo.moments import to_us
 from flows.ledger.database import Database
-from flows.ledger.moments import to_us
 from flows.ledger.runs import LOST_AFTER_US
 from flows.ledger.schema import ALERTS, BACKFILLS, REVISIONS, RUNS, VERDICTS
 

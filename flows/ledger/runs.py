@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, select, update
 
+from feature_repo.moments import to_datetime
 from flows.ledger.database import Database
 from flows.ledger.errors import LedgerError, UnknownRun
-from flows.ledger.moments import to_datetime
 from flows.ledger.schema import RUNS
 
 EndState = Literal["completed", "failed", "stopped"]

@@ -6,14 +6,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS
+from feature_repo.moments import to_us
 
 _KEYS = ("symbol", "timeframe", "open_us", *BAR_FIELDS)
 _LONGEST = 2000
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class BadEntryError(ValueError):
@@ -123,5 +123,4 @@ def _microseconds(told: object) -> int:
     moment = datetime.fromisoformat(str(told))
     if moment.tzinfo is None:
         raise ValueError("open_time names no offset; write it as 2024-06-03T12:00:00Z")
-    delta = moment - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    return to_us(moment)

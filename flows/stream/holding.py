@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
+from feature_repo.moments import to_us
 from feature_repo.stores.schemas import TableName
 from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import microseconds
 from flows.ledger import Holder, Lease, Ledger
-from flows.ledger.moments import to_us
 
 _TABLES: tuple[TableName, ...] = ("bars", "indicators")
 _SKEW = timedelta(seconds=60)  # by how much another host's clock may be behind

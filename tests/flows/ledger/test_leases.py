@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
+from feature_repo.moments import to_us
 from flows.ledger import LeaseLost, Ledger, LedgerUnavailable
 from flows.ledger.leases import Lease
-from flows.ledger.moments import to_us
 from tests.flows.ledger.conftest import NOW, NOW_US, Clock, OpenLedger
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
+from feature_repo.moments import to_us
 from flows.ledger import LeaseLost, Ledger, LedgerError, Watermark
-from flows.ledger.moments import to_us
 from flows.ledger.schema import LEASES
 from tests.flows.ledger.conftest import NOW, NOW_US, Clock
 

@@ -1,4 +1,4 @@
-"""Moments as the ledger stores them, whole microseconds since 1970 in UTC, and as it gives them out."""
+"""Moments as they are stored, whole microseconds since 1970 in UTC, and as they are given out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def to_us(moment: datetime) -> int:
         ValueError: a naive datetime.
     """
     if moment.tzinfo is None:
-        raise ValueError(f"{moment} has no time zone; the ledger's moments are UTC, as datetime.now(UTC)")
+        raise ValueError(f"{moment} has no time zone; moments are UTC, as datetime.now(UTC)")
     return (moment - _EPOCH) // _MICROSECOND
 
 
