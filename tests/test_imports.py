@@ -118,7 +118,8 @@ def test_what_takes_seconds_to_import_is_imported_when_it_is_needed() -> None:
     top = {module_name(path): imported_at_once(path.read_text()) for path in MODULES}
     assert {name for name, found in top.items() if "great_expectations" in found} == {"flows.quality.suite"}
     assert {name for name, found in top.items() if "feast" in found} == {
-        "feature_repo.definitions", "feature_repo.stores.offline", "feature_repo.stores.online"
+        "feature_repo.definitions",
+        *("feature_repo.stores.offline", "feature_repo.stores.retrieval", "feature_repo.stores.online"),
     }  # fmt: skip
     assert not [name for name, found in top.items() if "prefect" in found and within(name, "flows.cli")]
 

@@ -13,6 +13,9 @@ from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
 TIME = pa.timestamp("us", tz="UTC")
 TableName = Literal["bars", "indicators", "quarantine"]
 PARTITIONS = ("timeframe", "month")
+Revised = Literal["bars", "indicators"]
+REVISED: tuple[Revised, ...] = ("bars", "indicators")
+"""The tables whose rows have revisions, in the order that they are written: no indicator row is without its bar."""
 
 _KEYS = [
     ("symbol", pa.string()),
