@@ -1,11 +1,11 @@
-"""Waiting for a symbol that another run works on."""
+"""Symbols that another run works on: waiting for one, and telling of it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from flows.ledger import Lease, Ledger
+from flows.ledger import Holder, Lease, Ledger
 from flows.notes import attempts, owner
 
 _PAUSE_S = 0.5
@@ -24,3 +24,8 @@ def lease_symbol(
             return lease
         sleep(_PAUSE_S)
     return ledger.lease([name], owner=owner(run), takes_over=attempts(run))
+
+
+def busy(holder: Holder) -> str:
+    """Why a symbol was left alone, as an outcome tells it."""
+    return f"{holder.owner} is working on it, until {holder.until:%H:%M:%S} UTC at least; run again then"

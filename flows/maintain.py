@@ -13,8 +13,8 @@ from prefect.artifacts import create_table_artifact
 from feature_repo.stores.schemas import TableName
 from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.upkeep import SHORTEST_RETENTION, checkpoint, compact, forget_quarantined, vacuum
+from flows.deployed.names import flow_run_id
 from flows.ledger import Ledger
-from flows.materialize import flow_run_id
 from flows.settings import load_settings
 
 log = logging.getLogger("fstore")

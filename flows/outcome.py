@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+
+from feature_repo.catalog import TIMEFRAMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,3 +34,19 @@ class Outcome:
     as_of: datetime | None = None
     age_bars: int | None = None
     problem: str = ""
+
+
+def describe(error: Exception) -> str:
+    """An error as an outcome tells it."""
+    return f"{type(error).__name__}: {error}"
+
+
+def problems_of(outcomes: Iterable[Outcome]) -> list[str]:
+    """What stopped whom, a line each."""
+    return [f"{o.symbol} {o.timeframe}".strip() + f": {o.problem}" for o in outcomes if o.problem]
+
+
+def in_order(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Symbols by name, timeframes from the shortest; one that is of no timeframe comes before them."""
+    order = {tf: i for i, tf in enumerate(["", *TIMEFRAMES])}
+    return sorted(outcomes, key=lambda o: (o.symbol, order[o.timeframe]))

@@ -8,7 +8,7 @@ not what is stored.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -122,6 +122,23 @@ def pending(
                 done.append(found)
     having = {name for name, _ in listed}
     return Pending(jobs=tuple(jobs), done=tuple(done), without_bars=tuple(n for n in names if n not in having))
+
+
+def every_job(symbol: Symbol, timeframes: Sequence[str], ledger: Ledger) -> Iterator[Job]:
+    """A job over all of history for each timeframe that the symbol can have, whether something is to do or not."""
+    listed = ledger.series([symbol.name])
+    targets = plan(tf for _, tf in listed)
+    for tf in (tf for tf in timeframes if tf in targets):
+        source = targets[tf]
+        series = listed[symbol.name, source or tf]
+        yield Job(
+            symbol=symbol,
+            timeframe=catalog.timeframe(tf),
+            source=catalog.timeframe(source) if source else None,
+            since_us=None,
+            first_us=series.first_us,
+            seen_us=series.listed_us,
+        )
 
 
 def _written(

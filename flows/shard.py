@@ -12,23 +12,19 @@ import pyarrow as pa
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, WINDOW_BARS, Symbol, Timeframe
 from feature_repo.sessions import on_grid
-from feature_repo.stores.schemas import SCHEMAS, TableName
-from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import column, microseconds
 from flows.agreement import agree
 from flows.bars import closes, derive_bars, opens_us
 from flows.features import input_columns
 from flows.history import BAR_COLUMNS, History
 from flows.increment import STATE_FIELDS, compute_from
-from flows.ledger import Lease, Revision
-from flows.ledger import Verdict as NotedVerdict
-from flows.notes import Kind, noted_revision, noted_verdict
+from flows.notes import Kind
 from flows.pending import Job, told_until
 from flows.quality import Verdict, check_bars, check_indicators, nan_allowed
-from flows.quarantine import quarantine_rows, store_quarantine
-from flows.revisions import Changes, as_table, compare
+from flows.quarantine import quarantine_rows
+from flows.revisions import Changes, compare
+from flows.settings import Settings
 
-_TABLES: tuple[Kind, ...] = ("bars", "indicators")
 _CONTEXT_BARS = WINDOW_BARS
 """How many known rows before the new ones count as good beside them: a lone bad bar is not all of a batch."""
 
@@ -45,6 +41,11 @@ class Limits:
 
     max_bad_share: float
     min_completeness: float
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The limits that are set."""
+    return Limits(max_bad_share=settings.max_bad_share, min_completeness=settings.min_completeness)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,63 +160,6 @@ def _features(
     features.insert(0, "open_time", bars["open_time"].iloc[first:].reset_index(drop=True))
     features.insert(1, "event_timestamp", closes(features, job.timeframe))
     return features, {name: allowed[first:] for name, allowed in nan_allowed(inputs).items()}
-
-
-def store(
-    computed: Sequence[Computed],
-    tables: OfflineTables,
-    lease: Lease,
-    *,
-    since: Mapping[TableName, int | None],
-    now: datetime,
-) -> datetime:
-    """Appends what is new or changed, one commit a table: bars first, so that no indicator row is without its bar.
-
-    Args:
-        since: the tables' versions when they were read.
-
-    Returns:
-        The moment that the rows were written with, their ``created``.
-
-    Raises:
-        FencedOutError: another run has written one of the symbols since; what was not yet written is not.
-        LeaseLost: the lease is another run's.
-    """
-    for one in computed:
-        store_rejected(one.quarantine, one.job, tables)
-    created = lease.stamp(now)
-    fences = {one.job.symbol.name: lease.token for one in computed}
-    for table in _TABLES if computed else ():
-        parts = [_changed(one, table, created) for one in computed]
-        tables.append(table, pa.concat_tables(parts), fences=fences, since=since[table])
-    return created
-
-
-def store_rejected(quarantine: Sequence[pd.DataFrame], job: Job, tables: OfflineTables) -> None:
-    """Appends what a job's gates rejected to the quarantine."""
-    for rows in quarantine:
-        store_quarantine(tables, rows, symbol=job.symbol, timeframe=job.timeframe)
-
-
-def noted(one: Computed, run: str, now: datetime, created: datetime) -> tuple[list[NotedVerdict], list[Revision]]:
-    """What a job's gates said and what it wrote, as the ledger keeps them."""
-    job = one.job
-    verdicts = [noted_verdict(v, kind, run, job.symbol, job.timeframe, now) for kind, v in one.verdicts.items()]
-    written: tuple[tuple[Kind, Changes], ...] = (("bars", one.bar_changes), ("indicators", one.feature_changes))
-    revisions = [
-        noted_revision(changes, table, run, job.symbol, job.timeframe, created)
-        for table, changes in written
-        if len(changes.rows)
-    ]
-    return verdicts, revisions
-
-
-def _changed(one: Computed, table: TableName, created: datetime) -> pa.Table:
-    changes = one.bar_changes if table == "bars" else one.feature_changes
-    if changes.rows.empty:
-        return SCHEMAS[table].empty_table().drop_columns(["month"])
-    rows = changes.written_at(created)
-    return as_table(rows, SCHEMAS[table], symbol=one.job.symbol.name, timeframe=one.job.timeframe.name)
 
 
 def derive(bars: pd.DataFrame, symbol: Symbol, source: Timeframe, target: Timeframe, now: datetime) -> pd.DataFrame:

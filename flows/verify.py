@@ -21,13 +21,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo import catalog
 from feature_repo.stores.connection import connect, online_url
+from flows.deployed.names import flow_run_id
 from flows.doubts import cast_doubt, end_doubt
 from flows.leasing import lease_symbol
 from flows.ledger import Ledger
 from flows.ledger import Verdict as NotedVerdict
-from flows.materialize import describe, flow_run_id
+from flows.outcome import describe
 from flows.parity import Comparison, compare_stores
-from flows.pending import Job, known_symbols, pending, plan
+from flows.pending import every_job, known_symbols, pending
 from flows.settings import Settings, load_settings
 
 log = logging.getLogger("fstore")
@@ -117,21 +118,14 @@ class _Verification:
 
     def compare(self, timeframes: Sequence[str]) -> dict[str, Comparison | Exception]:
         """Each timeframe that the symbol has, compared, or the error that kept it from that."""
-        name, tables = self.symbol.name, self.settings.tables()
+        tables = self.settings.tables()
         jobs = {
             job.timeframe.name: job
             for job in pending([self.symbol], timeframes, tables, self.ledger, now=self.now).jobs
         }
-        listed = self.ledger.series([name])
-        targets = plan(tf for _, tf in listed)
         found: dict[str, Comparison | Exception] = {}
-        for tf in (tf for tf in timeframes if tf in targets):
-            source, due = targets[tf], jobs.get(tf)
-            job = Job(
-                symbol=self.symbol, timeframe=catalog.timeframe(tf),
-                source=catalog.timeframe(source) if source else None, since_us=None,
-                first_us=listed[name, source or tf].first_us, seen_us=0,
-            )  # fmt: skip
+        for job in every_job(self.symbol, timeframes, self.ledger):
+            tf, due = job.timeframe.name, jobs.get(job.timeframe.name)
             try:
                 found[tf] = compare_stores(
                     job, due_us=None if due is None else due.since_us or 0, tables=tables, client=self.client,

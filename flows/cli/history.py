@@ -38,7 +38,7 @@ def backfill(
     settings = load_settings()
     before = 0 if restart else _done_before(symbol, timeframe, first, last, settings)
     with _engine(settings):
-        from flows.backfill import backfill as flow
+        from flows.backfill.flow import backfill as flow
     if before and not as_json:
         show.line(f"Taken up again: {before} of it were done before; --restart does all anew.", to=show.err)
     with _engine(settings), show.progress("backfill"):
@@ -200,7 +200,7 @@ def _done_before(
 ) -> int:
     """How many symbols and timeframes of an unfinished backfill of the same arguments are done."""
     configure_prefect(settings)  # before Prefect is imported
-    from flows.backfill import backfill_key, span_of
+    from flows.backfill.span import backfill_key, span_of
 
     frames = timeframes or [*catalog.TIMEFRAMES]
     return len(settings.ledger().backfill_done(backfill_key(symbols, frames, span_of(start, end))))

@@ -126,7 +126,7 @@ def _applied(settings: Settings, *, accept: bool, quiet: bool = False) -> dict[s
 def materialized(symbols: list[str] | None, timeframes: list[str] | None, settings: Settings) -> list[Outcome]:
     configure_prefect(settings)
     with show.err.status("starting Prefect"):
-        from flows.materialize import materialize as flow
+        from flows.materialize.flow import materialize as flow
     try:
         with show.progress("materialize"):
             return flow(symbols=symbols, timeframes=timeframes)

@@ -14,17 +14,17 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from flows import backfill as backfills
 from flows import maintain as upkeep
-from flows import materialize as batch
 from flows import verify as parity
 from flows.alerts.channels import ChannelError, channels_of
 from flows.alerts.check import check_alerts
+from flows.backfill import flow as backfills
 from flows.deployed.ingest import ingest_symbols
 from flows.deployed.names import name_run, rename_run, run_name
 from flows.deployed.parameters import SymbolName, TimeframeName
 from flows.deployed.states import final_state
-from flows.outcome import Outcome
+from flows.materialize import flow as batch
+from flows.outcome import problems_of
 from flows.settings import load_settings
 from flows.sources import SourceOptions
 
@@ -84,7 +84,7 @@ def materialize(symbols: Symbols = None, timeframes: Timeframes = None) -> State
         timeframes: only these; all that can be had when not given.
     """
     outcomes = batch.materialize.fn(symbols=symbols, timeframes=timeframes)
-    return final_state(f"{sum(o.published for o in outcomes)} views published", _problems(outcomes))
+    return final_state(f"{sum(o.published for o in outcomes)} views published", problems_of(outcomes))
 
 
 @flow(name="backfill", flow_run_name=lambda: name_run("backfill"), timeout_seconds=48 * _HOUR_S)
@@ -105,7 +105,7 @@ def backfill(
         restart: forget what an unfinished backfill with the same parameters has done.
     """
     outcomes = backfills.backfill.fn(start=start, end=end, symbols=symbols, timeframes=timeframes, restart=restart)
-    return final_state(f"{sum(o.stored + o.revised for o in outcomes)} rows written", _problems(outcomes))
+    return final_state(f"{sum(o.stored + o.revised for o in outcomes)} rows written", problems_of(outcomes))
 
 
 @flow(name="verify", flow_run_name=lambda: name_run("verify"), timeout_seconds=6 * _HOUR_S)
@@ -170,7 +170,3 @@ def notify(title: str, body: str = "") -> State[Any]:
         except ChannelError as error:
             failures.append(str(error))
     return final_state(f"{len(channels) - len(failures)} of {len(channels)} channels told: {title}", failures)
-
-
-def _problems(outcomes: list[Outcome]) -> list[str]:
-    return [f"{o.symbol} {o.timeframe}".strip() + f": {o.problem}" for o in outcomes if o.problem]

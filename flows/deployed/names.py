@@ -24,6 +24,18 @@ def run_name(kind: str, symbols: Sequence[str], timeframes: Sequence[str], bar: 
     return " ".join([kind, ",".join(frames), *named, f"{bar:%Y-%m-%d %H:%M}" if bar else ""]).strip()
 
 
+def shard_name(symbols: Sequence[str]) -> str:
+    """How the task run of some symbols is called."""
+    return symbols[0] if len(symbols) == 1 else f"{symbols[0]} to {symbols[-1]} ({len(symbols)})"
+
+
+def flow_run_id() -> str:
+    """Prefect's id of the run that this is; empty outside of one."""
+    from prefect.runtime import flow_run
+
+    return str(flow_run.id or "")
+
+
 def name_run(kind: str) -> str:
     """The name of the run that is about to begin, by its parameters and the clock: its last bar is the newest closed.
 

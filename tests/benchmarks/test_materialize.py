@@ -147,22 +147,23 @@ def store(settings: Any, names: Sequence[str], years: int) -> dict[str, Any]:
 def run(settings: Any, names: Sequence[str], years: int) -> dict[str, Any]:
     """Materializes all symbols, a shard after the other, and tells what it cost."""
     from feature_repo.stores.connection import connect
-    from flows import materialize, shard
+    from flows import results
+    from flows.materialize import stages
     from flows.quality import suite
 
     with connect(settings.redis_url) as redis:
         redis.flushall()
     spent: dict[str, float] = dict.fromkeys(("read_s", "judge_s", "store_s", "publish_s"), 0.0)
     timed(spent, "judge_s", suite, "evaluate")
-    timed(spent, "store_s", shard, "store")
-    timed(spent, "publish_s", materialize._Shard, "_publish")
-    timed(spent, "read_s", materialize, "pending")
-    reading = materialize.read_histories
-    materialize.read_histories = lambda *given: stepped(spent, "read_s", reading(*given))  # type: ignore[assignment]
+    timed(spent, "store_s", results, "store")
+    timed(spent, "publish_s", stages._Shard, "_publish")
+    timed(spent, "read_s", stages, "pending")
+    reading = stages.read_histories
+    stages.read_histories = lambda *given: stepped(spent, "read_s", reading(*given))  # type: ignore[assignment]
     idle_mb, started, worked = peak_mb(), time.perf_counter(), time.process_time()
     outcomes = []
     for i in range(0, len(names), SHARD):
-        outcomes += materialize.materialize_symbols(names[i : i + SHARD], ["1h"], settings, settings.ledger(), NOW)
+        outcomes += stages.materialize_symbols(names[i : i + SHARD], ["1h"], settings, settings.ledger(), NOW)
     run_s, cpu_s = time.perf_counter() - started, time.process_time() - worked
     assert not any(o.problem for o in outcomes), [o.problem for o in outcomes if o.problem][:3]
     return spent | {

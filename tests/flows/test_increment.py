@@ -237,7 +237,7 @@ def test_a_changed_recipe_computes_all_of_history_again(
     run()
     assert run()["1h"].bars == 0
     monkeypatch.setattr("flows.pending.RECIPE", "another")
-    monkeypatch.setattr("flows.materialize.RECIPE", "another")
+    monkeypatch.setattr("flows.materialize.stages.RECIPE", "another")
     again = run()
     assert (again["1h"].bars, again["1h"].revised) == (400, 0)
     assert run()["1h"].bars == 0

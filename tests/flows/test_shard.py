@@ -15,7 +15,7 @@ import talib
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES, Timeframe
 from feature_repo.stores.schemas import SCHEMAS
 from feature_repo.stores.tables import OfflineTables
-from flows import shard
+from flows import results, shard
 from flows.agreement import agree
 from flows.bars import closes
 from flows.history import whole_history
@@ -50,7 +50,7 @@ def store(tables: OfflineTables, ledger: Ledger) -> Callable[..., None]:
     def run(computed: Any, at: datetime = datetime(2024, 6, 3, 12, tzinfo=UTC)) -> None:
         since: dict[Any, int | None] = {table: tables.version(table) for table in ("bars", "indicators")}
         with ledger.lease([computed.job.symbol.name], owner="the test") as lease:
-            shard.store([computed], tables, lease, since=since, now=at)
+            results.store([computed], tables, lease, since=since, now=at)
 
     return run
 

@@ -16,7 +16,8 @@ from feature_repo.stores.codec import doubt_key, encode_array, encode_double, en
 from feature_repo.stores.publish import channel
 from feature_repo.stores.tables import OfflineTables
 from flows import parity
-from flows.backfill import Span, backfill_symbol
+from flows.backfill.span import Span
+from flows.backfill.symbol import backfill_symbol
 from flows.ledger import Ledger
 from flows.materialize import materialize_symbols
 from flows.settings import Settings

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from feature_repo.stores.codec import doubt_key, encode_double, entity_key, field_key
-from flows.backfill import backfill_key, span_of
+from flows.backfill.span import backfill_key, span_of
 from flows.ledger import Ledger
 from flows.materialize import materialize_symbols
 from flows.settings import Settings

@@ -10,13 +10,13 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from flows import materialize as batch
 from flows import shard
 from flows.deployed import artifacts
 from flows.deployed.freshness_chart import draw
 from flows.deployed.names import run_name
 from flows.deployed.states import final_state
 from flows.ledger import Ledger
+from flows.materialize import flow as batch
 from flows.materialize import materialize_symbols
 from flows.notes import owner
 from flows.outcome import Outcome

@@ -21,8 +21,8 @@ import psutil
 import pytest
 
 from feature_repo.stores.home import REPO
-from flows import materialize as batch
 from flows.deployed.runner import task_runner
+from flows.materialize import flow as batch
 from flows.outcome import Outcome
 from flows.settings import Settings, SettingsError, load_settings
 from tests.flows.processes import worker

@@ -31,9 +31,9 @@ from feature_repo.stores.connection import connect
 from feature_repo.stores.fence import FencedOutError
 from feature_repo.stores.schemas import TableName
 from feature_repo.stores.tables import OfflineTables
-from flows import materialize as run
 from flows.ingest import IngestReport, ingest
 from flows.ledger import LeaseLost, Ledger
+from flows.materialize import materialize_symbols, stages
 from flows.pending import pending
 from flows.quality import suite
 from flows.quality.masks import bad_rows
@@ -115,7 +115,7 @@ def do(job: str, settings: Settings, now: datetime) -> list[str]:
     with ledger_of(settings, now) as ledger, pytest.MonkeyPatch.context() as patch:
         patch.setattr(suite, "evaluate", _evaluate)
         if job == "materialize":
-            outcomes = run.materialize_symbols(NAMES, FRAMES, settings, ledger, now)
+            outcomes = materialize_symbols(NAMES, FRAMES, settings, ledger, now)
             return [outcome.problem for outcome in outcomes if outcome.problem]
         state, _, only = job.partition(" ")
         reports = [take(name, state, settings, ledger, now) for name in ([only] if only else NAMES)]
@@ -235,7 +235,7 @@ def _watch(reach: Callable[[str], None]) -> None:
     log = logging.getLogger("fstore")
     log.addHandler(Stages())
     log.setLevel(logging.DEBUG)
-    append, publish, advance = OfflineTables.append, run.publish_window, Ledger.advance
+    append, publish, advance = OfflineTables.append, stages.publish_window, Ledger.advance
 
     def appended(self: OfflineTables, table: Any, rows: Any, **options: Any) -> None:
         if rows.num_rows:
@@ -253,7 +253,7 @@ def _watch(reach: Callable[[str], None]) -> None:
         reach("advanced")
 
     OfflineTables.append = appended  # type: ignore[method-assign]
-    run.publish_window = published  # type: ignore[assignment]
+    stages.publish_window = published  # type: ignore[assignment]
     Ledger.advance = advanced  # type: ignore[method-assign]
 
 

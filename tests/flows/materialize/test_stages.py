@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +16,6 @@ from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, TIMEFRAMES
 from feature_repo.stores.codec import entity_key, field_key
 from feature_repo.stores.schemas import SCHEMAS
 from feature_repo.stores.tables import OfflineTables
-from flows import materialize as run
 from flows import shard
 from flows.bars import closes
 from flows.ledger import Ledger
@@ -25,13 +23,13 @@ from flows.materialize import materialize_symbols
 from flows.outcome import Outcome
 from flows.revisions import as_table
 from flows.settings import Settings
+from tests.flows.materialize.pairs import PAIRS, check_only, make_pairs
 
 Make = Callable[..., pd.DataFrame]
 Take = Callable[..., Any]
 Held = Callable[..., Any]
 Contents = Callable[[], tuple[Any, ...]]
 Run = Callable[..., dict[tuple[str, str], Outcome]]
-PAIRS = ["EUR/USD", "GBP/USD", "USD/JPY"]
 
 
 @pytest.fixture
@@ -234,20 +232,6 @@ def test_a_last_bar_that_stays_incomplete_is_judged_by_every_run_and_kept_once(
 # ------------------------------------------------------------------------------------ one symbol, the others
 
 
-def make_pairs(make_bars: Make, take: Take) -> None:
-    for symbol in PAIRS:
-        take(make_bars(100, symbol=symbol), symbol=symbol)
-
-
-def check_only(outcomes: dict[tuple[str, str], Outcome], held: Held, symbol: str, problem: str) -> None:
-    """``symbol`` is the only one with a problem, and the others are online."""
-    told = {o.symbol: o.problem for o in outcomes.values() if o.problem}
-    assert [*told] == [symbol]
-    assert problem in told[symbol]
-    for other in PAIRS:
-        assert (held(other, "1h") is not None) == (other != symbol)
-
-
 def test_a_symbol_whose_computation_raises(
     make_bars: Make, take: Take, materialize: Run, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,78 +300,3 @@ def test_an_online_store_that_is_away_is_no_symbols_fault(
         materialize_symbols(PAIRS, ["1h"], away, ledger, now)
     assert tables.read("indicators").num_rows == 300
     assert all(outcome.published for outcome in materialize(*PAIRS, timeframes=["1h"]).values())
-
-
-# ----------------------------------------------------------------------------------------------- in Prefect
-
-
-def test_the_flow_leaves_a_table_of_what_it_did(
-    make_bars: Make, take: Take, prefect_server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-    from prefect.client.schemas.sorting import ArtifactSort
-
-    monkeypatch.setenv("FSTORE_SHARD_SIZE", "2")
-    make_pairs(make_bars, take)
-    outcomes = run.materialize(symbols=[*PAIRS, "EUR/USD"])
-    assert [(o.symbol, o.timeframe) for o in outcomes] == [(s, tf) for s in PAIRS for tf in ("1h", "4h", "1d")]
-    with get_client(sync_client=True) as client:
-        (kept,) = client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["materialize"])),
-            sort=ArtifactSort.CREATED_DESC,
-            limit=1,
-        )
-    table = json.loads(kept.data)
-    for row, outcome in zip(table, outcomes, strict=True):
-        assert (row["symbol"], row["timeframe"]) == (outcome.symbol, outcome.timeframe)
-        assert (row["bars"], row["stored"], row["quarantined"]) == (outcome.bars, outcome.bars, 0)
-        assert row["published"] is True
-        assert row["age_bars"] == outcome.age_bars > 0
-        assert row["as_of"] == str(outcome.as_of)
-
-
-def test_the_flow_without_names_takes_every_symbol_that_has_bars(
-    make_bars: Make, take: Take, prefect_server: str, settings: Settings
-) -> None:
-    make_pairs(make_bars, take)
-    assert {o.symbol for o in run.materialize(timeframes=["1h"])} == set(PAIRS)
-
-
-def test_the_flow_names_a_symbol_that_was_asked_for_and_has_no_bars(
-    make_bars: Make, take: Take, prefect_server: str
-) -> None:
-    take(make_bars(30))
-    outcomes = run.materialize(symbols=["GBP/USD", "EUR/USD"], timeframes=["1h"])
-    assert [(o.symbol, o.problem) for o in outcomes] == [
-        ("EUR/USD", ""),
-        ("GBP/USD", "no stored bars give 1h: ingest some first"),
-    ]
-
-
-def test_the_flow_refuses_an_unknown_name_before_it_writes(
-    make_bars: Make, take: Take, prefect_server: str, contents: Contents
-) -> None:
-    take(make_bars(30))
-    before = contents()
-    with pytest.raises(catalog.CatalogError, match="Did you mean EUR/USD"):
-        run.materialize(symbols=["EUR/USD", "EUR/USB"])
-    assert contents() == before
-
-
-def test_a_shard_that_fails_leaves_the_other_shards(
-    make_bars: Make, take: Take, prefect_server: str, held: Held, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FSTORE_SHARD_SIZE", "1")
-    make_pairs(make_bars, take)
-    write = shard.store
-
-    def full_disk(computed: Any, *args: Any, **options: Any) -> datetime:
-        if computed[0].job.symbol.name == "GBP/USD":
-            raise OSError("No space left on device")
-        return write(computed, *args, **options)
-
-    monkeypatch.setattr(shard, "store", full_disk)
-    monkeypatch.setattr(run, "materialize_shard", run.materialize_shard.with_options(retries=0))
-    outcomes = run.materialize(symbols=PAIRS)
-    check_only({(o.symbol, o.timeframe): o for o in outcomes}, held, "GBP/USD", "OSError: No space left on device")

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from feature_repo.catalog import INDICATOR_FIELDS, SESSIONS, TIMEFRAMES
+from feature_repo.catalog import INDICATOR_FIELDS
 from feature_repo.stores.tables import OfflineTables
 from flows import shard
-from flows.backfill import Span, backfill_key, backfill_symbol, span_of
+from flows.backfill.span import Span, span_of
+from flows.backfill.symbol import backfill_symbol
 from flows.ledger import Ledger
 from flows.materialize import materialize_symbols
 from flows.outcome import Outcome
@@ -167,21 +168,3 @@ def test_a_range_that_does_not_reach_the_window_publishes_nothing(
     early = datetime(2023, 12, 1, tzinfo=UTC)
     assert not backfill(span_of(early, early + timedelta(days=7)))["1h"].published
     assert backfill(span_of(START, None))["1h"].published
-
-
-def test_a_span_is_cut_on_the_grid_of_each_timeframe() -> None:
-    span = span_of(datetime(2024, 1, 9, 14, 30, tzinfo=UTC), None)
-    first = [span.first_open(SESSIONS["fx"], TIMEFRAMES[tf]) for tf in ("1h", "4h", "1d")]
-    assert [datetime.fromtimestamp((us or 0) / 1e6, UTC).strftime("%d %H:%M") for us in first] == [
-        "09 15:00", "09 18:00", "09 22:00",
-    ]  # fmt: skip
-    with pytest.raises(ValueError, match="is later than end"):
-        span_of(END, START)
-
-
-def test_a_backfill_is_that_one_by_its_arguments() -> None:
-    span = span_of(START, END)
-    key = backfill_key(["A", "B"], FRAMES, span)
-    assert key == backfill_key(["B", "A"], FRAMES[::-1], span)
-    assert len({key, backfill_key(None, FRAMES, span), backfill_key(["A", "B"], ["1h"], span),
-                backfill_key(["A", "B"], FRAMES, Span())}) == 4  # fmt: skip

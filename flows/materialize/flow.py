@@ -1,0 +1,96 @@
+"""The batch flow in Prefect: symbols in shards, each a task that may be tried again, and what is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from prefect import flow
+from prefect.assets import materialize as materializing
+
+from feature_repo import catalog
+from flows.deployed.artifacts import show_freshness, show_gate
+from flows.deployed.assets import BARS, note_views, views
+from flows.deployed.names import flow_run_id, name_run, rename_run, run_name
+from flows.materialize.stages import materialize_symbols
+from flows.outcome import Outcome, describe, in_order
+from flows.pending import known_symbols
+from flows.report import report
+from flows.settings import load_settings
+from flows.shards import run_shards
+
+_WAIT_S = 120.0  # runs of several timeframes begin together, and a symbol is one run's at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRun:
+    """What a shard's task tells: its outcomes, and the gate's reports (Markdown) of what it stopped or rejected."""
+
+    outcomes: Sequence[Outcome]
+    reports: Sequence[str]
+
+
+# The one place where a run tries again: what it calls does not, nor does the flow. A try costs what is left to do.
+@materializing(
+    *views(catalog.TIMEFRAMES), asset_deps=[BARS], by="fstore",
+    name="materialize-shard", task_run_name="{label}", retries=2, retry_delay_seconds=[2, 10],
+)  # fmt: skip
+def materialize_shard(
+    label: str,  # noqa: ARG001  # the task run's name
+    symbols: list[str],
+    timeframes: list[str],
+    now: datetime,
+    run: str,
+) -> ShardRun:
+    """One shard of symbols, wherever the task runner puts it; settings are read there."""
+    settings, reports = load_settings(), list[str]()
+    outcomes = materialize_symbols(
+        symbols, timeframes, settings, settings.ledger(), now, run=run, wait_s=_WAIT_S,
+        tell=lambda verdict: reports.append(verdict.as_markdown()),
+    )  # fmt: skip
+    note_views(outcomes)
+    return ShardRun(outcomes=outcomes, reports=reports)
+
+
+@flow(name="materialize", flow_run_name=lambda: name_run("materialize"))
+def materialize(symbols: list[str] | None = None, timeframes: list[str] | None = None) -> list[Outcome]:
+    """Computes, checks, stores and publishes what is new of every symbol that has bars.
+
+    Args:
+        symbols: only these; every symbol with stored bars when not given.
+        timeframes: only these; all that can be had when not given.
+
+    Returns:
+        One outcome a symbol and timeframe, symbols by name, timeframes from the shortest. A symbol that was asked for
+        and has no bars has one without a timeframe, which says so.
+
+    Raises:
+        CatalogError: a symbol or timeframe is not in the catalog; nothing has been written then.
+    """
+    settings, now = load_settings(), datetime.now(UTC)
+    ledger = settings.ledger()
+    asked = list(dict.fromkeys(catalog.symbol(name).name for name in symbols or ()))
+    frames = [catalog.timeframe(tf).name for tf in timeframes] if timeframes else list(catalog.TIMEFRAMES)
+    names = asked or list(known_symbols(settings.tables(), ledger))
+    run = ledger.begin("materialize", parameters={"symbols": symbols, "timeframes": timeframes}, flow_run=flow_run_id())
+    outcomes: list[Outcome] = []
+    reports: list[str] = []
+    for part, found in run_shards(
+        materialize_shard.with_options(assets=views(frames)), names, {"timeframes": frames, "now": now, "run": run},
+        size=settings.shard_size, runner=settings.task_runner, ledger=ledger, run=run, again_here=True,
+    ):  # fmt: skip
+        if isinstance(found, Exception):
+            outcomes += [Outcome(symbol=name, timeframe="", problem=describe(found)) for name in part]
+        else:
+            outcomes += found.outcomes
+            reports += found.reports
+    answered = {outcome.symbol for outcome in outcomes}
+    nothing = f"no stored bars give {', '.join(frames)}: ingest some first"
+    outcomes += [Outcome(symbol=name, timeframe="", problem=nothing) for name in asked if name not in answered]
+    outcomes = in_order(outcomes)
+    rename_run(run_name("materialize", names, frames, max((o.as_of for o in outcomes if o.as_of), default=None)))
+    report("materialize", outcomes, ledger, run)
+    show_gate(reports)
+    show_freshness(outcomes)
+    return outcomes
