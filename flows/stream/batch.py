@@ -15,7 +15,7 @@ from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, Symbol, Timeframe
 from feature_repo.catalog import symbol as known_symbol
 from feature_repo.catalog import timeframe as known_timeframe
 from feature_repo.sessions import on_grid
-from feature_repo.stores.schemas import SCHEMAS, TIME, TableName
+from feature_repo.stores.schemas import REVISED, SCHEMAS, TIME, TableName
 from feature_repo.stores.tables import OfflineTables
 from flows.bars import opens_us
 from flows.ledger import Lease, Ledger, Revision, Watermark
@@ -30,7 +30,6 @@ from flows.stream.load import Key
 from flows.stream.reader import Entry
 
 _ALL_BAD, _CONTEXT = 0.5, 10**9  # each bar is judged by itself; none stops the others
-_TABLES: tuple[TableName, ...] = ("bars", "indicators")
 UNKNOWN = "unknown"
 """What the quarantine calls the symbol and timeframe of an entry that names none of the catalog's."""
 
@@ -192,7 +191,7 @@ def _note(batch: Batch, leases: Mapping[str, Lease], ledger: Ledger, run: str) -
         ledger.advance(rows[0][0], [mark for _, mark in rows])
     ledger.list_series(grown)
     if batch.fresh:
-        ledger.record(revisions=[r for table in _TABLES for r in _revisions(batch.fresh, table, run)])
+        ledger.record(revisions=[r for table in REVISED for r in _revisions(batch.fresh, table, run)])
 
 
 def _revisions(fresh: Sequence[Fresh], table: TableName, run: str) -> Iterable[Revision]:

@@ -10,12 +10,11 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from feature_repo.moments import to_us
-from feature_repo.stores.schemas import TableName
+from feature_repo.stores.schemas import REVISED, TableName
 from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import microseconds
 from flows.ledger import Holder, Lease, Ledger
 
-_TABLES: tuple[TableName, ...] = ("bars", "indicators")
 _SKEW = timedelta(seconds=60)  # by how much another host's clock may be behind
 
 
@@ -30,7 +29,7 @@ class Holding:
     def __init__(self, ledger: Ledger, tables: OfflineTables, *, owner: str, ttl_s: float) -> None:
         self._ledger, self._tables, self._owner, self._ttl_s = ledger, tables, owner, ttl_s
         self.leases: dict[str, Lease] = {}
-        self.versions: dict[TableName, int | None] = dict.fromkeys(_TABLES)
+        self.versions: dict[TableName, int | None] = dict.fromkeys(REVISED)
         self._active: dict[str, None] = {}  # every symbol ever held: they are leased together when bars come again
         self._stamped_us: dict[str, int] = {}
         self._since: datetime | None = None
@@ -50,7 +49,7 @@ class Holding:
     def changed(self, loaded: Collection[str], now: datetime) -> set[str]:
         """Which of these symbols another run has written since they were last looked at; asked when all are held."""
         found: set[str] = set()
-        for table in _TABLES:
+        for table in REVISED:
             version = self._tables.version(table)
             if version != self.versions[table] and loaded and self._since is not None:
                 after = self._since - _SKEW

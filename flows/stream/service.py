@@ -25,8 +25,9 @@ from flows.ledger import Lease, Ledger, LedgerError
 from flows.settings import Settings, load_settings
 from flows.stream.feed import SHARDS, Feed
 from flows.stream.meter import Meter
+from flows.stream.pace import Pace
 from flows.stream.reader import Reader
-from flows.stream.session import Pace, Session
+from flows.stream.session import Session
 
 _log = logging.getLogger("fstore")
 _PAUSE_S = (0.2, 1.0, 2.0, 5.0)

@@ -89,8 +89,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, full: Callable[[catalog.Symb
     with pytest.MonkeyPatch.context() as patch:
         specs = {spec.name: spec for spec in map(symbol, range(MANY))}
         patch.setattr(catalog, "SYMBOLS", MappingProxyType(specs))
-        patch.setattr("flows.stream.session.TIMEFRAMES", {"1m": MINUTE})
-        patch.setattr("flows.stream.session.load", lambda found, *_: {(s.name, "1m"): full(s) for s in found})
+        patch.setattr("flows.stream.memory.TIMEFRAMES", {"1m": MINUTE})
+        patch.setattr("flows.stream.memory.load", lambda found, *_: {(s.name, "1m"): full(s) for s in found})
         home = tmp_path_factory.mktemp("stream_home")
         settings = Settings(home=home, redis_url=ensure_server(home))
         created_us = int(OPENS_US[-1]) + MINUTE_US

@@ -179,7 +179,7 @@ def test_the_offline_store_away_for_a_while(
             raise OSError("the disk is full")
         append(self, table, rows, **options)
 
-    monkeypatch.setattr("flows.stream.session._RETRY_S", (0.01,))
+    monkeypatch.setattr("flows.stream.pace.RETRY_S", (0.01,))
     with Running(settings, redis) as running:
         monkeypatch.setattr(OfflineTables, "append", unreachable)
         feed.put(live(known.iloc[1500:1505]))

@@ -1,0 +1,84 @@
+"""Whose turn it is: bars in the order that they came, but for those that have to wait."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from flows.stream.arrivals import Arrivals
+from flows.stream.bar import LiveBar, to_fields
+from flows.stream.pace import RETRY_S
+from flows.stream.reader import Entry
+
+OPEN_US = 1_704_711_600_000_000  # 2024-01-08 11:00 UTC
+CLOSE_S = OPEN_US / 1e6 + 60
+
+
+class Clock:
+    """Time that stands until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.s = 0.0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(CLOSE_S + self.s, UTC)
+
+    def monotonic(self) -> float:
+        return self.s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def arrivals(clock: Clock) -> Arrivals:
+    return Arrivals(early_s=2.0, now=clock.now, monotonic=clock.monotonic)
+
+
+def entry(n: int, symbol: str = "BTC/USD", *, minutes: int = 0, **fields: bytes) -> Entry:
+    bar = LiveBar(
+        symbol=symbol, timeframe="1m", open_us=OPEN_US + minutes * 60_000_000,
+        open=1.0, high=1.0, low=1.0, close=1.0, volume=float(n),
+    )  # fmt: skip
+    told = {name.encode(): str(value).encode() for name, value in to_fields(bar).items()}
+    return Entry(shard=0, id=f"{n}-0".encode(), fields=told | {name.encode(): v for name, v in fields.items()})
+
+
+def ids(groups: dict[str, list[tuple[Entry, LiveBar]]]) -> dict[str, list[int]]:
+    return {symbol: [int(one.id.partition(b"-")[0]) for one, _ in items] for symbol, items in groups.items()}
+
+
+def test_bars_are_told_by_symbol_in_their_order(arrivals: Arrivals) -> None:
+    groups, unreadable = arrivals.sort([entry(1), entry(2, "ETH/USD"), entry(3), entry(4, close=b"many")])
+    assert ids(groups) == {"BTC/USD": [1, 3], "ETH/USD": [2]}
+    assert [(one.id, error.rule) for one, error in unreadable] == [(b"4-0", "unreadable")]
+    assert arrivals.due_s() == []
+
+
+def test_a_bar_just_before_its_close_waits_for_it_and_one_long_before_does_not(
+    arrivals: Arrivals, clock: Clock
+) -> None:
+    clock.s = -1.5
+    groups, _ = arrivals.sort([entry(1), entry(2, minutes=1)])
+    assert ids(groups) == {"BTC/USD": [2]}  # for the gate to reject
+    assert arrivals.due_s() == [1.5]
+    clock.s = 0.0
+    assert ids(arrivals.sort([entry(3)])[0]) == {"BTC/USD": [1, 3]}
+
+
+def test_a_symbol_that_is_held_waits_longer_each_time_and_keeps_its_order(arrivals: Arrivals, clock: Clock) -> None:
+    groups, _ = arrivals.sort([entry(1), entry(2, "ETH/USD")])
+    for tries, wait_s in enumerate([*RETRY_S, RETRY_S[-1]]):
+        arrivals.postpone("BTC/USD", groups["BTC/USD"])
+        assert arrivals.is_waiting("BTC/USD")
+        assert arrivals.due_s() == [wait_s]
+        assert ids(arrivals.sort([entry(10 + tries)])[0]) == {}
+        clock.s += wait_s
+        groups, _ = arrivals.sort([])
+        assert ids(groups) == {"BTC/USD": [1, *range(10, 11 + tries)]}
+    arrivals.admit("BTC/USD")
+    assert not arrivals.is_waiting("BTC/USD")
+    assert arrivals.due_s() == []
