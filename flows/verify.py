@@ -16,12 +16,14 @@ from typing import Any, Literal
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo import catalog
 from feature_repo.stores.connection import connect, online_url
 from flows.deployed.names import flow_run_id
+from flows.deployed.states import final_state
 from flows.doubts import cast_doubt, end_doubt
 from flows.leasing import lease_symbol
 from flows.ledger import Ledger
@@ -34,7 +36,7 @@ from flows.settings import Settings, load_settings
 log = logging.getLogger("fstore")
 _WAIT_S = 20.0
 
-State = Literal["same", "differs", "unsettled", "failed"]
+ParityState = Literal["same", "differs", "unsettled", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class Parity:
 
     symbol: str
     timeframe: str
-    state: State
+    state: ParityState
     rows: int = 0
     online: bool = False
     due: bool = False
@@ -173,7 +175,7 @@ def verify(
     timeframes: list[str] | None = None,
     sample: int | None = None,
     seed: int = 0,
-) -> list[Parity]:
+) -> State[list[Parity]]:
     """Compares online, offline and recomputed of every symbol that has bars, one symbol in memory at a time.
 
     Args:
@@ -183,7 +185,7 @@ def verify(
         seed: what chance goes by.
 
     Returns:
-        One a symbol and timeframe, symbols by name, timeframes from the shortest.
+        ``Completed`` or ``Stopped``, with one a symbol and timeframe, symbols by name, timeframes from the shortest.
 
     Raises:
         CatalogError: a symbol or timeframe is not in the catalog.
@@ -216,7 +218,7 @@ def verify(
     ]
     found.sort(key=lambda one: one.symbol)
     _report(found, ledger, run)
-    return found
+    return final_state(f"{len(found)} views compared", problems_of(found), found)
 
 
 def failed(found: Sequence[Parity]) -> list[Parity]:
@@ -224,8 +226,13 @@ def failed(found: Sequence[Parity]) -> list[Parity]:
     return [one for one in found if one.state in ("differs", "failed")]
 
 
+def problems_of(found: Sequence[Parity]) -> list[str]:
+    """What did not prove right, a line each."""
+    return [f"{one.symbol} {one.timeframe}".strip() + f": {one.reason}" for one in failed(found)]
+
+
 def _report(found: Sequence[Parity], ledger: Ledger, run: str) -> None:
-    problems = [f"{one.symbol} {one.timeframe}".strip() + f": {one.reason}" for one in failed(found)]
+    problems = problems_of(found)
     for problem in problems:
         log.error("in doubt %s", problem)
     counts = {state: sum(one.state == state for one in found) for state in ("same", "differs", "unsettled", "failed")}

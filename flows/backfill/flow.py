@@ -7,13 +7,15 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
 
 from feature_repo import catalog
 from feature_repo.stores.connection import connect, online_url
 from flows.backfill.span import Span, backfill_key, span_of
 from flows.backfill.symbol import backfill_symbol
 from flows.deployed.names import flow_run_id
-from flows.outcome import Outcome, describe, in_order
+from flows.deployed.states import final_state
+from flows.outcome import Outcome, describe, in_order, problems_of
 from flows.pending import known_symbols
 from flows.report import report
 from flows.settings import load_settings
@@ -51,7 +53,7 @@ def backfill(
     symbols: list[str] | None = None,
     timeframes: list[str] | None = None,
     restart: bool = False,
-) -> list[Outcome]:
+) -> State[list[Outcome]]:
     """Computes and stores the bars and indicators of a range anew; called again after a break, it goes on from there.
 
     Args:
@@ -61,7 +63,8 @@ def backfill(
         restart: forget what an unfinished backfill of the same arguments has done.
 
     Returns:
-        One outcome a symbol and timeframe that this call worked on, symbols by name, timeframes from the shortest.
+        ``Completed`` or ``Stopped``, with one outcome a symbol and timeframe that this call worked on, symbols by name,
+        timeframes from the shortest.
 
     Raises:
         CatalogError: a symbol or timeframe is not in the catalog; nothing has been written then.
@@ -91,4 +94,5 @@ def backfill(
         ledger.forget_backfill(key)  # it is finished: the same command is a new backfill from now on
     outcomes = in_order(outcomes)
     report("backfill", outcomes, ledger, run)
-    return outcomes
+    did = f"{sum(o.stored + o.revised for o in outcomes)} rows written"
+    return final_state(did, problems_of(outcomes), outcomes)

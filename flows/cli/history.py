@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,10 @@ from flows.engine import EngineError, configure_prefect
 from flows.settings import Settings, load_settings
 from fsclient.errors import InvalidRequestError
 from fsclient.lookup.dates import moment
+
+if TYPE_CHECKING:
+    from flows.outcome import Outcome
+    from flows.verify import Parity
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")]
 Symbols = Annotated[list[str] | None, typer.Option("--symbol", help="Only this one; may be given again.")]
@@ -39,10 +43,13 @@ def backfill(
     before = 0 if restart else _done_before(symbol, timeframe, first, last, settings)
     with _engine(settings):
         from flows.backfill.flow import backfill as flow
+        from flows.deployed.states import result_of
     if before and not as_json:
         show.line(f"Taken up again: {before} of it were done before; --restart does all anew.", to=show.err)
     with _engine(settings), show.progress("backfill"):
-        outcomes = flow(start=first, end=last, symbols=symbol, timeframes=timeframe, restart=restart)
+        outcomes: list[Outcome] = result_of(
+            flow(start=first, end=last, symbols=symbol, timeframes=timeframe, restart=restart, return_state=True)
+        )
     if as_json:
         show.dump([asdict(o) for o in outcomes])
     elif not outcomes:
@@ -69,11 +76,14 @@ def verify(
     settings = load_settings()
     chance = secrets.randbelow(1_000_000) if seed is None else seed
     with _engine(settings):
+        from flows.deployed.states import result_of
         from flows.verify import failed
         from flows.verify import verify as flow
 
         with show.progress("verify"):
-            found = flow(symbols=symbol, timeframes=timeframe, sample=sample, seed=chance)
+            found: list[Parity] = result_of(
+                flow(symbols=symbol, timeframes=timeframe, sample=sample, seed=chance, return_state=True)
+            )
     if as_json:
         show.dump({"sample": sample, "seed": chance if sample else None, "series": [asdict(one) for one in found]})
     else:

@@ -126,10 +126,12 @@ def _applied(settings: Settings, *, accept: bool, quiet: bool = False) -> dict[s
 def materialized(symbols: list[str] | None, timeframes: list[str] | None, settings: Settings) -> list[Outcome]:
     configure_prefect(settings)
     with show.err.status("starting Prefect"):
+        from flows.deployed.states import result_of
         from flows.materialize.flow import materialize as flow
     try:
         with show.progress("materialize"):
-            return flow(symbols=symbols, timeframes=timeframes)
+            found: list[Outcome] = result_of(flow(symbols=symbols, timeframes=timeframes, return_state=True))
+            return found
     except RuntimeError as error:
         if type(error) is not RuntimeError:  # Prefect raises nothing more specific when it has no server
             raise

@@ -24,7 +24,6 @@ from flows.deployed.names import name_run, rename_run, run_name
 from flows.deployed.parameters import SymbolName, TimeframeName
 from flows.deployed.states import final_state
 from flows.materialize import flow as batch
-from flows.outcome import problems_of
 from flows.settings import load_settings
 from flows.sources import SourceOptions
 
@@ -83,8 +82,7 @@ def materialize(symbols: Symbols = None, timeframes: Timeframes = None) -> State
         symbols: only these; every symbol with stored bars when not given.
         timeframes: only these; all that can be had when not given.
     """
-    outcomes = batch.materialize.fn(symbols=symbols, timeframes=timeframes)
-    return final_state(f"{sum(o.published for o in outcomes)} views published", problems_of(outcomes))
+    return batch.materialize.fn(symbols=symbols, timeframes=timeframes)
 
 
 @flow(name="backfill", flow_run_name=lambda: name_run("backfill"), timeout_seconds=48 * _HOUR_S)
@@ -104,8 +102,7 @@ def backfill(
         timeframes: only these; all that can be had when not given.
         restart: forget what an unfinished backfill with the same parameters has done.
     """
-    outcomes = backfills.backfill.fn(start=start, end=end, symbols=symbols, timeframes=timeframes, restart=restart)
-    return final_state(f"{sum(o.stored + o.revised for o in outcomes)} rows written", problems_of(outcomes))
+    return backfills.backfill.fn(start=start, end=end, symbols=symbols, timeframes=timeframes, restart=restart)
 
 
 @flow(name="verify", flow_run_name=lambda: name_run("verify"), timeout_seconds=6 * _HOUR_S)
@@ -120,9 +117,7 @@ def verify(
         sample: so many of the symbols, others every day; all when not given.
     """
     seed = datetime.now(UTC).toordinal()
-    found = parity.verify.fn(symbols=symbols, timeframes=timeframes, sample=sample, seed=seed)
-    wrong = [f"{one.symbol} {one.timeframe}: {one.reason}" for one in parity.failed(found)]
-    return final_state(f"{len(found)} views compared", wrong)
+    return parity.verify.fn(symbols=symbols, timeframes=timeframes, sample=sample, seed=seed)
 
 
 @flow(name="maintain", timeout_seconds=6 * _HOUR_S)

@@ -1,4 +1,4 @@
-"""How a deployed run ends: one that stopped a symbol is not green, or nobody would look."""
+"""How a run ends in Prefect, on schedule or by hand: one that stopped a symbol is not green, or nobody would look."""
 
 from __future__ import annotations
 
@@ -14,9 +14,26 @@ STOPPED = "Stopped"
 _SHOWN = 5
 
 
-def final_state(did: str, problems: Sequence[str]) -> State[Any]:
-    """``Completed`` with what was done, or ``Stopped`` (a failed state) with what was not."""
+def final_state(did: str, problems: Sequence[str], result: Any = None) -> State[Any]:
+    """``Completed`` with what was done, or ``Stopped`` (a failed state) with what was not.
+
+    Args:
+        result: what the flow has to give all the same; ``result_of`` the state gives it.
+    """
     if not problems:
-        return Completed(message=did)
+        return Completed(message=did, data=result)
     more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    return Failed(name=STOPPED, message=f"{did}; {len(problems)} stopped: {'; '.join(problems[:_SHOWN])}{more}")
+    message = f"{did}; {len(problems)} stopped: {'; '.join(problems[:_SHOWN])}{more}"
+    return Failed(name=STOPPED, message=message, data=result)
+
+
+def result_of(state: State[Any]) -> Any:
+    """What a flow that was called with ``return_state=True`` gives, though it stopped something.
+
+    Raises:
+        BaseException: what the flow raised.
+    """
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        raise result
+    return result

@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 
 from prefect import flow
 from prefect.assets import materialize as materializing
+from prefect.client.schemas.objects import State
 
 from feature_repo import catalog
 from flows.deployed.artifacts import show_freshness, show_gate
 from flows.deployed.assets import BARS, note_views, views
 from flows.deployed.names import flow_run_id, name_run, rename_run, run_name
+from flows.deployed.states import final_state
 from flows.materialize.stages import materialize_symbols
-from flows.outcome import Outcome, describe, in_order
+from flows.outcome import Outcome, describe, in_order, problems_of
 from flows.pending import known_symbols
 from flows.report import report
 from flows.settings import load_settings
@@ -54,7 +56,7 @@ def materialize_shard(
 
 
 @flow(name="materialize", flow_run_name=lambda: name_run("materialize"))
-def materialize(symbols: list[str] | None = None, timeframes: list[str] | None = None) -> list[Outcome]:
+def materialize(symbols: list[str] | None = None, timeframes: list[str] | None = None) -> State[list[Outcome]]:
     """Computes, checks, stores and publishes what is new of every symbol that has bars.
 
     Args:
@@ -62,8 +64,8 @@ def materialize(symbols: list[str] | None = None, timeframes: list[str] | None =
         timeframes: only these; all that can be had when not given.
 
     Returns:
-        One outcome a symbol and timeframe, symbols by name, timeframes from the shortest. A symbol that was asked for
-        and has no bars has one without a timeframe, which says so.
+        ``Completed`` or ``Stopped``, with one outcome a symbol and timeframe, symbols by name, timeframes from the
+        shortest. A symbol that was asked for and has no bars has one without a timeframe, which says so.
 
     Raises:
         CatalogError: a symbol or timeframe is not in the catalog; nothing has been written then.
@@ -93,4 +95,4 @@ def materialize(symbols: list[str] | None = None, timeframes: list[str] | None =
     report("materialize", outcomes, ledger, run)
     show_gate(reports)
     show_freshness(outcomes)
-    return outcomes
+    return final_state(f"{sum(o.published for o in outcomes)} views published", problems_of(outcomes), outcomes)

@@ -14,7 +14,6 @@ from flows import shard
 from flows.deployed import artifacts
 from flows.deployed.freshness_chart import draw
 from flows.deployed.names import run_name
-from flows.deployed.states import final_state
 from flows.ledger import Ledger
 from flows.materialize import flow as batch
 from flows.materialize import materialize_symbols
@@ -38,15 +37,6 @@ def test_a_run_is_called_by_symbol_timeframe_and_bar(
     symbols: list[str], timeframes: list[str], bar: datetime | None, name: str
 ) -> None:
     assert run_name("materialize", symbols, timeframes, bar) == name
-
-
-def test_a_run_with_a_stopped_symbol_is_a_failed_one_that_says_which() -> None:
-    assert final_state("3 views published", []).is_completed()
-    stopped = final_state("3 views published", [f"S{i} 1h: bad" for i in range(7)])
-    assert stopped.is_failed()
-    assert stopped.name == "Stopped"
-    assert "7 stopped: S0 1h: bad" in (stopped.message or "")
-    assert (stopped.message or "").endswith("and 2 more")
 
 
 def texts(svg: str) -> list[str]:

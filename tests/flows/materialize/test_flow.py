@@ -12,6 +12,7 @@ import pytest
 
 from feature_repo import catalog
 from flows import results
+from flows.deployed.states import result_of
 from flows.materialize import flow as run
 from flows.settings import Settings
 from tests.flows.materialize.pairs import PAIRS, check_only, make_pairs
@@ -59,11 +60,13 @@ def test_the_flow_names_a_symbol_that_was_asked_for_and_has_no_bars(
     make_bars: Make, take: Take, prefect_server: str
 ) -> None:
     take(make_bars(30))
-    outcomes = run.materialize(symbols=["GBP/USD", "EUR/USD"], timeframes=["1h"])
+    state = run.materialize(symbols=["GBP/USD", "EUR/USD"], timeframes=["1h"], return_state=True)
+    outcomes = result_of(state)
     assert [(o.symbol, o.problem) for o in outcomes] == [
         ("EUR/USD", ""),
         ("GBP/USD", "no stored bars give 1h: ingest some first"),
     ]
+    assert (state.type, state.name) == ("FAILED", "Stopped")
 
 
 def test_the_flow_refuses_an_unknown_name_before_it_writes(
@@ -90,5 +93,5 @@ def test_a_shard_that_fails_leaves_the_other_shards(
 
     monkeypatch.setattr(results, "store", full_disk)
     monkeypatch.setattr(run, "materialize_shard", run.materialize_shard.with_options(retries=0))
-    outcomes = run.materialize(symbols=PAIRS)
+    outcomes = result_of(run.materialize(symbols=PAIRS, return_state=True))
     check_only({(o.symbol, o.timeframe): o for o in outcomes}, held, "GBP/USD", "OSError: No space left on device")
