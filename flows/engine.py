@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from flows.errors import MendableError
 from flows.settings import Settings
@@ -32,3 +34,19 @@ def configure_prefect(settings: Settings) -> None:
         defaults["PREFECT_API_URL"] = api
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def prefect_engine(settings: Settings) -> Iterator[None]:
+    """What a flow that is called in this process, and its import, run within.
+
+    Raises:
+        EngineError: Prefect has no server.
+    """
+    configure_prefect(settings)
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:  # Prefect raises nothing more specific when it has no server
+            raise
+        raise EngineError(f"Prefect: {error} Is PREFECT_API_URL right, and its server up?") from error

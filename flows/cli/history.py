@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,8 @@ import typer
 from feature_repo import catalog
 from feature_repo.moments import to_us
 from flows.cli import findings, show
-from flows.engine import EngineError, configure_prefect
+from flows.cli.arguments import check_names
+from flows.engine import configure_prefect, prefect_engine
 from flows.settings import Settings, load_settings
 from fsclient.errors import InvalidRequestError
 from fsclient.lookup.dates import moment
@@ -38,15 +38,15 @@ def backfill(
 ) -> None:
     """Compute and store bars and indicators of a range anew; called again after a break, it goes on from there."""
     first, last = _range(start, end)
-    _check_names(symbol, timeframe)
+    check_names(symbol, timeframe)
     settings = load_settings()
     before = 0 if restart else _done_before(symbol, timeframe, first, last, settings)
-    with _engine(settings):
+    with prefect_engine(settings):
         from flows.backfill.flow import backfill as flow
         from flows.deployed.states import result_of
     if before and not as_json:
         show.line(f"Taken up again: {before} of it were done before; --restart does all anew.", to=show.err)
-    with _engine(settings), show.progress("backfill"):
+    with prefect_engine(settings), show.progress("backfill"):
         outcomes: list[Outcome] = result_of(
             flow(start=first, end=last, symbols=symbol, timeframes=timeframe, restart=restart, return_state=True)
         )
@@ -72,10 +72,10 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Compare online, offline and recomputed values; what differs is in doubt, and the command fails."""
-    _check_names(symbol, timeframe)
+    check_names(symbol, timeframe)
     settings = load_settings()
     chance = secrets.randbelow(1_000_000) if seed is None else seed
-    with _engine(settings):
+    with prefect_engine(settings):
         from flows.deployed.states import result_of
         from flows.verify import failed
         from flows.verify import verify as flow
@@ -133,7 +133,7 @@ def maintain(
         )  # fmt: skip
     except (ValueError, OverflowError) as error:
         raise InvalidRequestError(str(error)) from None
-    with _engine(settings):
+    with prefect_engine(settings):
         from flows.maintain import maintain as flow
 
         with show.progress("maintain"):
@@ -158,7 +158,7 @@ def gaps(
     from flows.gaps import report_gaps
     from flows.pending import known_symbols
 
-    _check_names(symbols, [timeframe])
+    check_names(symbols, [timeframe])
     first, last = _range(start, end)
     settings = load_settings()
     tables = settings.tables()
@@ -172,25 +172,6 @@ def gaps(
 
 
 # ------------------------------------------------------------------------------------------------- the steps
-
-
-@contextmanager
-def _engine(settings: Settings) -> Iterator[None]:
-    """A flow's surroundings; that Prefect has no server is told in one line."""
-    configure_prefect(settings)
-    try:
-        yield
-    except RuntimeError as error:
-        if type(error) is not RuntimeError:  # Prefect raises nothing more specific when it has no server
-            raise
-        raise EngineError(f"Prefect: {error} Is PREFECT_API_URL right, and its server up?") from error
-
-
-def _check_names(symbols: Sequence[str] | None, timeframes: Sequence[str] | None) -> None:
-    for name in symbols or ():
-        catalog.symbol(name)
-    for name in timeframes or ():
-        catalog.timeframe(name)
 
 
 def _range(start: str, end: str) -> tuple[datetime | None, datetime | None]:

@@ -13,6 +13,7 @@ import typer
 from feature_repo import catalog
 from feature_repo.catalog import Timeframe
 from flows.cli import show
+from flows.cli.arguments import aware_moment
 from flows.settings import Settings, load_settings
 from flows.sources.options import Format, Stamp
 from fsclient.errors import InvalidRequestError
@@ -156,11 +157,7 @@ def _moment(text: str | None, timeframe: Timeframe | None = None) -> datetime | 
     """A moment of the command line; as an end (with the timeframe) it is the first one that is not included."""
     if text is None:
         return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequestError(f"{text!r} is no date or time; write 2024-01-31 or 2024-01-31T12:00") from None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    aware = aware_moment(text)
     if timeframe is None:
         return aware
     return aware + (timedelta(days=1) if len(text) == len("2024-01-31") else timedelta(seconds=timeframe.seconds))

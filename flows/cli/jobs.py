@@ -12,8 +12,9 @@ import typer
 
 from feature_repo import catalog
 from flows.cli import show
+from flows.cli.arguments import check_names
 from flows.cli.ingest import ingested, print_reports
-from flows.engine import EngineError, configure_prefect
+from flows.engine import prefect_engine
 from flows.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -70,10 +71,7 @@ def materialize(
     as_json: AsJson = False,
 ) -> None:
     """New bars to derived timeframes, indicators, the gate, the offline store and the online store."""
-    for name in symbol or ():
-        catalog.symbol(name)
-    for name in timeframe or ():
-        catalog.timeframe(name)
+    check_names(symbol, timeframe)
     outcomes = materialized(symbol, timeframe, load_settings())
     if as_json:
         show.dump([asdict(o) for o in outcomes])
@@ -124,18 +122,13 @@ def _applied(settings: Settings, *, accept: bool, quiet: bool = False) -> dict[s
 
 
 def materialized(symbols: list[str] | None, timeframes: list[str] | None, settings: Settings) -> list[Outcome]:
-    configure_prefect(settings)
-    with show.err.status("starting Prefect"):
-        from flows.deployed.states import result_of
-        from flows.materialize.flow import materialize as flow
-    try:
+    with prefect_engine(settings):
+        with show.err.status("starting Prefect"):
+            from flows.deployed.states import result_of
+            from flows.materialize.flow import materialize as flow
         with show.progress("materialize"):
             found: list[Outcome] = result_of(flow(symbols=symbols, timeframes=timeframes, return_state=True))
-            return found
-    except RuntimeError as error:
-        if type(error) is not RuntimeError:  # Prefect raises nothing more specific when it has no server
-            raise
-        raise EngineError(f"Prefect: {error} Is PREFECT_API_URL right, and its server up?") from error
+    return found
 
 
 def print_outcomes(outcomes: Sequence[Outcome]) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from feature_repo import catalog
 from flows.cli import show
+from flows.cli.arguments import aware_moment
 from flows.settings import Settings, load_settings
 from fsclient.errors import InvalidRequestError
 
@@ -55,7 +56,7 @@ def replay(
     bars = read_bars(file, symbol=found, timeframe=frame).frame
     if start is None:
         bars = newer_than_stored(bars, found, frame, settings.tables())
-    first, last = _moment(start), _moment(end)
+    first, last = (None if text is None else aware_moment(text) for text in (start, end))
     inside = (bars["open_time"] >= first if first else True) & (bars["open_time"] <= last if last else True)
     bars = bars[inside].reset_index(drop=True) if first or last else bars.reset_index(drop=True)
     if bars.empty:
@@ -92,16 +93,6 @@ def listen(
         parse = from_json
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(receive(url, _feed(load_settings()), parse=parse))
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequestError(f"{text!r} is no time: write it as 2018-01-31 or 2018-01-31T12:00") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _feed(settings: Settings) -> Feed:
