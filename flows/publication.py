@@ -43,16 +43,17 @@ def publish_window(
     return any(publish(client, project, symbol, view_rows(timeframe, window), fence=fence))
 
 
-def lost_views(client: Any, project: str, timeframe: Timeframe, closes_us: Mapping[str, int]) -> list[str]:
-    """The symbols of which the online store lacks what was published, be it one field: it was emptied, is another one,
-    or somebody deleted some of it.
+def lost_views(client: Any, project: str, closes_us: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
+    """The symbols and timeframes of which the online store lacks what was published, be it one field: it was emptied,
+    is another one, or somebody deleted some of it.
 
     Args:
-        closes_us: symbol -> close of the newest bar that was published, microseconds since 1970-01-01 UTC.
+        closes_us: symbol and timeframe -> close of the newest bar that was published, microseconds since 1970-01-01
+            UTC.
     """
-    whole = whole_views(client, project, timeframe, closes_us)
+    whole = whole_views(client, project, closes_us)
     return [
-        symbol
-        for symbol, close_us in closes_us.items()
-        if symbol not in whole or any(read_revision(revision)[0] < close_us for revision in whole[symbol])
+        key
+        for key, close_us in closes_us.items()
+        if key not in whole or any(read_revision(revision)[0] < close_us for revision in whole[key])
     ]

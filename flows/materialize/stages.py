@@ -160,9 +160,9 @@ class _Shard:
         published: dict[tuple[str, str], bool | str] = {}
         closes = {(m.symbol, m.timeframe): m.event_us for m in work.done}
         with connect(online_url(repo), repo.redis_type) as client:
+            lost = lost_views(client, repo.project, {key: us for key, us in closes.items() if us})
             for tf in dict.fromkeys(tf for _, tf in closes):
-                held = {symbol: us for (symbol, t), us in closes.items() if t == tf and us}
-                names[tf] += lost_views(client, repo.project, catalog.timeframe(tf), held)
+                names[tf] += [symbol for symbol, t in lost if t == tf]
             for tf, wanted in names.items():
                 timeframe = catalog.timeframe(tf)
                 windows = read_windows(self.tables, timeframe, wanted, end=self.now)

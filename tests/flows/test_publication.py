@@ -15,6 +15,7 @@ from flows.publication import lost_views, publish_window, view_rows
 from flows.settings import Settings
 
 HOUR = TIMEFRAMES["1h"]
+EURUSD = ("EUR/USD", "1h")
 CLOSE_US = 1_704_711_600_000_000  # 2024-01-08 11:00 UTC
 
 
@@ -69,13 +70,14 @@ def test_a_view_that_lost_some_of_itself_is_lost_and_is_offered_again_with_succe
     offer(offered)
     key = entity_key("EUR/USD", project)
     before = redis.hgetall(key)
-    assert lost_views(redis, project, HOUR, {"EUR/USD": CLOSE_US}) == []
+    assert lost_views(redis, project, {EURUSD: CLOSE_US}) == []
     spec = view(view_kind, "1h")
     names = {"a field": field_key(spec.name, spec.fields[-1]), "the timestamp": timestamp_key(spec.name)}
     redis.hdel(key, names.get(what, revision_key(spec.name)))
     redis.hset(key, doubt_key("1h"), "fields of others are no stand-in for one's own")
     redis.hset(key, "another", "field")
-    assert lost_views(redis, project, HOUR, {"EUR/USD": CLOSE_US, "GBP/USD": CLOSE_US}) == ["EUR/USD", "GBP/USD"]
+    never = ("EUR/USD", "4h"), ("GBP/USD", "1h")
+    assert lost_views(redis, project, dict.fromkeys([EURUSD, *never], CLOSE_US)) == [EURUSD, *never]
     assert offer(offered)
     assert {name: value for name, value in redis.hgetall(key).items() if name in before} == before
     assert not offer(offered)
@@ -85,8 +87,8 @@ def test_a_view_older_than_what_was_published_is_lost(
     offer: Callable[[Window], bool], redis: Any, settings: Settings
 ) -> None:
     offer(window())
-    assert lost_views(redis, settings.repo().project, HOUR, {"EUR/USD": CLOSE_US + 1}) == ["EUR/USD"]
-    assert lost_views(redis, settings.repo().project, HOUR, {}) == []
+    assert lost_views(redis, settings.repo().project, {EURUSD: CLOSE_US + 1}) == [EURUSD]
+    assert lost_views(redis, settings.repo().project, {}) == []
 
 
 def test_a_window_without_bars_is_not_published(offer: Callable[[Window], bool], redis: Any) -> None:
