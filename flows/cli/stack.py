@@ -50,7 +50,7 @@ def _foreground(settings: Settings, port: int, dashboard_port: int) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    plan = Plan(prefect_port=port, dashboard_port=dashboard_port if _has_dashboard() else None)
+    plan = Plan(prefect_port=port, dashboard_port=dashboard_port)
     supervisor = Supervisor(settings, plan, stop=stop, tell=lambda step: show.line((step, "dim"), to=show.err))
 
     def tell_ready() -> None:
@@ -87,13 +87,6 @@ def _detached(settings: Settings, options: list[str]) -> None:
 def _last_line(text: str) -> str:
     last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "the stack does not start")
     return last.removeprefix("error ")  # who reads it is told again that it is one
-
-
-def _has_dashboard() -> bool:
-    from flows.cli.main import app
-
-    callbacks = (command.callback for command in app.registered_commands)
-    return "dashboard" in {getattr(callback, "__name__", "") for callback in callbacks}
 
 
 def _print_stack(settings: Settings) -> None:

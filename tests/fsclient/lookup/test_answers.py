@@ -20,9 +20,9 @@ from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, TIMEFRAM
 from feature_repo.freshness import next_close
 from feature_repo.repo import Repo
 from feature_repo.sessions import expected_opens
-from feature_repo.stores import tables as tables_module
 from feature_repo.stores.codec import NULL, doubt_key, entity_key, field_key
 from feature_repo.stores.connection import connect
+from feature_repo.stores.schemas import SCHEMAS
 from feature_repo.stores.tables import OfflineTables
 from flows.revisions import as_table
 from fsclient import FeatureStoreClient, Provenance, UnknownSymbolError, provenance
@@ -241,9 +241,9 @@ async def test_an_indicator_that_came_to_the_catalog_later_is_not_stored_and_no_
     bars = make_bars("EUR/USD", "1h", datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 3, 5, tzinfo=UTC))
     store_bars(bars, "EUR/USD", "1h", tables, NOW)
     with monkeypatch.context() as before:
-        schema = tables_module.SCHEMAS["indicators"]
+        schema = SCHEMAS["indicators"]
         older = pa.schema([field for field in schema if field.name != "zscore_20"])
-        before.setattr(tables_module, "SCHEMAS", {**tables_module.SCHEMAS, "indicators": older})
+        before.setitem(SCHEMAS, "indicators", older)
         rows = bars[["open_time"]].assign(**dict.fromkeys(INDICATOR_FIELDS, 1.0)).drop(columns="zscore_20")
         closes = rows["open_time"] + np.timedelta64(3600, "s")
         whole = rows.assign(event_timestamp=closes, created=pd.Timestamp(NOW))
