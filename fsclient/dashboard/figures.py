@@ -17,7 +17,6 @@ from fsclient.dashboard.traffic import Selection, percentiles
 Figure = dict[str, Any]
 
 SOURCE_NAMES = {"": "no answer", "last_good": "last good"}
-_MOST_MARKED = 400
 _SHORTEST_SHARE = 0.2
 _ORDER = ("cache", "online", "offline", "recomputed", "last_good", "")
 
@@ -47,11 +46,6 @@ def _over_time(chosen: Selection, values: Any, **trace: Any) -> dict[str, Any]:
         "line": {"width": 1.5},
         **trace,
     }
-
-
-def _points(chosen: Selection) -> str:
-    """Whether points are marked: where there are few, so that one that stands alone is seen."""
-    return "lines+markers" if len(chosen.times) <= _MOST_MARKED else "lines"
 
 
 def _time_axis(chosen: Selection) -> dict[str, Any]:
@@ -84,61 +78,67 @@ def calls_by_source(theme: Theme, chosen: Selection) -> Figure:
 def latencies(theme: Theme, chosen: Selection) -> Figure:
     """p50, p90 and p99 in milliseconds over time, on a logarithmic axis; no line where there were no calls."""
     colours = (theme.series[3], theme.series[0], theme.series[4])
-    traces = [
-        _over_time(
-            chosen,
-            np.round(percentiles(chosen.histogram, share) * 1e3, 6),
-            name=name,
-            line={"width": 1.6, "color": colour},
-            hovertemplate="%{y:,.3~g} ms",
-            mode=_points(chosen),
-            marker={"size": 3},
-        )
-        for (name, share), colour in zip((("p50", 0.5), ("p90", 0.9), ("p99", 0.99)), colours, strict=True)
-    ]
+    traces = []
+    for (name, share), colour in zip((("p50", 0.5), ("p90", 0.9), ("p99", 0.99)), colours, strict=True):
+        values = np.round(percentiles(chosen.histogram, share) * 1e3, 6)
+        traces += _line(chosen, values, colour, name=name, hovertemplate="%{y:,.3~g} ms")
     axis = {"type": "log", "ticksuffix": " ms", "dtick": 1, "tickformat": "~g", "minor": {"dtick": "D1"}}
-    return figure(theme, traces, xaxis=_time_axis(chosen), yaxis=axis)
+    return figure(theme, traces, xaxis=_time_axis(chosen), yaxis=axis, showlegend=True)
 
 
 def hit_rate(theme: Theme, chosen: Selection) -> Figure:
     """Calls that the cache answered, of those that asked it."""
     asked = chosen.hits + chosen.misses
     shares = np.where(asked > 0, chosen.hits / np.maximum(asked, 1), np.nan)
-    trace = _over_time(
-        chosen,
-        np.round(shares, 5),
-        name="hit rate",
-        line={"width": 1.6, "color": theme.sources["cache"]},
-        mode=_points(chosen),
-        marker={"size": 3},
-        hovertemplate="%{y:.1%}",
-    )
+    traces = _line(chosen, np.round(shares, 5), theme.sources["cache"], name="hit rate", hovertemplate="%{y:.1%}")
     axis = {"range": [0, 1.02], "tickformat": ".0%", "nticks": 5}
-    return figure(theme, [trace], xaxis=_time_axis(chosen), yaxis=axis)
+    return figure(theme, traces, xaxis=_time_axis(chosen), yaxis=axis, showlegend=False)
+
+
+def _line(chosen: Selection, values: Any, colour: str, **trace: Any) -> list[dict[str, Any]]:
+    """A line over time and, where a time without neighbours would be none, a mark.
+
+    A mark at every time would cost a browser several times what the line costs.
+    """
+    known = np.isfinite(values)
+    beside = np.zeros(len(values), bool)
+    beside[1:] |= known[:-1]
+    beside[:-1] |= known[1:]
+    alone = np.flatnonzero(known & ~beside)
+    traces = [_over_time(chosen, values, line={"width": 1.6, "color": colour}, **trace)]
+    if len(alone):
+        traces.append({
+            "type": "scatter", "mode": "markers", "x": [f"{chosen.times[n]}Z" for n in alone], "y": values[alone],
+            "name": f"{trace['name']}, alone", "marker": {"size": 4, "color": colour}, "showlegend": False,
+            "hoverinfo": "skip",
+        })  # fmt: skip
+    return traces
 
 
 def stacked_counts(theme: Theme, chosen: Selection, counts: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
-    """Counts over time as stacked bars: errors by kind, fallbacks by source."""
+    """Counts over time, stacked: errors by kind, fallbacks by source.
+
+    A count stands from the start of its time to the end, as a bar does; a step line is one shape where bars are one
+    each. The zero after the last time ends the last step.
+    """
     ranked = sorted(counts, key=lambda name: -int(counts[name].sum()))
-    traces = [
-        _over_time(
-            chosen,
-            counts[name],
-            type="bar",
-            name=SOURCE_NAMES.get(name, name),
-            marker={"color": colours.get(name, theme.series[(n + 3) % len(theme.series)]), "line": {"width": 0}},
-            offset=0,
-            hovertemplate="%{y:,}",
+    traces = []
+    for n, name in enumerate(ranked):
+        colour = colours.get(name, theme.series[(n + 3) % len(theme.series)])
+        traces.append(
+            _over_time(
+                chosen,
+                np.append(counts[name], 0),
+                name=SOURCE_NAMES.get(name, name),
+                stackgroup="counts",
+                line={"width": 0, "shape": "hv", "color": colour},
+                fillcolor=colour,
+                hovertemplate="%{y:,}",
+            )
         )
-        for n, name in enumerate(ranked)
-    ]
-    for trace in traces:
-        del trace["mode"], trace["line"]
     return figure(
         theme,
         traces,
-        barmode="stack",
-        bargap=0,
         xaxis=_time_axis(chosen),
         yaxis={"rangemode": "tozero", "tickformat": ",~d"},
         showlegend=True,

@@ -10,13 +10,48 @@
   show();
   wish.addEventListener("change", () => { show(); document.getElementById("repaint")?.click(); });
 
+  // Charts cost most of what an update takes. The first time they are drawn one by one, so that each is seen while the
+  // next is made; later one that is out of sight keeps what is new for it until it comes near.
+  const NEAR_PX = 300;
+  const spare = (plotly) => {
+    const react = plotly.react.bind(plotly), news = new WeakMap();
+    let turn = Promise.resolve();
+    const isNear = (chart) => {
+      const { top, bottom } = chart.getBoundingClientRect();
+      return bottom > -NEAR_PX && top < window.innerHeight + NEAR_PX;
+    };
+    const comes = new IntersectionObserver((seen) => {
+      for (const { isIntersecting, target } of seen) {
+        if (!isIntersecting) { continue; }
+        comes.unobserve(target);
+        if (news.has(target)) { react(target, news.get(target)); }
+        news.delete(target);
+      }
+    }, { rootMargin: `${NEAR_PX}px` });
+    plotly.react = (chart, figure) => {
+      if (!chart._fullLayout) {
+        turn = turn.then(() => new Promise((resolve) => setTimeout(resolve)))
+          .then(() => chart.isConnected && react(chart, figure)).catch((error) => console.error(error));
+        return turn;
+      }
+      if (isNear(chart)) {
+        news.delete(chart);
+        return react(chart, figure);
+      }
+      news.set(chart, figure);
+      comes.observe(chart);
+      return Promise.resolve(chart);
+    };
+    return plotly;
+  };
+
   // Compiling Plotly keeps a browser busy for a second: the page's figures and words are painted before. Charts wait
   // for what is in window.Plotly, which may be the promise of it.
   window.Plotly = new Promise((resolve, reject) => {
     const load = () => {
       const script = document.createElement("script");
       script.src = document.querySelector('link[rel="preload"][href*="plotly"]').href;
-      script.onload = () => resolve(window.Plotly);
+      script.onload = () => resolve(spare(window.Plotly));
       script.onerror = reject;
       document.head.append(script);
     };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
@@ -310,6 +311,21 @@ def test_from_elsewhere_the_key_is_asked_for_first(page: Any, stack: Stack, seen
         status = page.evaluate("fetch('/_dash-layout', {credentials: 'omit'}).then(r => r.status)")
         assert status == 401
     seen.problems.clear()  # the browser reports the refused request that was asked for
+
+
+def test_a_chart_out_of_sight_is_drawn_anew_when_it_comes_near(browser: Any, served: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 500})
+    page = context.new_page()
+    go(page, served + "/client?period=1h")
+    steps = "['calls', 'fallbacks'].map(c => document.querySelector('#client-' + c + ' .js-plotly-plot').layout.xaxis)"
+    seen, hidden = page.evaluate(steps)
+    page.locator("#client-period label").nth(1).click()
+    page.wait_for_function(f"JSON.stringify({steps}[0].range) !== {json.dumps(json.dumps(seen['range']))}")
+    page.wait_for_timeout(100)
+    assert page.evaluate(steps)[1]["range"] == hidden["range"]
+    page.locator("#client-fallbacks").scroll_into_view_if_needed()
+    page.wait_for_function(f"JSON.stringify({steps}[1].range) === JSON.stringify({steps}[0].range)")
+    context.close()
 
 
 def test_an_update_takes_little(page: Any, served: str) -> None:
