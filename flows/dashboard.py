@@ -7,14 +7,23 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import quote
 
 from deltalake.exceptions import DeltaError
+from redis.exceptions import RedisError
 
+from feature_repo import catalog
+from feature_repo.catalog import CatalogError
+from feature_repo.stores.connection import connect, online_url
+from feature_repo.stores.embedded import EmbeddedServerError
 from feature_repo.stores.fence import FencedOutError
+from flows.errors import MendableError
+from flows.explain import explain
 from flows.ledger import Ledger, LedgerError
 from flows.release import NotReleasableError, discard, release
 from flows.settings import Settings
+from fsclient.dashboard.explanation import Explanation
 from fsclient.dashboard.operations import (
     Alert,
     Definition,
@@ -25,9 +34,11 @@ from fsclient.dashboard.operations import (
     Run,
     Verdict,
 )
+from fsclient.errors import InvalidRequestError
 
 log = logging.getLogger("fstore")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PATIENCE_S = 1.5
 
 
 class LedgerOperations:
@@ -126,6 +137,30 @@ class LedgerOperations:
                 self._reading.start()
         return self._definitions
 
+    def explain(self, symbol: str, timeframe: str, field: str, open_time: datetime) -> Explanation:
+        """What ``fstore explain`` tells; an online store that is away is told as one that holds nothing."""
+        repo = self._settings.repo()
+
+        def ask(client: Any) -> Explanation:
+            return explain(
+                symbol,
+                field,
+                timeframe,
+                at=open_time + timedelta(seconds=catalog.timeframe(timeframe).seconds),
+                tables=self._settings.tables(),
+                ledger=self._ledger,
+                client=client,
+                project=repo.project,
+                now=self._now(),
+            )
+
+        with _translated():
+            try:
+                with connect(online_url(repo), repo.redis_type, timeout_s=_PATIENCE_S) as client:
+                    return ask(client)
+            except (RedisError, EmbeddedServerError):
+                return ask(_NothingOnline())
+
     def release_quarantined(self, rows: Sequence[QuarantinedRow], *, by: str) -> int:
         with _translated():
             return release(rows, by=by, tables=self._settings.tables(), ledger=self._ledger, now=self._now())
@@ -156,11 +191,21 @@ class LedgerOperations:
         ]
 
 
+class _NothingOnline:
+    """Stands in for an online store that does not answer."""
+
+    def hmget(self, _: bytes, keys: Sequence[bytes]) -> list[None]:
+        return [None] * len(keys)
+
+
+_TELLING = (LedgerError, NotReleasableError, FencedOutError, MendableError, CatalogError, InvalidRequestError)
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (LedgerError, NotReleasableError, FencedOutError) as error:  # their messages name the remedy
+    except _TELLING as error:  # their messages name the remedy
         raise OperationsError(str(error)) from error
     except (DeltaError, OSError) as error:
         raise OperationsError(f"the offline store can't be read or written ({type(error).__name__})") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import UTC, datetime
 
 ABSENT = "–"  # noqa: RUF001 - what stands for nothing in a table
 _SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"))
@@ -96,3 +96,8 @@ def bars(age: int | None) -> str:
 def plural(number: int, word: str) -> str:
     """``1 run``, ``2 runs``."""
     return f"{number:,} {word}" + ("" if number == 1 else "s")
+
+
+def from_epoch(seconds: float) -> datetime:
+    """Seconds since 1970 as a moment in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
+from fsclient.dashboard.explanation import Explanation
+
 Decision = Literal["released", "discarded"]
 DECISIONS: tuple[Decision, ...] = ("released", "discarded")
 
@@ -158,6 +160,9 @@ class Operations(Protocol):
 
     def definitions(self) -> Sequence[Definition] | None:
         """What is registered; None while that is being read, which may take seconds."""
+
+    def explain(self, symbol: str, timeframe: str, field: str, open_time: datetime) -> Explanation:
+        """Where a field's value at the bar that opened at ``open_time`` comes from."""
 
     def release_quarantined(self, rows: Sequence[QuarantinedRow], *, by: str) -> int:
         """Stores rows of kind ``bars`` after all, as revisions. Returns how many; all of them are marked."""

@@ -14,7 +14,8 @@ from fsclient.dashboard.access import Access
 from fsclient.dashboard.market import Market
 from fsclient.dashboard.online import OnlineStore
 from fsclient.dashboard.operations import Operations, OperationsError
-from fsclient.dashboard.traffic import Traffic
+from fsclient.dashboard.quarantine import Quarantine
+from fsclient.dashboard.traffic.reader import Traffic
 
 Rows = TypeVar("Rows", bound="Sequence[Any] | None")
 
@@ -36,6 +37,7 @@ class Sources:
     traffic: Traffic
     online: OnlineStore
     market: Market
+    quarantine: Quarantine
     operations: Operations | None
     now_s: Callable[[], float]
 
@@ -50,12 +52,14 @@ class Sources:
     ) -> Sources:
         """The sources of a feature repository."""
         online = OnlineStore(repo, now=now)
+        tables = OfflineTables(repo.offline, repo.storage_options)
         return cls(
             repo=repo,
             access=access,
             traffic=Traffic(online.client, repo.project, now=now),
             online=online,
-            market=Market(OfflineTables(repo.offline, repo.storage_options)),
+            market=Market(tables),
+            quarantine=Quarantine(tables),
             operations=operations,
             now_s=now,
         )

@@ -16,8 +16,8 @@ from feature_repo.catalog import SYMBOLS, TIMEFRAMES
 from flows.dashboard import LedgerOperations
 from flows.quarantine import quarantine_rows, store_quarantine
 from flows.settings import Settings
-from fsclient.dashboard.market import Market
 from fsclient.dashboard.operations import OperationsError, QuarantinedRow
+from fsclient.dashboard.quarantine import Quarantine
 
 NOW = datetime(2024, 6, 26, 12, 30, tzinfo=UTC)
 OPENS = [datetime(2024, 6, 26, hour, tzinfo=UTC) for hour in (8, 9, 10)]
@@ -45,11 +45,11 @@ def quarantined(settings: Settings, **changed: Any) -> list[QuarantinedRow]:
     }).assign(**changed)  # fmt: skip
     rows = quarantine_rows(bad, kind="bars", timeframe=HOUR, now=NOW - timedelta(hours=1))
     store_quarantine(settings.tables(), rows, symbol=SYMBOLS["EUR/USD"], timeframe=HOUR)
-    return Market(settings.tables()).quarantined()
+    return Quarantine(settings.tables()).rows()
 
 
 def decisions(settings: Settings) -> list[str | None]:
-    return [row.decision for row in Market(settings.tables()).quarantined()]
+    return [row.decision for row in Quarantine(settings.tables()).rows()]
 
 
 def test_a_released_row_is_a_bar_as_it_was_and_marked(settings: Settings, operations: LedgerOperations) -> None:

@@ -6,10 +6,13 @@ from typing import Any
 
 from dash import Dash, Input, Output, State, dcc, html
 
-from fsclient.dashboard import figures, formats, widgets
+from fsclient.dashboard import formats, widgets
+from fsclient.dashboard.charts import calls as charts
+from fsclient.dashboard.charts.frame import nothing
 from fsclient.dashboard.sources import Sources
 from fsclient.dashboard.theme import theme
-from fsclient.dashboard.traffic import Filter, Selection, from_epoch, percentiles
+from fsclient.dashboard.traffic.percentiles import percentiles
+from fsclient.dashboard.traffic.selection import Filter, Selection
 from fsclient.dashboard.widgets import Query, Tone
 from fsclient.metrics.store import Process, Resolution
 
@@ -49,11 +52,11 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
                 widgets.card("Calls a second", widgets.graph("client-calls", shown["calls"]),
                              note="by where the answer came from"),
                 widgets.card("Response time", widgets.graph("client-latency", shown["latency"]), note="percentiles"),
-                widgets.card("Cache hit rate", widgets.graph("client-cache", shown["cache"], 190), width="w4",
+                widgets.card("Cache hit rate", widgets.graph("client-cache", shown["cache"], 220), width="w4",
                              note="of calls that asked it"),
-                widgets.card("Errors by kind", widgets.graph("client-errors", shown["errors"], 190), width="w4",
+                widgets.card("Errors by kind", widgets.graph("client-errors", shown["errors"], 220), width="w4",
                              note="calls"),
-                widgets.card("Fallbacks by source", widgets.graph("client-fallbacks", shown["fallbacks"], 190),
+                widgets.card("Fallbacks by source", widgets.graph("client-fallbacks", shown["fallbacks"], 220),
                              width="w4", note="calls"),
                 widgets.card("By method", html.Div(shown["methods"], id="client-methods"), width="w7"),
                 widgets.card("By symbol", html.Div(shown["symbols"], id="client-symbols"), width="w5",
@@ -110,15 +113,16 @@ def _content(sources: Sources, query: Query, colours: str) -> dict[str, Any]:
     problem = traffic.problem
     if problem and traffic.read_s is not None:
         problem += f" What is shown was read {formats.duration(sources.now_s() - traffic.read_s)} ago, and stays."
+    quiet = nothing(look, "No calls in this period")
     return {
         "banner": problem,
         "tiles": _tiles(selection, period_s),
-        "calls": figures.calls_by_source(look, selection),
-        "latency": figures.latencies(look, selection),
-        "cache": figures.hit_rate(look, selection),
+        "calls": charts.calls_by_source(look, selection) if selection.calls.any() else quiet,
+        "latency": charts.latencies(look, selection) if selection.calls.any() else quiet,
+        "cache": charts.hit_rate(look, selection) if selection.hit_share is not None else quiet,
         "errors": _counts(look, selection, selection.by_error, {}, "No errors"),
         "fallbacks": _counts(look, selection, selection.fallbacks, look.sources, "No fallbacks"),
-        "breakers": figures.states(look, selection) if selection.states else _nothing(look, "All closed"),
+        "breakers": charts.states(look, selection) if selection.states else nothing(look, "All closed"),
         "methods": _methods(selection),
         "symbols": _symbols(selection),
         "processes": _processes(sources),
@@ -127,15 +131,8 @@ def _content(sources: Sources, query: Query, colours: str) -> dict[str, Any]:
 
 def _counts(look: Any, selection: Selection, counts: Any, colours: Any, none: str) -> Any:
     if not any(values.any() for values in counts.values()):
-        return _nothing(look, none)
-    return figures.stacked_counts(look, selection, counts, colours)
-
-
-def _nothing(look: Any, text: str) -> Any:
-    note = {"text": text, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False,
-            "font": {"color": look.muted, "size": 13}}  # fmt: skip
-    hidden = {"visible": False}
-    return figures.figure(look, [], annotations=[note], xaxis=hidden, yaxis=hidden)
+        return nothing(look, none)
+    return charts.stacked_counts(look, selection, counts, colours)
 
 
 def _tiles(selection: Selection, period_s: int) -> list[html.Div]:
@@ -202,15 +199,15 @@ def _no_calls() -> html.Div:
 def _processes(sources: Sources) -> html.Div:
     traffic, now = sources.traffic, sources.now
     if not traffic.processes:
-        return _no_calls()
+        return widgets.empty("No client has published yet", "Each process appears here once it is used.")
     rows = [
         {
             "state": widgets.tag("alive", "good") if traffic.is_alive(p) else widgets.tag("gone"),
             "host": p.host,
             "pid": str(p.pid),
             "breakers": _breakers(p, alive=traffic.is_alive(p)),
-            "start": formats.moment(from_epoch(p.start_s), seconds=True),
-            "seen": widgets.when(from_epoch(p.seen_s), now),
+            "start": formats.moment(formats.from_epoch(p.start_s), seconds=True),
+            "seen": widgets.when(formats.from_epoch(p.seen_s), now),
         }
         for p in traffic.processes[:_MOST_ROWS]
     ]

@@ -9,22 +9,19 @@ from typing import Any
 import numpy as np
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
-from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, INDICATORS, PRODUCER, SYMBOLS, VIEWS
+from feature_repo.catalog import INDICATOR_FIELDS, INDICATORS, PRODUCER, SYMBOLS, VIEWS
 from fsclient.dashboard import formats, widgets
-from fsclient.dashboard.candles import candles, height, is_over
-from fsclient.dashboard.market import MOST_BARS, OUTAGE, Explanation, definition_digest, lineage
-from fsclient.dashboard.online import OnlineValues
+from fsclient.dashboard.charts.candles import candles, height, is_over
+from fsclient.dashboard.market import MOST_BARS, OUTAGE
+from fsclient.dashboard.panels import catalog, explanation, online
 from fsclient.dashboard.sources import Sources
 from fsclient.dashboard.theme import theme
-from fsclient.dashboard.traffic import from_epoch
-from fsclient.dashboard.widgets import Query, Tone
+from fsclient.dashboard.widgets import Query
 
 PATH, TITLE = "/features", "Features"
 
 BARS = {"150": "150", "300": "300", "600": "600", str(MOST_BARS): f"{MOST_BARS:,}"}
 DEFAULT_FIELDS = ("sma_50", "rsi_14")
-_AGREES = 1e-9
-_TONES: dict[str, Tone] = {"fresh": "good", "late": "warn", "stale": "bad"}
 
 
 def layout(sources: Sources, query: Query, colours: str) -> html.Div:
@@ -64,20 +61,22 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
                                      html.Small(shown["note"], id="features-note")]),
                         html.Div(_chart(shown), id="features-holder"),
                     ],
-                    className="card w8",
+                    className="card w8 top",
                 ),
                 html.Div(
                     [
                         widgets.card("Online now", html.Div(shown["online"], id="features-online"), width="w12"),
-                        widgets.card("Explain", html.Div(_EXPLAIN_HINT, id="features-explain"), width="w12"),
+                        widgets.card("Explain", html.Div(explanation.HINT, id="features-explain", className="long"),
+                                     width="w12"),
                     ],
                     className="w4",
                     style={"display": "flex", "flexDirection": "column", "gap": "12px"},
                 ),
-                widgets.card("Lineage", html.Div(_lineage(fields), id="features-lineage"), width="w7",
+                widgets.card("Lineage", html.Div(catalog.lineages(fields), id="features-lineage"), width="w7",
                              note="from the source to the name that a strategy reads"),
-                widgets.card("Registered versions", html.Div(_versions(sources), id="features-versions"), width="w5"),
-                widgets.card("Catalog", _catalog(), width="w12",
+                widgets.card("Registered versions", html.Div(catalog.versions(sources), id="features-versions"),
+                             width="w5"),
+                widgets.card("Catalog", catalog.catalog(), width="w12",
                              note="a definition's digest changes with what it means"),
             ],
             className="grid",
@@ -137,7 +136,7 @@ def register(app: Dash, sources: Sources) -> None:
         only_news = ctx.triggered_id == "features-poll" and end is not None
         holder = no_update if only_news else _chart(shown)
         return (holder, shown["title"], shown["note"], shown["online"], shown["banner"], query, end,
-                _lineage(fields or []), _versions(sources))  # fmt: skip
+                catalog.lineages(fields or []), catalog.versions(sources))  # fmt: skip
 
     @app.callback(
         Output("features-explain", "children"),
@@ -149,16 +148,13 @@ def register(app: Dash, sources: Sources) -> None:
     )
     def explain(click: dict[str, Any] | None, name: str, tf: str, fields: list[str] | None) -> Any:
         if not click or not click.get("points"):
-            return _EXPLAIN_HINT
+            return explanation.HINT
         opens_us = click["points"][0].get("customdata")
         if isinstance(opens_us, list):
             opens_us = opens_us[0]
         if not isinstance(opens_us, int):
             return no_update
-        return _explained(sources, name, tf, ["close", *(fields or [])], opens_us)
-
-
-_EXPLAIN_HINT = widgets.empty("No point chosen", "Click a candle to see where its values come from.")
+        return explanation.explained(sources, name, tf, ["close", *(fields or [])], formats.from_epoch(opens_us / 1e6))
 
 
 def _symbols(sources: Sources) -> tuple[Sequence[str], str]:
@@ -192,21 +188,21 @@ def _content(
         shown["banner"] = f"The offline store can't be read ({type(error).__name__}); see fstore status."
         chart = None
     if chart is not None:
-        first, last = (from_epoch(int(us) / 1e6) for us in chart.opens_us[[0, -1]])
+        first, last = (formats.from_epoch(int(us) / 1e6) for us in chart.opens_us[[0, -1]])
         missing = chart.gaps.missing_total
         revised = int((chart.revisions > 0).sum())
+        absent = [field for field, values in chart.indicators.items() if np.isnan(values).all()]
         shown |= {
             "figure": candles(theme(colours), chart),
-            "height": height(asked),
+            "height": height([field for field in asked if field not in absent]),
             "title": f"{name} {tf}",
             "note": f"{formats.moment(first)} to {formats.moment(last)} UTC, {len(chart.opens_us):,} of "
                     f"{chart.stored_bars:,} bars; {formats.plural(missing, 'bar')} missing, {revised:,} revised",
         }  # fmt: skip
-        absent = [field for field, values in chart.indicators.items() if np.isnan(values).all()]
         if absent:
             shown["note"] += f"; not stored here: {', '.join(absent)}"
     held = sources.online.values(name, tf, ["close", *asked])
-    shown["online"] = _online(held, name)
+    shown["online"] = online.online_now(held, name, sources.online.problem)
     if sources.online.problem:
         shown["banner"] = sources.online.problem + " Charts are read from the offline store."
     return shown
@@ -223,24 +219,6 @@ def _chart(shown: dict[str, Any]) -> Any:
             ".",
         )
     return widgets.graph("features-chart", shown["figure"], shown["height"], config={"scrollZoom": True})
-
-
-def _online(held: OnlineValues | None, name: str) -> Any:
-    if held is None:
-        return widgets.empty("Not online", "Publish it with ", widgets.code(f"fstore materialize --symbol {name}"), ".")
-    age = held.age
-    rows = [
-        {"field": field, "value": formats.value(number), "kind": "" if field in BAR_FIELDS else PRODUCER[field].kind}
-        for field, number in held.values.items()
-    ]
-    head = html.Div(
-        [
-            widgets.tag(age.state, _TONES[age.state]),
-            f" {formats.bars(age.age_bars)} bars old, as of {formats.moment(from_epoch(age.event_us / 1e6))} UTC",
-        ],
-        style={"marginBottom": "8px"},
-    )
-    return [head, widgets.table({"field": "feature", "value": "value"}, rows, numbers=["value"], height=240)]
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -266,107 +244,3 @@ def _moved(sources: Sources, name: str | None, tf: str | None, bars: int, end: s
     if last >= len(opens) - 1:
         return None
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(opens[max(last, 1)]))).isoformat()
-
-
-def _explained(sources: Sources, name: str, tf: str, fields: Sequence[str], opens_us: int) -> Any:
-    try:
-        found = [sources.market.explain(name, tf, field, opens_us) for field in dict.fromkeys(fields)]
-    except OUTAGE as error:
-        return widgets.empty("The offline store can't be read", type(error).__name__)
-    known = [one for one in found if one is not None]
-    if not known:
-        return _EXPLAIN_HINT
-    online = sources.online.values(name, tf, [one.field for one in known])
-    bar = known[0]
-    parts: list[Any] = [
-        widgets.facts({
-            "bar": f"{formats.moment(bar.open_time)} to {formats.moment(bar.close_time)} UTC",
-            "known from": f"{formats.moment(bar.close_time)} UTC, its close",
-        })
-    ]  # fmt: skip
-    return [*parts, *(_one_value(one, online) for one in known)]
-
-
-def _one_value(one: Explanation, online: OnlineValues | None) -> html.Div:
-    close_us = int(one.close_time.timestamp() * 1e6)
-    is_newest = online is not None and online.age.event_us == close_us
-    pairs: dict[str, Any] = {"stored": formats.value(one.stored)}
-    if one.indicator is not None:
-        pairs["recomputed"] = [formats.value(one.recomputed), " ", _agreement(one.stored, one.recomputed)]
-    if online is not None and is_newest:
-        there = online.values.get(one.field)
-        pairs["online"] = [formats.value(there), " ", _agreement(one.stored, there)]
-    if one.indicator is not None:
-        parameters = ", ".join(f"{k}={v:g}" for k, v in one.indicator.parameters.items()) or "no parameters"
-        reach = f"{one.bars_used:,} bars from {formats.moment(one.first_bar)} UTC"
-        pairs |= {
-            "definition": f"{one.indicator.kind}, {parameters}",
-            "inputs": ", ".join(f"{k} {formats.value(v)}" for k, v in one.inputs.items()),
-            "made of": reach + ("" if one.is_warm else ", fewer than its warm-up needs"),
-        }
-    pairs["revisions"] = html.Div(
-        [html.Div(f"{formats.moment(at, seconds=True)}  {formats.value(number)}") for at, number in one.revisions]
-    )
-    title = {"fontWeight": 600, "margin": "10px 0 2px"}
-    return html.Div([html.Div(one.field, style=title), widgets.facts(pairs)])
-
-
-def _agreement(left: float | None, right: float | None) -> html.Span:
-    if left is None or right is None:
-        return widgets.tag("not stored", "warn")
-    if left == right or (left != left and right != right):
-        return widgets.tag("equal", "good")
-    near = abs(left - right) <= _AGREES * max(abs(left), abs(right), 1e-12)
-    return widgets.tag("equal within 1e-9", "good") if near else widgets.tag("differs", "bad")
-
-
-def _catalog() -> html.Div:
-    rows = []
-    for indicator in INDICATORS.values():
-        parameters = ", ".join(f"{k}={v:g}" for k, v in indicator.parameters.items())
-        bounds = f"{_bound(indicator.low)} to {_bound(indicator.high)}" if (
-            indicator.low is not None or indicator.high is not None) else "free"  # fmt: skip
-        rows.append({
-            "name": indicator.name, "kind": indicator.kind, "parameters": parameters or formats.ABSENT,
-            "inputs": ", ".join(indicator.inputs), "outputs": ", ".join(indicator.outputs),
-            "lookback": f"{indicator.lookback:,}",
-            "warm_up": "all history" if indicator.warm_up is None else f"{indicator.warm_up:,}",
-            "bounds": bounds, "digest": html.Code(definition_digest(indicator)),
-        })  # fmt: skip
-    columns = {"name": "indicator", "kind": "kind", "parameters": "parameters", "inputs": "inputs",
-               "outputs": "fields", "lookback": "lookback", "warm_up": "warm-up", "bounds": "bounds",
-               "digest": "definition"}  # fmt: skip
-    texts = ["parameters", "inputs", "outputs"]
-    return widgets.table(columns, rows, numbers=["lookback", "warm_up"], wrapped=texts, height=460)
-
-
-def _bound(value: float | None) -> str:
-    return "any" if value is None else f"{value:.4g}"
-
-
-def _lineage(fields: Sequence[str]) -> list[html.Div]:
-    found = []
-    for field in ("close", *fields):
-        links: list[Any] = []
-        for step in lineage(field):
-            links += [html.B(step), "→"]
-        found.append(html.Div([html.Strong(field), *links[:-1]], className="chain"))
-    return found
-
-
-def _versions(sources: Sources) -> html.Div:
-    found, why = sources.ask(lambda o: o.definitions())
-    if found is None:
-        return widgets.empty("The registry is being read", "It appears in a few seconds.")
-    if why:
-        return widgets.unanswered(why)
-    if not found:
-        return widgets.empty(
-            "Nothing is registered", "Register the definitions with ", widgets.code("fstore apply"), "."
-        )
-    order = {name: n for n, name in enumerate(VIEWS)}
-    rows = [
-        {"view": d.view, "version": d.version or "first", "updated": formats.moment(d.updated)}
-        for d in sorted(found, key=lambda d: order.get(d.view, len(order)))
-    ]
-    return widgets.table({"view": "view", "version": "version", "updated": "registered (UTC)"}, rows, height=220)

@@ -10,12 +10,15 @@ from typing import Any
 from dash import Dash, Input, Output, State, html
 
 from feature_repo.catalog import TIMEFRAMES
-from fsclient.dashboard import figures, formats, widgets
+from fsclient.dashboard import formats, widgets
+from fsclient.dashboard.charts.calls import calls_by_source, latencies
+from fsclient.dashboard.charts.frame import nothing
+from fsclient.dashboard.charts.freshness import freshness_map
 from fsclient.dashboard.online import LATE_BARS, ViewAge
 from fsclient.dashboard.operations import Alert, Verdict
 from fsclient.dashboard.sources import Sources
 from fsclient.dashboard.theme import theme
-from fsclient.dashboard.traffic import Selection
+from fsclient.dashboard.traffic.selection import Selection
 from fsclient.dashboard.widgets import Query, Tone
 
 PATH, TITLE = "/", "Overview"
@@ -103,8 +106,8 @@ def _content(sources: Sources, colours: str) -> dict[str, Any]:
         "banner": _banner(sources, problem),
         "state": _verdict(concerns, anything=bool(ages or hour.calls.any())),
         "tiles": _tiles(lately, ages, verdicts, why, alerts, len(alive), broken, breakers),
-        "calls": figures.calls_by_source(chosen, hour),
-        "latency": figures.latencies(chosen, hour),
+        "calls": calls_by_source(chosen, hour) if hour.calls.any() else nothing(chosen, "No calls in this hour"),
+        "latency": latencies(chosen, hour) if hour.calls.any() else nothing(chosen, "No calls in this hour"),
         "fresh": _freshness(chosen, ages),
         "attention": _attention(sources, stale, failed, alerts, why),
     }
@@ -148,8 +151,8 @@ def _tiles(
     none = "no ledger here" if why == "no ledger" else "the ledger is away"
     tone: Tone = "bad" if (failing or 0) > _BAD_ERROR_SHARE else "warn" if (failing or 0) > _ERROR_SHARE else "good"
     return [
-        widgets.tile("Views fresh", f"{states['fresh']:,} / {len(ages):,}" if ages else formats.ABSENT,
-                     f"{states['late']} late, {states['stale']} stale" if ages else "nothing is published",
+        widgets.tile("Views fresh", f"{states['fresh']:,}" if ages else formats.ABSENT,
+                     f"of {len(ages):,}: {states['late']:,} late, {states['stale']:,} stale" if ages else "none yet",
                      "" if not ages else "warn" if states["stale"] else "good"),
         widgets.tile("Calls a second", formats.rate(float(lately.calls.sum()) / (60 * _NOW_MINUTES)),
                      f"{alive:,} clients alive" if alive != 1 else "1 client alive"),
@@ -184,8 +187,13 @@ def _freshness(chosen: Any, ages: Sequence[ViewAge]) -> html.Section:
             width="w12",
         )  # fmt: skip
     if len(symbols) > MOST_IN_MATRIX:
-        body: Any = widgets.graph("overview-map", figures.freshness_map(chosen, ages), 260)
-        return widgets.card("Freshness in bars", body, note=f"{len(symbols):,} symbols; {note}", width="w12")
+        counts = Counter(age.state for age in ages)
+        legend = [widgets.tag(f"{state} {counts[state]:,}", tone) for state, tone in _TONES.items()]
+        body: Any = [
+            html.Div(legend, className="legend"),
+            widgets.graph("overview-map", freshness_map(chosen, ages), 260),
+        ]
+        return widgets.card("Freshness in bars", *body, note=f"{len(symbols):,} symbols; {note}", width="w12")
     held = {(age.symbol, age.timeframe): age for age in ages}
     frames = [tf for tf in TIMEFRAMES if any(age.timeframe == tf for age in ages)]
     rows = [{"symbol": name, **{tf: _cell(held.get((name, tf))) for tf in frames}} for name in symbols]
@@ -241,6 +249,4 @@ def _attention(
 
 
 def _close(age: ViewAge) -> Any:
-    from fsclient.dashboard.traffic import from_epoch
-
-    return from_epoch(age.event_us / 1e6)
+    return formats.from_epoch(age.event_us / 1e6)

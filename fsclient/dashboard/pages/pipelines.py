@@ -9,7 +9,8 @@ from typing import Any
 
 from dash import Dash, Input, Output, State, dcc, html
 
-from fsclient.dashboard import figures, formats, widgets
+from fsclient.dashboard import formats, widgets
+from fsclient.dashboard.charts.runs import durations
 from fsclient.dashboard.operations import Run
 from fsclient.dashboard.sources import Sources
 from fsclient.dashboard.theme import theme
@@ -77,7 +78,7 @@ def _content(sources: Sources, kind: str | None, state: str | None, colours: str
         return {"tiles": _tiles(sources, every), "chart": nothing, "runs": nothing, "kinds": kinds}
     ended = [run for run in runs if run.ended]
     chart = (
-        widgets.graph("pipelines-durations", figures.durations(theme(colours), runs), 200)
+        widgets.graph("pipelines-durations", durations(theme(colours), runs), 200)
         if ended
         else widgets.empty("Nothing has ended yet", "A run appears here when it ends.")
     )
@@ -94,8 +95,8 @@ def _tiles(sources: Sources, runs: Sequence[Run]) -> list[html.Div]:
     return [
         widgets.tile("Running", str(running), "now", ""),
         widgets.tile("Runs, 24 h", formats.count(len(today)), f"{states['completed']:,} completed"),
-        widgets.tile("Failed, 24 h", str(bad), f"{states['stopped']} stopped by a gate", "bad" if bad else "good"),
-        widgets.tile("Rows stored, 24 h", formats.count(rows), "bars and indicators"),
+        widgets.tile("Failed, 24 h", str(bad), f"{states['stopped']} stopped", "bad" if bad else "good"),
+        widgets.tile("Rows stored, 24 h", formats.count(rows), "in all tables"),
         widgets.tile("Last run", formats.duration(_seconds(last)) if last else formats.ABSENT,
                      f"{last.kind}, {formats.ago(last.ended, sources.now)}" if last else "none yet"),
     ]  # fmt: skip

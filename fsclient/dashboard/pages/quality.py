@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,19 +9,18 @@ from typing import Any
 
 from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 
-from fsclient.dashboard import figures, formats, widgets
+from fsclient.dashboard import formats, widgets
+from fsclient.dashboard.charts.quality import broken_rules, verdicts_by_day
 from fsclient.dashboard.market import OUTAGE
-from fsclient.dashboard.operations import Decision, OperationsError, QuarantinedRow
+from fsclient.dashboard.operations import Decision
+from fsclient.dashboard.panels import gaps, quarantine
 from fsclient.dashboard.sources import Sources
 from fsclient.dashboard.theme import Theme, theme
-from fsclient.dashboard.widgets import Query, Tone
+from fsclient.dashboard.widgets import Query
 
 PATH, TITLE = "/quality", "Quality"
 
-ROWS_SHOWN = 50
 DAYS = 30
-STATES = {"waiting": "waiting", "released": "released", "discarded": "discarded", "all": "all"}
-_TONES: dict[str, Tone] = {"released": "info", "discarded": ""}
 
 
 def layout(sources: Sources, query: Query, colours: str) -> html.Div:
@@ -32,11 +30,11 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
     name = query.get("symbol") if query.get("symbol") in held else (held[0] if held else None)
     frames = _timeframes(sources, name)
     tf = query.get("timeframe") if query.get("timeframe") in frames else next(iter(frames), None)
-    years = _years(sources, name, tf)
+    years = gaps.years(sources, name, tf)
     year = query.get("year") if query.get("year") in years else (years[-1] if years else None)
     state = query.get("state", "waiting")
     shown = _content(sources, look)
-    rows, options = _rows(sources, state, query.get("rule"))
+    rows, options = quarantine.rows(sources, state, query.get("rule"))
     return widgets.page(
         TITLE,
         "what the gates let through, and what they kept back",
@@ -50,10 +48,10 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
                     [
                         html.Header([html.H2("Quarantined rows"), html.Small("released: stored as a revision")]),
                         widgets.filters(
-                            widgets.segments("quality-state", "decision", STATES, state),
+                            widgets.segments("quality-state", "decision", quarantine.STATES, state),
                             widgets.choice("quality-rule", "rule", options, query.get("rule"), all_="all rules"),
                         ),
-                        _actions(sources),
+                        quarantine.actions(sources),
                         html.Div(rows, id="quality-rows"),
                     ],
                     className="card w12",
@@ -61,13 +59,13 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
                 html.Section(
                     [
                         html.Header([html.H2("Missing bars by trading day"),
-                                     html.Small(_gap_note(sources, name, tf, year), id="quality-gap-note")]),
+                                     html.Small(gaps.gap_note(sources, name, tf, year), id="quality-gap-note")]),
                         widgets.filters(
                             widgets.choice("quality-symbol", "symbol", list(held), name),
                             widgets.choice("quality-timeframe", "timeframe", list(frames), tf),
                             widgets.choice("quality-year", "year", years, year),
                         ),
-                        html.Div(_calendar(sources, look, name, tf, year), id="quality-calendar"),
+                        html.Div(gaps.calendar(sources, look, name, tf, year), id="quality-calendar"),
                     ],
                     className="card w12",
                 ),
@@ -128,10 +126,10 @@ def register(app: Dash, sources: Sources) -> None:
         query = widgets.write_query(symbol=name, timeframe=tf, year=year, state=state, rule=rule)
         if ctx.triggered_id in ("quality-state", "quality-rule"):
             return no_update, no_update, no_update, no_update, query
-        years = _years(sources, name, tf)
+        years = gaps.years(sources, name, tf)
         year = year if year in years else (years[-1] if years else None)
-        calendar = _calendar(sources, theme(view["theme"]), name, tf, year)
-        return calendar, _gap_note(sources, name, tf, year), years, year, query
+        calendar = gaps.calendar(sources, theme(view["theme"]), name, tf, year)
+        return calendar, gaps.gap_note(sources, name, tf, year), years, year, query
 
     @app.callback(
         Output("quality-rows", "children"),
@@ -148,8 +146,8 @@ def register(app: Dash, sources: Sources) -> None:
         result: Any = ""
         if ctx.triggered_id == "quality-asked" and asked:
             decision: Decision = "released" if asked["decision"] == "released" else "discarded"
-            result = _decide(sources, asked["rows"], key, decision)
-        rows, options = _rows(sources, state, rule)
+            result = quarantine.decide(sources, asked["rows"], key, decision)
+        rows, options = quarantine.rows(sources, state, rule)
         return rows, options, result, ""
 
     app.clientside_callback(  # type: ignore[no-untyped-call]
@@ -161,108 +159,11 @@ def register(app: Dash, sources: Sources) -> None:
     )
 
 
-def _decide(sources: Sources, chosen: Sequence[str], key: str | None, decision: Decision) -> str:
-    """What became of it, in a sentence."""
-    if sources.operations is None:
-        return "This machine has no ledger, so nothing can be decided here."
-    if not sources.access.may_change(key):
-        return "That needs the dashboard's key."
-    try:
-        known = {row.id: row for row in sources.market.quarantined()}
-        rows = [known[one] for one in chosen if one in known and known[one].decision is None]
-        if not rows:
-            return "Choose rows first: those that wait for a decision have a box."
-        if decision == "released":
-            stored = sources.operations.release_quarantined(rows, by="dashboard")
-            return f"{formats.plural(len(rows), 'row')} released, {formats.plural(stored, 'bar')} stored."
-        return f"{formats.plural(sources.operations.discard_quarantined(rows, by='dashboard'), 'row')} discarded."
-    except OUTAGE as error:
-        return f"The offline store can't be read or written ({type(error).__name__})."
-    except OperationsError as error:
-        return str(error)
-
-
-def _actions(sources: Sources) -> html.Div:
-    off = sources.operations is None or sources.access.key is None
-    remedy = ""
-    if sources.operations is None:
-        remedy = "This machine has no ledger: rows are released where the pipelines run."
-    elif sources.access.key is None:
-        remedy = (
-            "To release or discard rows, start the dashboard with FSTORE_DASHBOARD_KEY or FSTORE_DASHBOARD_KEY_FILE."
-        )
-    asks = sources.access.open_to_see and not off
-    return html.Div(
-        [
-            html.Button("Release chosen", id="quality-release", className="primary", disabled=off, n_clicks=0),
-            html.Button("Discard chosen", id="quality-discard", disabled=off, n_clicks=0),
-            dcc.Input(id="quality-key", type="password", placeholder="key", value="", autoComplete="off",
-                      style={} if asks else {"display": "none"}),
-            html.Span(remedy, id="quality-result", className="result", role="status"),
-        ],
-        className="actions",
-    )  # fmt: skip
-
-
-def _rows(sources: Sources, state: str, rule: str | None) -> tuple[Any, list[str]]:
-    """The quarantined rows of a state and rule, and the rules there are."""
-    try:
-        held = sources.market.quarantined()
-    except OUTAGE as error:
-        return widgets.empty("The offline store can't be read", type(error).__name__), []
-    rules = sorted({row.rule for row in held})
-    meant = [
-        row
-        for row in held
-        if (not rule or row.rule == rule) and (state == "all" or (row.decision or "waiting") == state)
-    ]
-    if not held:
-        return widgets.empty("Nothing is in quarantine", "Rows that break a rule are kept here, with the rule."), []
-    if not meant:
-        return widgets.empty("No such rows", "Choose another decision or rule."), rules
-    shown = meant[:ROWS_SHOWN]
-    columns = {"box": "", "bar": "symbol", "open": "open time (UTC)", "kind": "kind", "rule": "rule",
-               "detail": "what was seen", "row": "row", "from": "from", "at": "quarantined"}  # fmt: skip
-    now = sources.now
-    lines = [_line(row, now) for row in shown]
-    newest = f"the newest {len(shown):,} of {len(meant):,} rows"
-    count = newest if len(meant) > len(shown) else formats.plural(len(meant), "row")
-    grid = widgets.table(columns, lines, wrapped=["detail", "row"], height=460)
-    return [html.Div(count, className="result", style={"marginBottom": "6px"}), grid], rules
-
-
-def _line(row: QuarantinedRow, now: Any) -> dict[str, Any]:
-    decision = row.decision
-    return {
-        "box": "" if decision else widgets.checkbox(row.id),
-        "bar": f"{row.symbol} {row.timeframe}",
-        "open": formats.moment(row.open_time),
-        "kind": row.kind,
-        "rule": [widgets.tag(row.rule, "warn"), " ", widgets.tag(decision, _TONES[decision]) if decision else ""],
-        "detail": row.detail,
-        "row": html.Span(_short(row.row), className="mono", title=row.row[:2000]),
-        "from": f"{row.file}:{row.line}" if row.file and row.line is not None else row.file or formats.ABSENT,
-        "at": widgets.when(row.created, now),
-    }
-
-
-def _short(text: str) -> str:
-    """A row's values as one line: of a bar its prices."""
-    try:
-        values = json.loads(text)
-    except ValueError:
-        return text[:120]
-    prices = {k: v for k, v in values.items() if k in ("open", "high", "low", "close", "volume")}
-    if len(prices) == 5:
-        return " ".join(f"{k[0].upper()} {v if v is not None else formats.ABSENT}" for k, v in prices.items())
-    return str(values.get("text", text))[:120]
-
-
 def _content(sources: Sources, look: Theme) -> dict[str, Any]:
     verdicts, why = sources.ask(lambda o: o.verdicts(since=sources.now - timedelta(days=DAYS), limit=5000))
     doubts, _ = sources.ask(lambda o: o.doubts())
     try:
-        held = sources.market.quarantined()
+        held = sources.quarantine.rows()
         trouble = ""
     except OUTAGE as error:
         held, trouble = [], f"the offline store can't be read ({type(error).__name__})"
@@ -280,7 +181,7 @@ def _content(sources: Sources, look: Theme) -> dict[str, Any]:
                          f"{formats.count(bad)} bad"),
             widgets.tile("Bad rows", formats.share(bad / judged if judged else None), none or "of those judged"),
             widgets.tile("In quarantine", formats.count(len(held)), trouble or formats.plural(len(by_rule), "rule")),
-            widgets.tile("In doubt", formats.ABSENT if why else str(len(doubts)), none or "views not proven right",
+            widgets.tile("In doubt", formats.ABSENT if why else str(len(doubts)), none or "unproven views",
                          "" if why else "bad" if doubts else "good"),
         ]
     }  # fmt: skip
@@ -292,7 +193,7 @@ def _content(sources: Sources, look: Theme) -> dict[str, Any]:
             widgets.code("fstore materialize"), ".",
         )  # fmt: skip
     else:
-        shown["verdicts"] = widgets.graph("quality-verdicts-chart", figures.verdicts_by_day(look, verdicts))
+        shown["verdicts"] = widgets.graph("quality-verdicts-chart", verdicts_by_day(look, verdicts))
         now = sources.now
         doubted = {(d.symbol, d.timeframe): d for d in doubts}
         rows = [
@@ -309,7 +210,7 @@ def _content(sources: Sources, look: Theme) -> dict[str, Any]:
                    "why": "why"}  # fmt: skip
         shown["latest"] = widgets.table(columns, rows, numbers=["rows", "bad"], wrapped=["why"], height=360)
     if by_rule:
-        shown["rules"] = widgets.graph("quality-rules-chart", figures.broken_rules(look, by_rule))
+        shown["rules"] = widgets.graph("quality-rules-chart", broken_rules(look, by_rule))
     else:
         shown["rules"] = widgets.empty("No rule is broken", "Rows that break one are kept with it and never stored.")
     return shown
@@ -327,38 +228,3 @@ def _timeframes(sources: Sources, name: str | None) -> Sequence[str]:
         return sources.market.timeframes(name) if name else ()
     except OUTAGE:
         return ()
-
-
-def _years(sources: Sources, name: str | None, tf: str | None) -> list[str]:
-    if not name or not tf:
-        return []
-    try:
-        missing = sources.market.missing_by_day(name, tf)
-    except OUTAGE:
-        return []
-    return sorted({str(day.year) for day in missing})
-
-
-def _calendar(sources: Sources, look: Theme, name: str | None, tf: str | None, year: str | None) -> Any:
-    if not name or not tf or not year:
-        return widgets.empty("No bars yet", "The calendar shows which trading days lack bars, once there are some.")
-    try:
-        missing = sources.market.missing_by_day(name, tf)
-    except OUTAGE as error:
-        return widgets.empty("The offline store can't be read", type(error).__name__)
-    of_year = {day: bars for day, bars in missing.items() if day.year == int(year)}
-    return widgets.graph("quality-calendar-chart", figures.calendar(look, of_year, int(year)), 190)
-
-
-def _gap_note(sources: Sources, name: str | None, tf: str | None, year: str | None) -> str:
-    if not name or not tf or not year:
-        return ""
-    try:
-        missing = sources.market.missing_by_day(name, tf)
-    except OUTAGE:
-        return ""
-    of_year = [bars for day, bars in missing.items() if day.year == int(year)]
-    return (
-        f"{sum(of_year):,} bars missing on {sum(b > 0 for b in of_year):,} of {len(of_year):,} trading days in {year}; "
-        f"{sum(missing.values()):,} in all years"
-    )

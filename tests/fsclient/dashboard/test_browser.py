@@ -20,7 +20,8 @@ from feature_repo.stores.embedded import ensure_server, stop_server
 from fsclient.dashboard import Access, Sources
 from fsclient.dashboard.app import PAGES
 from fsclient.dashboard.pages.client import PERIODS
-from fsclient.dashboard.traffic import Filter, percentiles
+from fsclient.dashboard.traffic.percentiles import percentiles
+from fsclient.dashboard.traffic.selection import Filter
 from tests.fsclient.dashboard.conftest import GAP_BACK, KEY, REVISED_BACK, Stack, read_anew, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -117,10 +118,10 @@ def test_every_page_fits_its_screen_in_both_themes(
 
 def test_the_toggle_changes_the_theme_of_charts_too_and_is_kept(page: Any, served: str) -> None:
     go(page, served + "/")
-    colour = "document.querySelector('#overview-calls .js-plotly-plot').layout.template.layout.font.color"
+    colour = "document.querySelector('#overview-calls .js-plotly-plot')?.layout.template.layout.font.color"
     light = page.evaluate(colour)
     page.click("#theme")
-    page.wait_for_function(f"{colour} !== {light!r}")
+    page.wait_for_function(f"({colour} ?? {light!r}) !== {light!r}")
     page.reload()
     page.wait_for_function(DRAWN)
     assert page.get_attribute("html", "data-theme") == "dark"
@@ -212,9 +213,9 @@ def test_an_indicators_point_is_explained_with_what_is_computed_now(page: Any, s
     assert set(drawn(page, "features-chart")) >= {"EUR/USD", "sma_50", "rsi_14"}
     click(page, int(stack.sources.market.opens("EUR/USD", "1h")[-1]))
     said = explained(page)
-    assert "rsi, window=14" in said
-    assert "equal" in said
-    assert "differs" not in said
+    assert "rsi_14 (window=14)" in said
+    assert "all agree" in said
+    assert "differ" not in said
     assert "online" in said
 
 

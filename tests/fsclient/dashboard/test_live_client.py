@@ -7,7 +7,7 @@ import os
 import pytest
 
 from fsclient import FeatureStoreClient, UnknownSymbolError
-from fsclient.dashboard.traffic import Filter
+from fsclient.dashboard.traffic.selection import Filter
 from fsclient.metrics.publisher import publishing
 from fsclient.metrics.registry import Metrics
 from tests.fsclient.dashboard.conftest import Stack, read_anew

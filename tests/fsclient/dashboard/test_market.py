@@ -1,15 +1,13 @@
-"""Charts, gaps, explanations and the quarantine, as they are stored."""
+"""Charts, gaps and revisions, as they are stored."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 import pytest
 
-from feature_repo.catalog import INDICATORS
-from fsclient.dashboard.market import MOST_BARS, Market, definition_digest, lineage
+from fsclient.dashboard.market import MOST_BARS, Market
 from tests.fsclient.dashboard.conftest import GAP_BACK, GAP_BARS, REVISED_BACK, Stack
 
 
@@ -59,38 +57,3 @@ def test_a_symbol_without_bars_has_no_chart(market: Market) -> None:
     assert market.chart("GOOG", "1d", bars=100) is None
     assert market.missing_by_day("GOOG", "1d") == {}
     assert market.timeframes("GOOG") == ()
-
-
-@pytest.mark.parametrize("field", ["sma_50", "rsi_14", "macd", "atr_14", "obv"])
-def test_an_explanation_computes_what_is_stored(market: Market, stack: Stack, field: str) -> None:
-    found = market.explain("EUR/USD", "1h", field, int(market.opens("EUR/USD", "1h")[-5]))
-    assert found is not None
-    assert found.recomputed == pytest.approx(found.stored, rel=1e-9)
-    assert found.is_warm is (INDICATORS_WARM_UP[field] is None or found.bars_used == INDICATORS_WARM_UP[field] + 1)
-    assert len(found.revisions) == 1
-
-
-INDICATORS_WARM_UP = {out: i.warm_up for i in INDICATORS.values() for out in i.outputs}
-
-
-def test_an_explanation_tells_every_revision_of_a_bar(market: Market, stack: Stack) -> None:
-    found = market.explain("BTC/USD", "1h", "close", us(stack.newest - timedelta(hours=REVISED_BACK)))
-    assert found is not None
-    assert len(found.revisions) == 2
-    assert found.stored == found.revisions[1][1] != found.revisions[0][1]
-    assert found.recomputed is None
-    assert market.explain("BTC/USD", "1h", "close", us(stack.newest) + 1) is None
-
-
-def test_a_definitions_digest_follows_its_meaning() -> None:
-    rsi = INDICATORS["rsi_14"]
-    assert definition_digest(rsi) == definition_digest(replace(rsi))
-    assert definition_digest(rsi) != definition_digest(replace(rsi, parameters={"window": 15}))
-    assert len({definition_digest(i) for i in INDICATORS.values()}) == len(INDICATORS)
-
-
-def test_lineage_begins_with_its_source_and_ends_with_what_a_strategy_reads() -> None:
-    assert lineage("rsi_14") == (
-        "bars (close)", "rsi(window=14)", "quality gate", "indicators_*:rsi_14", "latest_* service"
-    )  # fmt: skip
-    assert lineage("close")[0] == "source file"

@@ -16,7 +16,9 @@ from feature_repo.stores.connection import connect
 from feature_repo.stores.embedded import ensure_server, stop_server
 from fsclient.dashboard import Access, Sources
 from fsclient.dashboard.prometheus import exposition
-from fsclient.dashboard.traffic import COARSE_MIDDLES, MIDDLES, REFRESH_S, Filter, Traffic, percentiles
+from fsclient.dashboard.traffic.percentiles import COARSE_MIDDLES, MIDDLES, percentiles
+from fsclient.dashboard.traffic.reader import REFRESH_S, Traffic
+from fsclient.dashboard.traffic.selection import Filter
 from fsclient.metrics.calls import CallRecord
 from fsclient.metrics.histogram import BUCKETS, percentile_s
 from fsclient.metrics.history import pack

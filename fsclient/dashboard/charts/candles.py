@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from feature_repo.catalog import PRODUCER
-from fsclient.dashboard.figures import Figure, figure
+from fsclient.dashboard.charts.frame import Figure, figure
 from fsclient.dashboard.market import Chart
 from fsclient.dashboard.theme import Theme
 
@@ -44,7 +44,8 @@ def candles(theme: Theme, chart: Chart) -> Figure:
 
     Every trace has a point a bar; ``customdata`` of each point is the bar's open time, microseconds UTC.
     """
-    below = panels(list(chart.indicators))
+    held = {field: values for field, values in chart.indicators.items() if np.isfinite(values).any()}
+    below = panels(list(held))
     step = int(np.diff(chart.opens_us).min()) if len(chart.opens_us) > 1 else 60_000_000
     times = [str(t) + "Z" for t in chart.opens_us.view("datetime64[us]").astype("datetime64[s]")]
     opens = chart.opens_us.tolist()
@@ -58,9 +59,7 @@ def candles(theme: Theme, chart: Chart) -> Figure:
             "decreasing": {"line": {"color": theme.down, "width": 1}, "fillcolor": theme.down},
         }
     ]  # fmt: skip
-    for n, (field, values) in enumerate(
-        (field, values) for field, values in chart.indicators.items() if is_over(field)
-    ):
+    for n, (field, values) in enumerate((field, values) for field, values in held.items() if is_over(field)):
         traces.append(_line(field, times, opens, values, theme.series[n % len(theme.series)]))
     rewritten = chart.revisions > 0
     if rewritten.any():
@@ -80,7 +79,7 @@ def candles(theme: Theme, chart: Chart) -> Figure:
                                "tickformat": ",.5~g", "anchor": "x"}  # fmt: skip
         for n, field in enumerate(fields):
             colour = theme.series[(row + 2 * n) % len(theme.series)]
-            traces.append(_line(field, times, opens, chart.indicators[field], colour, yaxis=f"y{row}"))
+            traces.append(_line(field, times, opens, held[field], colour, yaxis=f"y{row}"))
     return figure(
         theme,
         traces,

@@ -1,0 +1,54 @@
+"""The frame that charts share: their template, margins and time axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fsclient.dashboard.theme import Theme, template
+from fsclient.dashboard.traffic.selection import Selection
+
+Figure = dict[str, Any]
+
+
+def figure(theme: Theme, traces: Sequence[Mapping[str, Any]], **layout: Any) -> Figure:
+    """Traces in a frame that fits its card."""
+    return {
+        "data": list(traces),
+        "layout": {
+            "template": template(theme.name),
+            "margin": {"l": 52, "r": 10, "t": 26, "b": 34},
+            "uirevision": "kept",
+            "showlegend": len(traces) > 1,
+            **layout,
+        },
+    }
+
+
+def over_time(chosen: Selection, values: Any, **trace: Any) -> dict[str, Any]:
+    """A trace at equal steps, which tells its times by the first one and the step."""
+    return {
+        "x0": str(chosen.times[0]) + "Z",
+        "dx": chosen.step_s * 1000,
+        "y": values,
+        "type": "scatter",
+        "mode": "lines",
+        "line": {"width": 1.5},
+        **trace,
+    }
+
+
+def time_axis(chosen: Selection) -> dict[str, Any]:
+    """The axis of all of the chosen time, whether or not there is something at its ends."""
+    first, last = chosen.times[0], chosen.times[-1] + np.timedelta64(chosen.step_s, "s")
+    return {"type": "date", "range": [str(first), str(last)], "nticks": 6, "tickangle": 0}
+
+
+def nothing(theme: Theme, text: str) -> Figure:
+    """A chart that has nothing to show, and says so."""
+    note = {"text": text, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False,
+            "font": {"color": theme.muted, "size": 13}}  # fmt: skip
+    hidden = {"visible": False}
+    return figure(theme, [], annotations=[note], xaxis=hidden, yaxis=hidden)

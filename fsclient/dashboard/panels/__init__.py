@@ -1,0 +1,1 @@
+"""Parts of pages with a subject of their own, a module each."""
