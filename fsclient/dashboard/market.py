@@ -18,7 +18,6 @@ from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES, symbol, timefr
 from feature_repo.gaps import Gaps, find_gaps
 from feature_repo.sessions import DAY_US, expected_opens, session_day
 from feature_repo.stores.codec import FloatArray
-from feature_repo.stores.schemas import TableName
 from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import column, microseconds
 

@@ -182,6 +182,14 @@ new MutationObserver(() => {
   }
 }).observe(document, {childList: true, subtree: true});
 """
-_UPDATE = """() => new Promise(done => { const gd = document.querySelector('#client-calls .js-plotly-plot');
-  const begun = performance.now(); gd.on('plotly_afterplot', () => done(performance.now() - begun));
-  document.querySelectorAll('#client-period label')[1].click(); })"""
+# From a click to the frame in which every chart in sight has been drawn anew.
+_UPDATE = """() => new Promise(done => {
+  const inSight = chart => chart.getBoundingClientRect().top < innerHeight;
+  const awaited = new Set([...document.querySelectorAll('#page .js-plotly-plot')].filter(inSight));
+  const begun = performance.now();
+  awaited.forEach(chart => chart.once('plotly_afterplot', () => {
+    awaited.delete(chart);
+    if (!awaited.size) { requestAnimationFrame(() => setTimeout(() => done(performance.now() - begun))); }
+  }));
+  document.querySelectorAll('#client-period label')[1].click();
+})"""

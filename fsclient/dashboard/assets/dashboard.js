@@ -10,8 +10,8 @@
   show();
   wish.addEventListener("change", () => { show(); document.getElementById("repaint")?.click(); });
 
-  // Charts cost most of what an update takes. The first time they are drawn one by one, so that each is seen while the
-  // next is made; later one that is out of sight keeps what is new for it until it comes near.
+  // Charts cost most of what an update takes. What is in sight is drawn at once; a chart out of sight is first drawn
+  // after those, one a turn, and later keeps what is new for it until it comes near.
   const NEAR_PX = 300;
   const spare = (plotly) => {
     const react = plotly.react.bind(plotly), news = new WeakMap();
@@ -29,14 +29,14 @@
       }
     }, { rootMargin: `${NEAR_PX}px` });
     plotly.react = (chart, figure) => {
+      if (isNear(chart)) {
+        news.delete(chart);
+        return react(chart, figure);
+      }
       if (!chart._fullLayout) {
         turn = turn.then(() => new Promise((resolve) => setTimeout(resolve)))
           .then(() => chart.isConnected && react(chart, figure)).catch((error) => console.error(error));
         return turn;
-      }
-      if (isNear(chart)) {
-        news.delete(chart);
-        return react(chart, figure);
       }
       news.set(chart, figure);
       comes.observe(chart);
