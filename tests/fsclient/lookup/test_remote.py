@@ -206,7 +206,7 @@ async def test_callers_that_give_up_leave_the_others_their_own_answers(make_remo
 # --------------------------------------------------------------------------------- the service's store is away
 
 
-@pytest.mark.parametrize("fault", ["refused", "black_holed"])
+@pytest.mark.parametrize("fault", ["refused", pytest.param("black_holed", marks=pytest.mark.drill)])
 @pytest.mark.parametrize("mode", ["last_good", "recompute", "fail"])
 async def test_an_online_store_that_is_away_behind_the_service_is_covered_as_it_is_locally(
     mode: str, fault: str, make_remote: Make, proxy: Proxy, market: Market, service: Serving
