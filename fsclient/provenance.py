@@ -97,6 +97,7 @@ def _second(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:-6]
 
 
+@lru_cache(maxsize=4096)
 def from_iso(moment: str) -> int:
     """Back again."""
     return (datetime.fromisoformat(moment) - _EPOCH) // timedelta(microseconds=1)

@@ -44,7 +44,7 @@ class LatestLayout:
             moments: (1, n), see ``moments_of``.
         """
         of_floats = self._floats.make_block_same_class(floats.copy())
-        of_moments = self._moments.make_block_same_class(_moments(moments._ndarray.copy()))
+        of_moments = self._moments.make_block_same_class(moments._from_backing_data(moments._ndarray.copy()))
         return _frame((of_floats, of_moments), _own(self._columns), _own(self._rows), record)
 
 
@@ -55,8 +55,8 @@ def range_frame(index: pd.DatetimeIndex, names: tuple[str, ...], values: FloatAr
         index: see ``utc_index``.
         values: (m, n) float64, a row a column.
     """
-    block = make_block(values.copy(), placement=slice(0, len(names)), ndim=2)
-    return _frame((block,), _own(_labels(names)), index[:], record)
+    block = _block_of(len(names)).make_block_same_class(values.copy())
+    return _frame((block,), _own(_labels(names)), _own_moments(index), record)
 
 
 def utc_index(us: Int64Array, name: str | None = None) -> pd.DatetimeIndex:
@@ -75,16 +75,23 @@ def _frame(blocks: tuple[Any, ...], columns: pd.Index, rows: pd.Index, record: d
 
 def moments_of(us: Int64Array) -> Moments:
     """Microseconds since 1970-01-01 UTC, (n,) int64, as pandas holds a column of them; the smallest int64 is NaT."""
-    return _moments(us.astype("datetime64[us]").reshape(1, -1))
-
-
-def _moments(values: npt.NDArray[np.datetime64]) -> Moments:
-    return pd.arrays.DatetimeArray._simple_new(values, dtype=UTC_US)
+    return pd.arrays.DatetimeArray._simple_new(us.astype("datetime64[us]").reshape(1, -1), dtype=UTC_US)
 
 
 def _own(labels: pd.Index) -> pd.Index:
     """The same labels for one frame: they can be renamed, and looked up in any thread, without another's knowing."""
     return pd.Index._simple_new(labels._values, labels._name)
+
+
+def _own_moments(index: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """As ``_own``; its frequency can be set as well, which pandas keeps with the moments."""
+    return pd.DatetimeIndex._simple_new(index._data._from_backing_data(index._data._ndarray), index._name)
+
+
+@lru_cache(maxsize=64)
+def _block_of(columns: int) -> Any:
+    """The one block of a frame of so many float64 columns, but for its values."""
+    return make_block(np.empty((columns, 0)), placement=slice(0, columns))
 
 
 @lru_cache(maxsize=2048)
