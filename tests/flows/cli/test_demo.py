@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from feature_repo.stores.embedded import running_server, stop_server
+from feature_repo.stores.embedded import stop_server
 from flows.settings import Settings
-
-FSTORE = Path(sys.executable).parent / "fstore"
 
 
 @pytest.fixture
@@ -31,32 +25,23 @@ def rows(out: str) -> list[list[str]]:
     return [words for line in out.splitlines() if (words := line.split())[1:2] in (["1h"], ["4h"], ["1d"])]
 
 
-def wait_until_gone(home: Path) -> None:
-    """The embedded server ends just after its owner."""
-    deadline = time.monotonic() + 30.0
-    while running_server(home):
-        assert time.monotonic() < deadline, "the embedded server outlives its owner"
-        time.sleep(0.01)
-
-
 def test_the_demo_and_then_nothing_new(home: Path, fstore: Callable[..., Any], prefect_server: str) -> None:
-    environ = {**os.environ, "PREFECT_API_URL": prefect_server}  # a process of its own would start one, for 10 s
-    first = subprocess.run([FSTORE, "demo"], env=environ, capture_output=True, text=True, timeout=150)
-    assert (first.returncode, first.stderr) == (0, "")
-    assert "Nothing new" not in first.stdout
-    read = {(symbol, tf): words for symbol, tf, *words in rows(first.stdout)[:2]}
+    first = fstore("demo")
+    assert (first.code, first.err) == (0, "")
+    assert "Nothing new" not in first.out
+    read = {(symbol, tf): words for symbol, tf, *words in rows(first.out)[:2]}
     assert read["EUR/USD", "1h"][3:5] == ["5,000", "5,000"]
-    computed = {(symbol, tf): words for symbol, tf, *words in rows(first.stdout) if "yes" in words}
+    computed = {(symbol, tf): words for symbol, tf, *words in rows(first.out) if "yes" in words}
     assert [*computed] == [("EUR/USD", "1h"), ("EUR/USD", "4h"), ("EUR/USD", "1d"), ("GOOG", "1d")]
-    assert "bar closed (UTC)" in first.stdout
-    assert "Try next" in first.stdout
-    wait_until_gone(home)
+    assert "bar closed (UTC)" in first.out
+    assert "Try next" in first.out
+    stop_server(home)  # as it ends with a process of its own
 
     second = fstore("demo")
     assert second.code == 0
     assert "Nothing new: every bar and every value was already stored" in second.out
     assert not [words for words in rows(second.out) if "yes" in words]
-    lookup = first.stdout.partition("Newest features")[2].partition("Done in")[0]
+    lookup = first.out.partition("Newest features")[2].partition("Done in")[0]
     assert lookup == second.out.partition("Newest features")[2].partition("Done in")[0]
 
     status = fstore("status", "--json")
