@@ -62,8 +62,13 @@ class CallCounts:
 
     @property
     def is_fallback(self) -> bool:
-        """Whether the source stood in for the store; recomputing is ``compute_feature``'s ordinary way."""
-        return self.source == "last_good" or (self.source == "recomputed" and self.method != "compute_feature")
+        """Whether the source stood in for the store."""
+        return is_fallback(self.method, self.source)
+
+
+def is_fallback(method: str, source: str | None) -> bool:
+    """Whether such an answer stood in for the store's; recomputing is ``compute_feature``'s ordinary way."""
+    return source == "last_good" or (source == "recomputed" and method != "compute_feature")
 
 
 class CallCounter:

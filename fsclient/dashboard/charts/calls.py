@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fsclient.dashboard.charts.frame import Figure, figure, over_time, time_axis
+from fsclient.dashboard.charts.frame import Figure, alone, figure, marks, over_time, time_axis
 from fsclient.dashboard.theme import Theme
 from fsclient.dashboard.traffic.percentiles import percentiles
 from fsclient.dashboard.traffic.selection import Selection
@@ -60,22 +60,11 @@ def hit_rate(theme: Theme, chosen: Selection) -> Figure:
 
 
 def _line(chosen: Selection, values: Any, colour: str, **trace: Any) -> list[dict[str, Any]]:
-    """A line over time and, where a time without neighbours would be none, a mark.
-
-    A mark at every time would cost a browser several times what the line costs.
-    """
-    known = np.isfinite(values)
-    beside = np.zeros(len(values), bool)
-    beside[1:] |= known[:-1]
-    beside[:-1] |= known[1:]
-    alone = np.flatnonzero(known & ~beside)
+    """A line over time and, where a time without neighbours would be none, a mark."""
     traces = [over_time(chosen, values, line={"width": 1.6, "color": colour}, **trace)]
-    if len(alone):
-        traces.append({
-            "type": "scatter", "mode": "markers", "x": [f"{chosen.times[n]}Z" for n in alone], "y": values[alone],
-            "name": f"{trace['name']}, alone", "marker": {"size": 4, "color": colour}, "showlegend": False,
-            "hoverinfo": "skip",
-        })  # fmt: skip
+    at = alone(values)
+    if len(at):
+        traces.append(marks(trace["name"], [f"{chosen.times[n]}Z" for n in at], values[at], colour))
     return traces
 
 

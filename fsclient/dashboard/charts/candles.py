@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from feature_repo.catalog import PRODUCER
-from fsclient.dashboard.charts.frame import Figure, figure
+from feature_repo.stores.codec import FloatArray
+from fsclient.dashboard.charts.frame import Figure, alone, figure, marks
 from fsclient.dashboard.market import Chart
 from fsclient.dashboard.theme import Theme
 
@@ -42,13 +43,14 @@ def height(fields: Sequence[str]) -> int:
 def candles(theme: Theme, chart: Chart) -> Figure:
     """The chart. Gaps of an open market are shaded red, closed hours grey, rewritten bars carry a mark.
 
-    Every trace has a point a bar; ``customdata`` of each point is the bar's open time, microseconds UTC.
+    A point's ``customdata`` is its bar's open time, microseconds UTC. Where bars are missing, lines end and begin anew.
     """
     held = {field: values for field, values in chart.indicators.items() if np.isfinite(values).any()}
     below = panels(list(held))
     step = int(np.diff(chart.opens_us).min()) if len(chart.opens_us) > 1 else 60_000_000
-    times = [str(t) + "Z" for t in chart.opens_us.view("datetime64[us]").astype("datetime64[s]")]
+    times = [_text(us) + "Z" for us in chart.opens_us]
     opens = chart.opens_us.tolist()
+    lines = _Lines(chart)
     share = 0.17 if below else 0.0
     floor = share * len(below)
     traces: list[dict[str, Any]] = [
@@ -60,7 +62,7 @@ def candles(theme: Theme, chart: Chart) -> Figure:
         }
     ]  # fmt: skip
     for n, (field, values) in enumerate((field, values) for field, values in held.items() if is_over(field)):
-        traces.append(_line(field, times, opens, values, theme.series[n % len(theme.series)]))
+        traces += lines.traces(field, values, theme.series[n % len(theme.series)])
     rewritten = chart.revisions > 0
     if rewritten.any():
         at = np.flatnonzero(rewritten)
@@ -79,7 +81,7 @@ def candles(theme: Theme, chart: Chart) -> Figure:
                                "tickformat": ",.5~g", "anchor": "x"}  # fmt: skip
         for n, field in enumerate(fields):
             colour = theme.series[(row + 2 * n) % len(theme.series)]
-            traces.append(_line(field, times, opens, held[field], colour, yaxis=f"y{row}"))
+            traces += lines.traces(field, held[field], colour, yaxis=f"y{row}")
     return figure(
         theme,
         traces,
@@ -100,11 +102,26 @@ def candles(theme: Theme, chart: Chart) -> Figure:
     )  # fmt: skip
 
 
-def _line(field: str, times: list[str], opens: list[int], values: Any, colour: str, **trace: Any) -> dict[str, Any]:
-    return {
-        "type": "scatter", "mode": "lines", "name": field, "x": times, "y": values, "customdata": opens,
-        "line": {"width": 1.4, "color": colour}, "hovertemplate": f"{field} %{{y:,.6~g}}<extra></extra>", **trace,
-    }  # fmt: skip
+class _Lines:
+    """Lines over the bars of a chart, with an empty point in each interval where an open market's bars are missing."""
+
+    def __init__(self, chart: Chart) -> None:
+        starts = chart.gaps.start_us[chart.gaps.missing_bars > 0]
+        self._breaks = np.searchsorted(chart.opens_us, starts)
+        self._opens = np.insert(chart.opens_us, self._breaks, starts).tolist()
+        self._times = [_text(us) + "Z" for us in self._opens]
+
+    def traces(self, field: str, values: FloatArray, colour: str, **trace: Any) -> list[dict[str, Any]]:
+        """A field's line, and marks for its values that have no neighbour."""
+        y = np.insert(values, self._breaks, np.nan)
+        found: list[dict[str, Any]] = [{
+            "type": "scatter", "mode": "lines", "name": field, "x": self._times, "y": y, "customdata": self._opens,
+            "line": {"width": 1.4, "color": colour}, "hovertemplate": f"{field} %{{y:,.6~g}}<extra></extra>", **trace,
+        }]  # fmt: skip
+        at = alone(y)
+        if len(at):
+            found.append(marks(field, [self._times[n] for n in at], y[at], colour, **trace))
+        return found
 
 
 def _shapes(theme: Theme, chart: Chart) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fsclient.dashboard.theme import Theme, template
 from fsclient.dashboard.traffic.selection import Selection
@@ -38,6 +39,23 @@ def over_time(chosen: Selection, values: Any, **trace: Any) -> dict[str, Any]:
         "line": {"width": 1.5},
         **trace,
     }
+
+
+def alone(values: Any) -> npt.NDArray[np.intp]:
+    """Where a value has no neighbour, so that a line would not show it."""
+    known = np.isfinite(values)
+    beside = np.zeros(len(values), bool)
+    beside[1:] |= known[:-1]
+    beside[:-1] |= known[1:]
+    return np.flatnonzero(known & ~beside)
+
+
+def marks(name: str, x: Sequence[str], y: Any, colour: str, **trace: Any) -> dict[str, Any]:
+    """A mark at each of those. At every value it would cost a browser several times what the line costs."""
+    return {
+        "type": "scatter", "mode": "markers", "x": x, "y": y, "name": f"{name}, alone",
+        "marker": {"size": 4, "color": colour}, "showlegend": False, "hoverinfo": "skip", **trace,
+    }  # fmt: skip
 
 
 def time_axis(chosen: Selection) -> dict[str, Any]:

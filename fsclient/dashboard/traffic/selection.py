@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from fsclient.dashboard.traffic.columns import Columns, Floats, Ints, Names
 from fsclient.dashboard.traffic.percentiles import percentiles
-
-FALLBACKS = ("last_good", "recomputed")
+from fsclient.metrics.calls import is_fallback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +32,7 @@ class Selection:
         running_s: how many seconds of the last one have passed.
         histogram: (times, buckets) calls by duration.
         by_source, by_error: calls by where the answer came from and by kind of error.
+        fallbacks: answers that stood in for the store's own, by source.
         by_method: method -> (times,) calls.
         method_histograms: method -> (buckets,).
         symbols: symbol -> calls; of the busiest symbols of each time, ``other`` for the rest.
@@ -51,6 +51,7 @@ class Selection:
     seconds: Floats
     histogram: npt.NDArray[np.int64]
     by_source: Mapping[str, Ints]
+    fallbacks: Mapping[str, Ints]
     by_error: Mapping[str, Ints]
     by_method: Mapping[str, Ints]
     method_errors: Mapping[str, int]
@@ -69,11 +70,6 @@ class Selection:
         """Calls that the cache answered of those that asked it, 0 to 1."""
         asked = int(self.hits.sum() + self.misses.sum())
         return int(self.hits.sum()) / asked if asked else None
-
-    @property
-    def fallbacks(self) -> dict[str, Ints]:
-        """Answers that stood in for the online store's own, by source."""
-        return {source: self.by_source[source] for source in FALLBACKS if source in self.by_source}
 
     def percentile_s(self, share: float) -> float | None:
         """Over the whole time."""
@@ -145,6 +141,12 @@ def select(
         if first <= when // every <= last and state != "closed":
             states.setdefault(name, {}).setdefault(state, np.zeros(n, np.int64))[when // every - first] += seen
     present = np.unique(about[:, 1]).tolist()
+    fallbacks: dict[str, Ints] = {}
+    for by, source in np.unique(about[:, 1:3], axis=0).tolist():
+        if is_fallback(methods.names[by], sources.names[source]):
+            stood_in = (about[:, 1] == by) & (about[:, 2] == source)
+            name = sources.names[source]
+            fallbacks[name] = fallbacks.get(name, 0) + _sums(at[stood_in], figures[stood_in, 0], n)
     return Selection(
         times=((first + np.arange(n)) * step).astype("datetime64[s]"),
         step_s=step,
@@ -161,6 +163,7 @@ def select(
             sources.names[code]: _sums(at[about[:, 2] == code], figures[about[:, 2] == code, 0], n)
             for code in np.unique(about[:, 2]).tolist()
         },
+        fallbacks=fallbacks,
         by_error=by_error,
         by_method={
             methods.names[code]: _sums(at[about[:, 1] == code], figures[about[:, 1] == code, 0], n) for code in present

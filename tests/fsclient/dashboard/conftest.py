@@ -58,6 +58,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Forty days of hourly bars up to a moment ago, published; a ledger with runs; half an hour of traffic."""
     import random
 
+    # The dashboard loads it in a thread; it parses code, as pytest does, and Python 3.11 can't do that in two at once.
+    import feast  # noqa: F401
+
     home = tmp_path_factory.mktemp("dashboard")
     now = datetime.now(UTC)
     newest = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from feature_repo import catalog
+from feature_repo.gaps import find_gaps
 from fsclient.dashboard.charts.calls import calls_by_source, hit_rate, latencies, stacked_counts
+from fsclient.dashboard.charts.candles import candles
 from fsclient.dashboard.charts.quality import verdicts_by_day
 from fsclient.dashboard.charts.runs import durations
+from fsclient.dashboard.market import Chart
 from fsclient.dashboard.operations import Run, Verdict
 from fsclient.dashboard.theme import theme
 from fsclient.dashboard.traffic.selection import Selection
@@ -31,7 +35,7 @@ def chosen() -> Selection:
     return Selection(
         times=(np.datetime64("2026-03-02T12:00:00") + np.arange(6) * np.timedelta64(60, "s")).astype("datetime64[s]"),
         step_s=60, running_s=60.0, calls=calls, errors=none, hits=calls // 2, misses=calls // 2, stale=none,
-        retries=none, seconds=calls * 1e-3, histogram=histogram, by_source={"online": calls, "": none},
+        retries=none, seconds=calls * 1e-3, histogram=histogram, by_source={"online": calls, "": none}, fallbacks={},
         by_error={"Timeout": calls},
         by_method={}, method_errors={}, method_histograms={}, symbols={},
     )  # fmt: skip
@@ -64,6 +68,27 @@ def test_a_count_is_a_step_that_the_next_time_ends(chosen: Selection) -> None:
 
 def test_a_source_that_gave_no_answer_has_no_outline(chosen: Selection) -> None:
     assert {trace["line"]["width"] for trace in calls_by_source(LOOK, chosen)["data"]} == {0}
+
+
+def test_a_line_ends_where_bars_are_missing_and_not_over_a_weekend() -> None:
+    hour = 3_600_000_000
+    friday = int(datetime(2026, 3, 6, 18, tzinfo=UTC).timestamp()) * 1_000_000
+    opens = friday + hour * np.array([0, 2, 3, 51, 52])  # 19:00 is missing; the last two follow the weekend
+    flat = np.ones(5)
+    chart = Chart(
+        symbol="EUR/USD", timeframe="1h", opens_us=opens, stored_bars=5, days_us=np.empty(0, np.int64),
+        bars=dict.fromkeys(("open", "high", "low", "close", "volume"), flat),
+        indicators={"sma_5": np.array([1.0, 2.0, 3.0, 4.0, 5.0]), "rsi_14": np.array([np.nan, 2.0, 3.0, 4.0, 5.0])},
+        revisions=np.zeros(5, np.int64),
+        gaps=find_gaps(opens, session=catalog.symbol("EUR/USD").session, timeframe=catalog.timeframe("1h")),
+    )  # fmt: skip
+    drawn = traces(candles(LOOK, chart))
+    np.testing.assert_array_equal(drawn["sma_5"]["y"], [1, np.nan, 2, 3, 4, 5])
+    np.testing.assert_array_equal(drawn["rsi_14"]["y"], [np.nan, np.nan, 2, 3, 4, 5])
+    assert drawn["sma_5"]["customdata"] == drawn["rsi_14"]["customdata"] == sorted([*opens.tolist(), friday + hour])
+    assert drawn["sma_5, alone"]["x"] == ["2026-03-06T18:00:00Z"]
+    assert "rsi_14, alone" not in drawn
+    assert len(drawn["EUR/USD"]["x"]) == 5
 
 
 def test_a_single_run_stands_in_an_hour() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,9 @@ def test_a_filter_tells_what_its_calls_were(
     assert int(found.histogram.sum()) == len(calls)
     for source in {c.source or "" for c in calls}:
         assert int(found.by_source[source].sum()) == sum((c.source or "") == source for c in calls)
+    stood_in = [c for c in calls if c.source == "last_good"]
+    stood_in += [c for c in calls if c.source == "recomputed" and c.method != "compute_feature"]
+    assert {s: int(n.sum()) for s, n in found.fallbacks.items()} == Counter(c.source for c in stood_in)
     for name in {c.method for c in calls}:
         assert int(found.by_method[name].sum()) == sum(c.method == name for c in calls)
     if symbol is None:

@@ -18,13 +18,17 @@ def records(rng: random.Random, calls: int, symbols: Sequence[str], *, outage: b
     """Calls as strategies make them: mostly answered by the cache, some online; in an outage by neither."""
     found = []
     for _ in range(calls):
-        method = rng.choices(["get_latest", "get_ohlcv", "get_indicators"], [8, 1, 1])[0]
+        method = rng.choices(["get_latest", "get_ohlcv", "get_indicators", "compute_feature"], [8, 1, 1, 1])[0]
         symbol = None if method == "get_latest" and rng.random() < 0.3 else rng.choice(symbols)
         fate = rng.random()
         source, error = ("cache" if fate < 0.72 else "online" if fate < 0.97 else "offline"), None
+        if method == "compute_feature" and source != "cache":
+            source = "recomputed"
         if outage:
             source, error = (
-                ("last_good", None) if fate < 0.7 else (None, "CircuitOpenError" if fate < 0.9 else "RequestTimeout")
+                ("last_good" if fate < 0.6 else "recomputed", None)
+                if fate < 0.7
+                else (None, "CircuitOpenError" if fate < 0.9 else "RequestTimeout")
             )
         elif fate > 0.9992:
             source, error = None, "UnknownSymbolError"
