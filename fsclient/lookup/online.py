@@ -27,8 +27,10 @@ from feature_repo.stores.connection import connect_async, online_url
 from fsclient.errors import CLOSED, FeatureStoreUnavailable, InvalidRequestError
 from fsclient.lookup.frames import Int64Array
 from fsclient.lookup.latest_request import LatestRequest
+from fsclient.lookup.line import Line
+from fsclient.lookup.per_loop import PerLoop
 from fsclient.lookup.values import NO_BAR, Doubt, LatestValues, WindowValues
-from fsclient.lookup.wire import Wires, pack_hmget, pack_tail
+from fsclient.lookup.wire import pack_hmget, pack_tail
 
 Replies: TypeAlias = list[list[bytes | None]]
 """Of each symbol the fields that were asked for."""
@@ -64,9 +66,11 @@ class OnlineReader:
         if self._url is not None:
             _check_url(self._url)
         # Less than the longest wait, so that who comes after one that waited in vain gets a new connection.
-        self._wires = Wires(patience_s=0.95 * timeout_s)
-        self._clients: dict[asyncio.AbstractEventLoop, Any] = {}
-        self._keepers: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
+        self._lines = PerLoop(lambda: Line(patience_s=0.95 * timeout_s), Line.close)
+        # Waits are bounded by each call's deadline, which ends them by cancellation.
+        self._clients: PerLoop[Any] = PerLoop(
+            lambda: connect_async(str(self._url), repo.redis_type, timeout_s=None), lambda client: client.aclose()
+        )
         self._on_first_answer: Callable[[str], None] | None = on_first_answer
         self._closed = False
 
@@ -76,7 +80,8 @@ class OnlineReader:
 
     def begin_latest(self, request: LatestRequest) -> asyncio.Future[Replies] | None:
         """Asks what ``latest`` asks at once, if there is an open connection; ``latest_values`` decodes the replies."""
-        wire = self._wires.held()
+        line = self._lines.held()
+        wire = None if line is None else line.held()
         return None if wire is None else wire.ask(self._commands(request.symbols, request.fields))
 
     async def window(self, symbol: Symbol, timeframe: Timeframe, columns: Sequence[str]) -> WindowValues | None:
@@ -100,12 +105,11 @@ class OnlineReader:
         return b"|".join(cell or b"" for cell in reply)
 
     async def _fetch(self, symbols: Sequence[Symbol], fields: tuple[bytes, ...]) -> Replies:
-        url = self._url
-        if url is None or self._closed or asyncio.get_running_loop() not in self._keepers:
-            url = await self._located()
+        url = await self._located() if self._url is None or self._closed else self._url
         if self._repo.redis_type == "redis" and url.startswith(("redis://", "unix://")):
             try:
-                wire = self._wires.held() or await self._wires.get(url)
+                line = self._lines.get()
+                wire = line.held() or await line.get(url)
                 replies = await wire.ask(self._commands(symbols, fields))
             except OSError:
                 self._url = self._repo.redis_url  # the embedded server's owner may have gone: find or start it again
@@ -126,15 +130,9 @@ class OnlineReader:
         return [pack_hmget(_key(symbol.name, self._repo.project), n, tail) for symbol in symbols]
 
     async def _located(self) -> str:
-        """The store's URL. From here on the running loop has a task that ends its connections."""
+        """The store's URL."""
         if self._closed:
             raise FeatureStoreUnavailable(CLOSED)
-        loop = asyncio.get_running_loop()
-        if loop not in self._keepers:
-            for ended in [other for other in self._keepers if other.is_closed()]:
-                del self._keepers[ended]
-                self._clients.pop(ended, None)
-            self._keepers[loop] = loop.create_task(self._keep(), name="fsclient-connections")
         if self._url is None:
             if self._locating is None or self._locating.done():
                 self._locating = self._threads.submit(online_url, self._repo)  # may have to start the embedded server
@@ -146,34 +144,14 @@ class OnlineReader:
 
     async def client(self) -> Any:
         """The running event loop's redis.asyncio client."""
-        url, loop = await self._located(), asyncio.get_running_loop()
-        if loop not in self._clients:
-            # Waits are bounded by each call's deadline, which ends them by cancellation.
-            self._clients[loop] = connect_async(url, self._repo.redis_type, timeout_s=None)
-        return self._clients[loop]
+        await self._located()
+        return self._clients.get()
 
     async def close(self) -> None:
         """Ends all connections; those of loops that run in other threads a moment later."""
         self._closed = True
-        keepers, self._keepers = self._keepers, {}
-        own = keepers.pop(asyncio.get_running_loop(), None)
-        for loop, keeper in keepers.items():
-            if loop.is_running():
-                loop.call_soon_threadsafe(keeper.cancel)
-        if own is not None:
-            own.cancel()
-            await asyncio.gather(own, return_exceptions=True)
-
-    async def _keep(self) -> None:
-        """Waits for ``close``, or for the end of the loop: ``asyncio.run`` cancels what still runs before it."""
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.create_future()
-        finally:
-            await self._wires.close()
-            client = self._clients.pop(loop, None)
-            if client is not None:
-                await client.aclose()
+        await self._lines.close()
+        await self._clients.close()
 
 
 def _check_url(url: str) -> None:

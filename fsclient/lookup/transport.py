@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import ssl
@@ -14,6 +13,7 @@ import httpx
 
 from fsclient.access import is_loopback
 from fsclient.errors import CLOSED, FeatureStoreError, FeatureStoreUnavailable, InvalidRequestError
+from fsclient.lookup.per_loop import PerLoop
 from fsclient.service.encoding import ARROW, JSON, ReplyError
 from fsclient.service.problems import read_problem
 
@@ -55,8 +55,10 @@ class Transport:
             self._headers["authorization"] = f"Bearer {api_key.strip()}"
             _warn_if_readable(parsed, self.url)
         self._verify: ssl.SSLContext | bool = ssl.create_default_context() if parsed.scheme == "https" else False
-        self._pools: dict[asyncio.AbstractEventLoop, httpx.AsyncHTTPTransport] = {}
-        self._keepers: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
+        self._pools = PerLoop(
+            lambda: httpx.AsyncHTTPTransport(verify=self._verify, limits=_CONNECTIONS, trust_env=False),
+            httpx.AsyncHTTPTransport.aclose,
+        )
         self._closed = False
 
     async def ask(self, path: str, body: Mapping[str, Any]) -> Reply:
@@ -88,57 +90,25 @@ class Transport:
     async def close(self) -> None:
         """Ends all connections; those of loops that run in other threads a moment later."""
         self._closed = True
-        keepers, self._keepers = self._keepers, {}
-        here = asyncio.get_running_loop()
-        own = keepers.pop(here, None)
-        for loop, keeper in keepers.items():
-            if loop.is_running():
-                loop.call_soon_threadsafe(keeper.cancel)
-        if own is not None:
-            own.cancel()
-            await asyncio.gather(own, return_exceptions=True)
-            await self._end(here)  # for one that was cancelled before it began
+        await self._pools.close()
 
     @asynccontextmanager
     async def _send(
         self, method: str, path: str, *, content: str | None = None, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[httpx.Response]:
         """A request, and the reply as it comes."""
+        if self._closed:
+            raise FeatureStoreUnavailable(CLOSED)
         url = self._base.copy_with(path=self._base.path.rstrip("/") + path)
         request = httpx.Request(method, url, content=content, headers={**self._headers, **(headers or {})})
         try:
-            response = await self._pool().handle_async_request(request)
+            response = await self._pools.get().handle_async_request(request)
             try:
                 yield response
             finally:
                 await response.aclose()
         except httpx.TransportError as error:
             raise _translated(error) from error
-
-    def _pool(self) -> httpx.AsyncHTTPTransport:
-        """The running loop's. From here on the loop has a task that ends its connections."""
-        loop = asyncio.get_running_loop()
-        if self._closed:
-            raise FeatureStoreUnavailable(CLOSED)
-        if loop not in self._pools:
-            for ended in [other for other in self._pools if other.is_closed()]:
-                del self._pools[ended]
-                self._keepers.pop(ended, None)
-            self._pools[loop] = httpx.AsyncHTTPTransport(verify=self._verify, limits=_CONNECTIONS, trust_env=False)
-            self._keepers[loop] = loop.create_task(self._keep(loop), name="fsclient-connections")
-        return self._pools[loop]
-
-    async def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Waits for ``close``, or for the end of the loop: ``asyncio.run`` cancels what still runs before it."""
-        try:
-            await loop.create_future()
-        finally:
-            await self._end(loop)
-
-    async def _end(self, loop: asyncio.AbstractEventLoop) -> None:
-        pool = self._pools.pop(loop, None)
-        if pool is not None:
-            await pool.aclose()
 
     def _error(self, status: int, body: bytes) -> FeatureStoreError:
         told = read_problem(body)
