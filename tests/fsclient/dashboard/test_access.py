@@ -11,6 +11,7 @@ import pytest
 from feature_repo.repo import load_repo
 from fsclient.dashboard import Access, AccessError, Sources, create_app, read_key
 from fsclient.dashboard.access import COOKIE, SESSION_S, is_loopback
+from tests.fsclient.clock import Clock
 
 KEY = "a-long-enough-key"
 CALLBACK = {
@@ -19,13 +20,6 @@ CALLBACK = {
     "inputs": [],
     "changedPropIds": [],
 }
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

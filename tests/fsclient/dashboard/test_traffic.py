@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from fsclient.metrics.histogram import BUCKETS, percentile_s
 from fsclient.metrics.history import pack
 from fsclient.metrics.registry import Metrics
 from fsclient.metrics.store import Process, When, write
+from tests.fsclient.clock import Clock
 from tests.fsclient.dashboard.traffic import processes, records, rows_of
 
 SYMBOLS = ("EUR/USD", "GBP/USD", "USD/JPY")
@@ -37,19 +39,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     stop_server(home)
 
 
-class Clock:
-    def __init__(self) -> None:
-        import time
-
-        self.now = time.time() // 3600 * 3600 + 1830.0  # in the middle of an hour and of a minute
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    """In the middle of an hour and of a minute."""
+    return Clock(time.time() // 3600 * 3600 + 1830.0)
 
 
 @pytest.fixture

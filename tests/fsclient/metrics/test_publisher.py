@@ -23,6 +23,7 @@ from fsclient.metrics.history import SlotRows
 from fsclient.metrics.publisher import FINAL_WRITE_S, MetricsPublisher, publishing
 from fsclient.metrics.registry import CallRecord, Metrics
 from fsclient.metrics.store import KEPT_S, When, key, merge_ended, read_counts, read_processes, times_between
+from tests.fsclient.clock import Clock
 
 MINUTE = time.time() // 3600 * 3600 - 3000  # a minute of the last hour, because the server forgets older ones
 HOUR = When.of("h", MINUTE)
@@ -40,14 +41,6 @@ def client(url: str) -> Iterator[Any]:
     with connect(url) as client:
         client.flushall()
         yield client
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = MINUTE
-
-    def __call__(self) -> float:
-        return self.now
 
 
 _pids = count(1)
@@ -105,7 +98,7 @@ def test_clients_of_a_process_share_a_publisher_and_the_last_to_go_writes_what_w
 
 
 def test_minutes_and_hours_of_many_processes_add_up_with_their_histograms(client: Any) -> None:
-    clock = Clock()
+    clock = Clock(MINUTE)
     metrics, publisher = counting(clock)
     other, elsewhere = counting(clock)
     call(metrics, 90, duration_s=0.001)
@@ -133,7 +126,7 @@ def test_minutes_and_hours_of_many_processes_add_up_with_their_histograms(client
 
 
 def test_a_sum_made_once_is_read_and_a_late_write_makes_it_void(client: Any) -> None:
-    clock = Clock()
+    clock = Clock(MINUTE)
     metrics, publisher = counting(clock)
     late, latecomer = counting(clock)
     call(metrics, 5)
@@ -154,7 +147,7 @@ def test_a_sum_made_once_is_read_and_a_late_write_makes_it_void(client: Any) -> 
 def test_what_was_written_while_a_sum_was_made_is_not_lost_by_it(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from fsclient.metrics import store
 
-    clock = Clock()
+    clock = Clock(MINUTE)
     metrics, publisher = counting(clock)
     late, latecomer = counting(clock)
     call(metrics, 5)
@@ -175,7 +168,7 @@ def test_what_was_written_while_a_sum_was_made_is_not_lost_by_it(client: Any, mo
 
 
 def test_two_publishers_do_not_add_up_the_same_at_the_same_time(client: Any) -> None:
-    metrics, publisher = counting(Clock())
+    metrics, publisher = counting(Clock(MINUTE))
     call(metrics)
     publisher.publish(client)
     client.set(key("p", "merging"), 1)
@@ -183,7 +176,7 @@ def test_two_publishers_do_not_add_up_the_same_at_the_same_time(client: Any) -> 
 
 
 def test_an_outage_loses_no_minute(client: Any) -> None:
-    clock = Clock()
+    clock = Clock(MINUTE)
     metrics, publisher = counting(clock)
 
     class Away:
@@ -214,7 +207,7 @@ def test_a_server_that_is_away_costs_nothing_but_silence(tmp_path: Path, caplog:
 
 
 def test_everything_is_forgotten_in_time(client: Any) -> None:
-    clock = Clock()
+    clock = Clock(MINUTE)
     clock.now = time.time()
     metrics, publisher = counting(clock)
     call(metrics)
@@ -227,7 +220,7 @@ def test_everything_is_forgotten_in_time(client: Any) -> None:
 
 
 def test_a_state_that_is_not_closed_is_history_too(client: Any) -> None:
-    clock = Clock()
+    clock = Clock(MINUTE)
     metrics, publisher = counting(clock)
     metrics.set_state("breaker.online", "closed")
     publisher.publish(client)

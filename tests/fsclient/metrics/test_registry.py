@@ -11,13 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsclient.metrics.registry import CallRecord, Metrics, feature_store_metrics
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.fsclient.clock import Clock
 
 
 @pytest.fixture

@@ -11,13 +11,7 @@ import pytest
 
 from fsclient.resilience.bounded import BoundedCalls
 from fsclient.resilience.breaker import BreakerConfig
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.fsclient.clock import Clock
 
 
 class BlackHole:

@@ -12,15 +12,7 @@ from hypothesis import strategies as st
 
 from fsclient.resilience.breaker import BreakerConfig, CircuitBreaker, Permit, Rejected, Transition
 from fsclient.resilience.outcomes import BUCKETS, LastCalls, LastSeconds
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
+from tests.fsclient.clock import Clock
 
 SMALL = BreakerConfig(
     window_calls=10,
@@ -35,7 +27,7 @@ SMALL = BreakerConfig(
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture
@@ -318,7 +310,7 @@ steps = st.lists(
 
 @given(steps)
 def test_whatever_happens_probes_stay_capped_and_it_can_always_recover(history: list[tuple[str, int]]) -> None:
-    clock, heard = Clock(), []
+    clock, heard = Clock(1000.0), []
     breaker = CircuitBreaker(SMALL, clock=clock, on_transition=heard.append)
     held: list[tuple[Permit, int]] = []
     for step, number in history:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsclient.resilience.retry import Deadline, DeadlineExceededError, RetryBudget, RetryPolicy, call
+from tests.fsclient.clock import Clock
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -48,13 +49,6 @@ def now() -> float:
 
 def in_seconds(timeout_s: float) -> Deadline:
     return Deadline.after(timeout_s, clock=now)
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def plenty() -> RetryBudget:
