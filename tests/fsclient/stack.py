@@ -38,9 +38,6 @@ MINUTES = "BTC/USD"
 """A symbol with a year of 1m bars in the offline store, without indicators and not published."""
 KNOWN_WITHOUT_DATA = "AUD/USD"
 
-NOISE_S = 0.1
-"""What a busy machine with two cores may add to a measured time: a thread or a collection that got in between."""
-
 
 @dataclass(slots=True)
 class Clock:

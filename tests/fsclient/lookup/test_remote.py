@@ -7,7 +7,6 @@ import logging
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,31 +34,16 @@ from fsclient import (
 from fsclient.lookup.loads import BREAKER
 from fsclient.lookup.registered import registered
 from fsclient.metrics.registry import Metrics
+from tests.fsclient.outcomes import in_time, outcome
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.serving import Serving
-from tests.fsclient.stack import HELD, NOISE_S, Clock, Market, hearing, source, until
+from tests.fsclient.stack import HELD, Clock, Market, hearing, source, until
 
 Make = Callable[..., FeatureStoreClient]
 
 TIMEOUT_S = 0.5
 RECOMPUTE_TIMEOUT_S = 2.0
-LATE_S = 0.05
-"""What a call may take beyond its ``timeout_s``."""
 FEATURES = ("close", "rsi_14", "4h:ema_20")
-
-
-async def outcome(call: Awaitable[pd.DataFrame]) -> tuple[str, float, pd.DataFrame | None]:
-    """Where the answer came from, or the error's kind; how long it took; the answer."""
-    started = time.perf_counter()
-    try:
-        frame = await call
-        return source(frame), time.perf_counter() - started, frame
-    except FeatureStoreUnavailable:
-        return "FeatureStoreUnavailable", time.perf_counter() - started, None
-
-
-def in_time(took_s: float, timeout_s: float = TIMEOUT_S) -> bool:
-    return took_s <= timeout_s + LATE_S + NOISE_S
 
 
 def refused(way: Proxy) -> None:
@@ -103,7 +87,7 @@ async def test_a_fault_is_answered_as_chosen_in_time_and_the_service_asked_again
         label, took_s, frame = await ask()
         # Nobody can recompute without the service: its stores are there.
         assert label == ("last_good" if mode == "last_good" else "FeatureStoreUnavailable")
-        assert in_time(took_s), f"{took_s:.3f} s"
+        assert in_time(took_s, TIMEOUT_S), f"{took_s:.3f} s"
         if frame is not None:
             assert before is not None
             np.testing.assert_array_equal(frame[list(FEATURES)], before[list(FEATURES)])
