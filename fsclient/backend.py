@@ -21,7 +21,7 @@ from fsclient.lookup.repeating import prefixes
 from fsclient.resilience.breaker import Transition
 
 if TYPE_CHECKING:
-    from fsclient.lookup.remote import RemoteLoads
+    from fsclient.remote.loads import RemoteLoads
 
 L = TypeVar("L", bound=Loading, covariant=True)
 Told: TypeAlias = Callable[[Transition], None]
@@ -95,7 +95,7 @@ def of_service(
     clock: Callable[[], float] = time.monotonic,
 ) -> Backend[RemoteLoads]:
     """A service; the arguments are those of ``RemoteLoads``."""
-    from fsclient.lookup.remote import RemoteLoads, no_revision  # loaded by those who ask a service
+    from fsclient.remote.loads import RemoteLoads, no_revision  # loaded by those who ask a service
 
     loads = RemoteLoads(
         url, api_key=api_key, kept_share=kept_share, retries=retries, on_breaker=on_breaker, now=now, clock=clock

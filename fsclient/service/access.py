@@ -15,9 +15,9 @@ import orjson
 
 from fsclient.access import is_loopback, is_same_origin, names_this_machine
 from fsclient.errors import AuthenticationError
-from fsclient.service.encoding import JSON
+from fsclient.remote.encoding import JSON
+from fsclient.remote.problems import problem
 from fsclient.service.keys import KeyFile, KeysError
-from fsclient.service.problems import problem
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]

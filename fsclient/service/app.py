@@ -18,11 +18,11 @@ from starlette.exceptions import HTTPException
 from fsclient.errors import FeatureStoreError, FeatureStoreUnavailable
 from fsclient.metrics.prometheus import register
 from fsclient.metrics.registry import Metrics
+from fsclient.remote.encoding import ARROW, JSON, bars_to_arrow, frame_to_arrow, frame_to_json
+from fsclient.remote.problems import FAILED, problem
 from fsclient.service.access import Access, Gate
-from fsclient.service.encoding import ARROW, JSON, bars_to_arrow, frame_to_arrow, frame_to_json
 from fsclient.service.feed import lines
 from fsclient.service.lookups import Lookups
-from fsclient.service.problems import FAILED, problem
 from fsclient.service.questions import (
     ComputeQuestion,
     HistoryQuestion,

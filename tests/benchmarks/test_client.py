@@ -19,6 +19,7 @@ from feature_repo.repo import Repo
 from feature_repo.stores.codec import decode_array, entity_key, field_key, timestamp_key
 from feature_repo.stores.connection import online_url
 from fsclient import FeatureStoreClient
+from fsclient.metrics.registry import CallRecord, Metrics
 
 from .conftest import YEAR_BARS, Report
 
@@ -137,6 +138,21 @@ async def test_cached(repo: Repo, report: Report) -> None:
 
             ours, pandas = await paired(call, copy, 3000)
             report.ratio(what, ours, pandas, "pandas' copy()", goal)
+
+
+async def test_metrics_of_a_cache_hit(repo: Repo, report: Report) -> None:
+    """One call's record, counted in this process and for the dashboard."""
+    metrics, calls = Metrics(), 20_000
+    async with FeatureStoreClient(repo=repo, metrics=metrics) as client:
+        await client.get_latest("EUR/USD", ["close"])  # from the first answer on the dashboard is told
+        times = []
+        for _ in range(9):
+            started = time.perf_counter()
+            for _ in range(calls):
+                metrics.record(CallRecord("get_latest", "EUR/USD", "1h", "cache", 2e-5, None, True, False, 0, 1))
+            times.append((time.perf_counter() - started) / calls)
+        assert metrics.get_metrics()["calls"]["by_symbol"]["EUR/USD"] == 9 * calls + 1
+    report.time("metrics of a cache hit", statistics.median(times), "2 us")
 
 
 async def test_year_from_the_offline_store(repo: Repo, report: Report) -> None:

@@ -16,11 +16,11 @@ import pytest
 
 from feature_repo.repo import Repo
 from fsclient import FeatureStoreError, errors
+from fsclient.remote.encoding import ARROW
+from fsclient.remote.problems import STATUS, problem, read_problem
 from fsclient.service import access as access_module
 from fsclient.service.access import MOST_BYTES, Access, AccessError
-from fsclient.service.encoding import ARROW
 from fsclient.service.keys import KeyFile
-from fsclient.service.problems import STATUS, problem, read_problem
 from fsclient.service.questions import MOST_NAMES
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.serving import Serving

@@ -14,8 +14,8 @@ import httpx
 from fsclient.access import is_loopback
 from fsclient.errors import CLOSED, FeatureStoreError, FeatureStoreUnavailable, InvalidRequestError
 from fsclient.lookup.per_loop import PerLoop
-from fsclient.service.encoding import ARROW, JSON, ReplyError
-from fsclient.service.problems import read_problem
+from fsclient.remote.encoding import ARROW, JSON, ReplyError
+from fsclient.remote.problems import read_problem
 
 Reply: TypeAlias = bytes | FeatureStoreError
 """An answer, or the error that the service gave as its answer: it is well, and asking again would change nothing."""

@@ -19,18 +19,18 @@ from fsclient.lookup.history import compute_range
 from fsclient.lookup.latest_request import LatestRequest
 from fsclient.lookup.loads import BREAKER
 from fsclient.lookup.request import ComputeRequest, RangeRequest, closed_part
-from fsclient.lookup.transport import Reply, Transport
 from fsclient.lookup.values import RangeValues
-from fsclient.resilience.breaker import CircuitBreaker, Transition
-from fsclient.resilience.guard import Guard
-from fsclient.resilience.retry import Deadline, RetryPolicy
-from fsclient.service.encoding import (
+from fsclient.remote.encoding import (
     ReplyError,
     bars_from_arrow,
     latest_from_arrow,
     range_body,
     range_from_arrow,
 )
+from fsclient.remote.transport import Reply, Transport
+from fsclient.resilience.breaker import CircuitBreaker, Transition
+from fsclient.resilience.guard import Guard
+from fsclient.resilience.retry import Deadline, RetryPolicy
 
 T = TypeVar("T")
 
