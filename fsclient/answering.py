@@ -18,16 +18,16 @@ from fsclient.cache.flight import Flight, SingleFlight
 from fsclient.cache.hearing import Hearing
 from fsclient.cache.isolation import seal
 from fsclient.errors import CLOSED, FeatureStoreUnavailable
+from fsclient.fallback.last_good import LastGood
+from fsclient.fallback.standing_in import as_last_good, withhold_expired
 from fsclient.lookup.answers import Answer
 from fsclient.lookup.latest_request import LatestRequest
 from fsclient.lookup.loading import Loading
 from fsclient.lookup.repeating import from_cache, lifetime_s
 from fsclient.lookup.request import ComputeRequest, RangeRequest, Request
-from fsclient.lookup.standing_in import as_last_good, withhold_expired
 from fsclient.metrics.registry import CallRecord, Metrics
 from fsclient.provenance import KEY
 from fsclient.resilience.guard import Tally
-from fsclient.resilience.last_good import LastGood
 from fsclient.resilience.retry import Deadline
 
 R = TypeVar("R", LatestRequest, RangeRequest, ComputeRequest)

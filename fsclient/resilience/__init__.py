@@ -1,1 +1,1 @@
-"""When a store fails: circuit breaker, retry under a deadline, the guard that orders them, and the last good answer."""
+"""When a store fails: circuit breaker, retry under a deadline, and the guard that orders them."""

@@ -29,9 +29,9 @@ from fsclient import (
     RequestTimeout,
 )
 from fsclient.answering import KEPT_SHARE
+from fsclient.fallback.last_good import LastGood
 from fsclient.lookup.loads import BREAKER
 from fsclient.metrics.registry import Metrics
-from fsclient.resilience.last_good import LastGood
 from tests.fsclient.outcomes import LATE_S, NOISE_S, in_time, outcome
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.stack import HELD, Clock, Market, source, until

@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import fsclient.resilience.last_good as module
+import fsclient.fallback.last_good as module
 from feature_repo.repo import Repo
 from feature_repo.stores.tables import OfflineTables
 from fsclient import FeatureStoreClient, FeatureStoreUnavailable, StaleDataError
+from fsclient.fallback.last_good import LastGood
 from fsclient.lookup.answers import LatestAnswer, RangeAnswer, latest_answer
 from fsclient.lookup.frames import utc_index
 from fsclient.lookup.latest_request import latest_request
 from fsclient.lookup.values import NO_BAR, LatestValues
 from fsclient.provenance import Provenance, iso
-from fsclient.resilience.last_good import LastGood
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.stack import (
     HELD,
