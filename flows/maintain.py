@@ -13,7 +13,7 @@ from prefect.artifacts import create_table_artifact
 from feature_repo.stores.schemas import TableName
 from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.upkeep import SHORTEST_RETENTION, checkpoint, compact, forget_quarantined, vacuum
-from flows.deployed.names import flow_run_id
+from flows.engine.names import flow_run_id
 from flows.ledger import Ledger
 from flows.settings import load_settings
 

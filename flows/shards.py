@@ -9,8 +9,8 @@ from typing import Any
 
 from prefect.futures import as_completed
 
-from flows.deployed.names import shard_name
-from flows.deployed.runner import task_runner
+from flows.engine.names import shard_name
+from flows.engine.runner import task_runner
 from flows.ledger import Ledger
 
 log = logging.getLogger("fstore")
@@ -32,7 +32,7 @@ def run_shards(
 
     Args:
         task: takes ``label`` (its run's name), ``symbols``, and what is ``given`` to all.
-        runner: as ``flows.deployed.runner`` takes it.
+        runner: as ``flows.engine.runner`` takes it.
         run: the ledger's run that this is, which is seen to live as long as shards end.
         again_here: a shard whose worker died with it is done here: its work is not lost.
         told: is called with how many symbols are done.

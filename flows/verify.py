@@ -22,9 +22,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo import catalog
 from feature_repo.stores.connection import connect, online_url
-from flows.deployed.names import flow_run_id
-from flows.deployed.states import final_state
 from flows.doubts import cast_doubt, end_doubt
+from flows.engine.names import flow_run_id
+from flows.engine.states import final_state
 from flows.leasing import lease_symbol
 from flows.ledger import Ledger
 from flows.ledger import Verdict as NotedVerdict

@@ -19,7 +19,7 @@ DRILLS = (
     "feature_repo/stores/test_cluster_flows.py",
     "feature_repo/test_registry_postgres.py",
     "flows/cli/test_history.py",
-    "flows/deployed/test_runners.py",
+    "flows/engine/test_runners.py",
     "flows/deployed/test_server.py",
     "flows/stack/test_postgres.py",
     "flows/stack/test_stack.py",

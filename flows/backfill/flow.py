@@ -13,8 +13,8 @@ from feature_repo import catalog
 from feature_repo.stores.connection import connect, online_url
 from flows.backfill.span import Span, backfill_key, span_of
 from flows.backfill.symbol import backfill_symbol
-from flows.deployed.names import flow_run_id
-from flows.deployed.states import final_state
+from flows.engine.names import flow_run_id
+from flows.engine.states import final_state
 from flows.outcome import Outcome, describe, in_order, problems_of
 from flows.pending import known_symbols
 from flows.report import report

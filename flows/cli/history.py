@@ -14,8 +14,8 @@ from feature_repo import catalog
 from feature_repo.moments import to_us
 from flows.cli import findings, show
 from flows.cli.arguments import check_names
-from flows.engine import configure_prefect, prefect_engine
 from flows.settings import Settings, load_settings
+from flows.stack.engine import configure_prefect, prefect_engine
 from fsclient.errors import InvalidRequestError
 from fsclient.lookup.dates import moment
 
@@ -43,7 +43,7 @@ def backfill(
     before = 0 if restart else _done_before(symbol, timeframe, first, last, settings)
     with prefect_engine(settings):
         from flows.backfill.flow import backfill as flow
-        from flows.deployed.states import result_of
+        from flows.engine.states import result_of
     if before and not as_json:
         show.line(f"Taken up again: {before} of it were done before; --restart does all anew.", to=show.err)
     with prefect_engine(settings), show.progress("backfill"):
@@ -76,7 +76,7 @@ def verify(
     settings = load_settings()
     chance = secrets.randbelow(1_000_000) if seed is None else seed
     with prefect_engine(settings):
-        from flows.deployed.states import result_of
+        from flows.engine.states import result_of
         from flows.verify import failed
         from flows.verify import verify as flow
 

@@ -14,8 +14,8 @@ from feature_repo import catalog
 from flows.cli import show
 from flows.cli.arguments import check_names
 from flows.cli.ingest import ingested, print_reports
-from flows.engine import prefect_engine
 from flows.settings import Settings, load_settings
+from flows.stack.engine import prefect_engine
 
 if TYPE_CHECKING:
     from flows.outcome import Outcome
@@ -124,7 +124,7 @@ def _applied(settings: Settings, *, accept: bool, quiet: bool = False) -> dict[s
 def materialized(symbols: list[str] | None, timeframes: list[str] | None, settings: Settings) -> list[Outcome]:
     with prefect_engine(settings):
         with show.err.status("starting Prefect"):
-            from flows.deployed.states import result_of
+            from flows.engine.states import result_of
             from flows.materialize.flow import materialize as flow
         with show.progress("materialize"):
             found: list[Outcome] = result_of(flow(symbols=symbols, timeframes=timeframes, return_state=True))

@@ -1,1 +1,1 @@
-"""What only Prefect needs: where tasks run, what its UI shows of a run, and the flows as they are deployed."""
+"""The flows as they are deployed, and what only a deployment needs."""

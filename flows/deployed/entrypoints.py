@@ -20,9 +20,9 @@ from flows.alerts.channels import ChannelError, channels_of
 from flows.alerts.check import check_alerts
 from flows.backfill import flow as backfills
 from flows.deployed.ingest import ingest_symbols
-from flows.deployed.names import name_run, rename_run, run_name
 from flows.deployed.parameters import SymbolName, TimeframeName
-from flows.deployed.states import final_state
+from flows.engine.names import name_run, rename_run, run_name
+from flows.engine.states import final_state
 from flows.materialize import flow as batch
 from flows.settings import load_settings
 from flows.sources import SourceOptions

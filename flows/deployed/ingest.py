@@ -13,7 +13,7 @@ from prefect.assets import materialize as materializing
 from prefect.blocks.system import Secret
 
 from feature_repo import catalog
-from flows.deployed.assets import BARS
+from flows.engine.assets import BARS
 from flows.ingest import IngestReport, SymbolBusyError, ingest
 from flows.settings import Settings, load_settings
 from flows.sources import SourceBars, SourceError, SourceOptions, read_bars

@@ -11,10 +11,10 @@ from prefect.assets import materialize as materializing
 from prefect.client.schemas.objects import State
 
 from feature_repo import catalog
-from flows.deployed.artifacts import show_freshness, show_gate
-from flows.deployed.assets import BARS, note_views, views
-from flows.deployed.names import flow_run_id, name_run, rename_run, run_name
-from flows.deployed.states import final_state
+from flows.engine.artifacts import show_freshness, show_gate
+from flows.engine.assets import BARS, note_views, views
+from flows.engine.names import flow_run_id, name_run, rename_run, run_name
+from flows.engine.states import final_state
 from flows.materialize.stages import materialize_symbols
 from flows.outcome import Outcome, describe, in_order, problems_of
 from flows.pending import known_symbols

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.deployed.names import flow_run_id
+from flows.engine.names import flow_run_id
 from flows.stream.service import serve
 
 

@@ -13,7 +13,7 @@ from prefect.utilities.callables import parameter_schema
 
 from feature_repo import catalog
 from feature_repo.stores.home import REPO
-from flows.deployed.states import STOPPED
+from flows.engine.states import STOPPED
 from flows.stack.schedules import POOL
 
 FOLDER = REPO.parent / "deployments"

@@ -12,7 +12,7 @@ import pytest
 
 from feature_repo import catalog
 from flows import results
-from flows.deployed.states import result_of
+from flows.engine.states import result_of
 from flows.materialize import flow as run
 from flows.settings import Settings
 from tests.flows.materialize.pairs import PAIRS, check_only, make_pairs

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from flows import shard
-from flows.deployed import artifacts
-from flows.deployed.freshness_chart import draw
-from flows.deployed.names import run_name
+from flows.engine import artifacts
+from flows.engine.freshness_chart import draw
+from flows.engine.names import run_name
 from flows.ledger import Ledger
 from flows.materialize import flow as batch
 from flows.materialize import materialize_symbols

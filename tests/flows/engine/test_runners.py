@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from feature_repo.stores.home import REPO
-from flows.deployed.runner import task_runner
+from flows.engine.runner import task_runner
 from flows.materialize import flow as batch
 from flows.outcome import Outcome
 from flows.settings import Settings, SettingsError, load_settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prefect.states import Failed
 
-from flows.deployed.states import final_state, result_of
+from flows.engine.states import final_state, result_of
 
 
 def test_a_run_with_a_stopped_symbol_is_a_failed_one_that_says_which() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
-from flows.deployed.freshness_chart import draw
+from flows.engine.freshness_chart import draw
 from flows.outcome import Outcome
 
 _MOST_REPORTS = 20
