@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from fsclient.metrics.calls import CallCounter, CallRecord
-from fsclient.metrics.histogram import BUCKETS, bucket_of
+from fsclient.metrics.histogram import BUCKETS
 
 COARSE: Final = 4
 """How many of the histogram's buckets make one of a symbol's."""
@@ -55,10 +55,10 @@ class SymbolCounter:
         self.calls = self.errors = self.hits = self.misses = 0
         self.buckets = [0] * COARSE_BUCKETS
 
-    def count(self, duration_s: float, error: str | None, cache_hit: bool | None) -> None:
-        """Count one more."""
+    def count(self, bucket: int, error: str | None, cache_hit: bool | None) -> None:
+        """Count one more, of a bucket of ``histogram``."""
         self.calls += 1
-        self.buckets[bucket_of(duration_s) // COARSE] += 1
+        self.buckets[bucket // COARSE] += 1
         if error is not None:
             self.errors += 1
         if cache_hit is not None:
@@ -69,12 +69,13 @@ class SymbolCounter:
 class Slot:
     """The counts of a minute or an hour. Not thread-safe."""
 
-    __slots__ = ("_series", "_states", "_symbols")
+    __slots__ = ("_counters", "_series", "_states", "_symbols")
 
     def __init__(self) -> None:
         self._series: dict[tuple[str, str], CallCounter] = {}
         self._symbols: dict[tuple[str, str, str], SymbolCounter] = {}
         self._states: dict[str, dict[str, int]] = {}
+        self._counters: dict[tuple[str, str | None, str | None], tuple[CallCounter, SymbolCounter | None]] = {}
 
     def __bool__(self) -> bool:
         """Whether anything was counted."""
@@ -82,19 +83,29 @@ class Slot:
 
     def count(self, call: CallRecord) -> None:
         """Count one call."""
-        method, symbol, _, source, duration_s, error, cache_hit, _, _, _ = call
-        source = source or ""
-        series = self._series.get((method, source))
-        if series is None:
-            series = self._series[method, source] = CallCounter()
-        series.count(call)
-        if symbol is not None:
-            row = self._symbols.get((method, source, symbol))
-            if row is None:
-                if len(self._symbols) >= MOST_SYMBOL_ROWS:
-                    symbol = OTHER
-                row = self._symbols.setdefault((method, source, symbol), SymbolCounter())
-            row.count(duration_s, error, cache_hit)
+        method, symbol, _, source, _, error, cache_hit, _, _, _ = call
+        counters = self._counters.get((method, source, symbol))
+        if counters is None:
+            counters = self._new_counters(method, source, symbol)
+        series, row = counters
+        bucket = series.count(call)
+        if row is not None:
+            row.count(bucket, error, cache_hit)
+
+    def _new_counters(
+        self, method: str, source: str | None, symbol: str | None
+    ) -> tuple[CallCounter, SymbolCounter | None]:
+        """What counts such calls, found at once from the second one on."""
+        about = method, source or ""
+        series = self._series.setdefault(about, CallCounter())
+        if symbol is None:
+            row = None
+        elif (*about, symbol) in self._symbols or len(self._symbols) < MOST_SYMBOL_ROWS:
+            row = self._symbols.setdefault((*about, symbol), SymbolCounter())
+        else:
+            return series, self._symbols.setdefault((*about, OTHER), SymbolCounter())
+        self._counters[method, source, symbol] = series, row
+        return series, row
 
     def see(self, states: Mapping[str, str]) -> None:
         """Count each of the states once."""
