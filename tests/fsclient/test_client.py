@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -400,6 +401,9 @@ def spoil(frame: pd.DataFrame) -> None:
         values = labels.values
         if values.flags.writeable:
             values[:] = values[::-1].copy()
+    if isinstance(frame.index, pd.DatetimeIndex):
+        with suppress(ValueError):  # where the market was closed in between
+            frame.index.freq = "h"
     frame.index.name = "spoilt"
     frame.columns = [f"spoilt_{n}" for n in range(frame.shape[1])]
     frame.attrs["provenance"]["missing"].append("spoilt")
