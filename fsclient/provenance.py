@@ -57,9 +57,9 @@ class Provenance:
             "as_of": self.as_of,
             "age_bars": self.age_bars,
             "complete": self.complete,
-            "missing": [dict(m) for m in self.missing],
+            "missing": list(map(dict, self.missing)),
             "stale": self.stale,
-            "doubt": [dict(d) for d in self.doubt],
+            "doubt": list(map(dict, self.doubt)),
         }
 
 

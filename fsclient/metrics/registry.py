@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
 
@@ -54,7 +55,7 @@ class Metrics:
         self._lock = threading.RLock()
         self._hooks: tuple[Hook, ...] = ()
         self._failed: set[Hook] = set()
-        self._states: dict[str, dict[int, str]] = {}
+        self._states: dict[str, WeakKeyDictionary[object, str]] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -102,21 +103,21 @@ class Metrics:
 
         Args:
             value: None when it is no more.
-            of: whose it is; several clients of a process have a breaker each.
+            of: whose it is, and as long as that lives; several clients of a process have a breaker each.
         """
+        owner = self if of is None else of
         with self._lock:
-            held = self._states.setdefault(name, {})
-            held.pop(id(of), None)
+            held = self._states.setdefault(name, WeakKeyDictionary())
+            held.pop(owner, None)
             if value is not None:
-                held[id(of)] = value
-            if not held:
-                del self._states[name]
+                held[owner] = value
 
     @property
     def states(self) -> dict[str, str]:
         """Name -> state as it was told last; of several the worst."""
         with self._lock:
-            return {name: max(held.values(), key=_badness) for name, held in self._states.items()}
+            told = {name: list(held.values()) for name, held in self._states.items()}
+        return {name: max(values, key=_badness) for name, values in told.items() if values}
 
     def snapshot(self) -> MetricsSnapshot:
         """A copy of all counts."""

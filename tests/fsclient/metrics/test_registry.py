@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import threading
@@ -220,8 +221,12 @@ def test_there_is_one_for_the_process() -> None:
     assert isinstance(feature_store_metrics, Metrics)
 
 
+class Client:
+    """Whose a state is."""
+
+
 def test_of_several_clients_of_a_process_the_worst_state_is_told() -> None:
-    metrics, one, other = Metrics(), object(), object()
+    metrics, one, other = Metrics(), Client(), Client()
     metrics.set_state("breaker.online", "open", of=one)
     metrics.set_state("breaker.online", "closed", of=other)  # a client that is made later hides nothing
     assert metrics.states == {"breaker.online": "open"}
@@ -230,4 +235,13 @@ def test_of_several_clients_of_a_process_the_worst_state_is_told() -> None:
     metrics.set_state("breaker.online", None, of=one)
     assert metrics.states == {"breaker.online": "closed"}
     metrics.set_state("breaker.online", None, of=other)
+    assert metrics.states == {}
+
+
+def test_the_state_of_a_client_that_was_never_closed_goes_with_it() -> None:
+    metrics, forgotten = Metrics(), Client()
+    metrics.set_state("breaker.online", "open", of=forgotten)
+    assert metrics.states == {"breaker.online": "open"}
+    del forgotten
+    gc.collect()
     assert metrics.states == {}
