@@ -158,9 +158,12 @@ class Answering:
         key = name = self._scope + request.key
         if self._cache is not None and self._hearing is not None:
             self._hearing.begin()
+            held: pd.DataFrame | None
             if self._cache.is_shared:
                 name = await self._hearing.name(key, request.pairs)
-            held: pd.DataFrame | None = await self._cache.aget(name)
+                held = await self._cache.aget(name)
+            else:
+                held = self._cache.get(name)
             tally.hit = held is not None
             if held is not None:
                 return self._fresh_enough(from_cache(held, request, self._loads.now_us()), request)
