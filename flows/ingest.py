@@ -104,7 +104,15 @@ def ingest(
     frame = frame[~unfinished].reset_index(drop=True)
     opens = opens_us(frame)
     grid = on_grid(symbol.session, timeframe, opens)
-    verdict = check_bars(frame, symbol=symbol, timeframe=timeframe, now=now, on_grid=grid, max_bad_share=max_bad_share)
+    verdict = check_bars(
+        frame,
+        symbol=symbol,
+        timeframe=timeframe,
+        now=now,
+        on_grid=grid,
+        max_bad_share=max_bad_share,
+        rejected=Counter(source.rejected["rule"]),
+    )
     rejected = quarantine_rows(verdict.bad, kind="bars", timeframe=timeframe, now=now)
     quarantine = pd.concat([unreadable_rows(source, now), rejected])
     usable = grid & ~frame.index.isin(verdict.bad.index)
@@ -133,7 +141,7 @@ def ingest(
             if verdict.passed:
                 report = _store(report, verdict, source, symbol, timeframe, tables, ledger, lease, run, now)
             else:
-                report = replace(report, stopped=verdict.reason, held=len(frame) - verdict.bad_rows)
+                report = replace(report, stopped=verdict.reason, held=len(frame) - len(verdict.bad))
         ledger.record(verdicts=[noted_verdict(verdict, "bars", run, symbol, timeframe, now)])
     except BaseException as error:
         ledger.end(run, state="failed", counts={}, problems=[f"{type(error).__name__}: {error}"])

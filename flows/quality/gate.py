@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from flows.quality.rules import CLOSED_FOR_S, ON_GRID, Rule, bar_rules, indicato
 from flows.quality.verdict import Verdict
 
 MAX_BAD_SHARE = 0.05
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 def check_bars(
@@ -30,6 +32,7 @@ def check_bars(
     on_grid: BoolArray,
     max_bad_share: float = MAX_BAD_SHARE,
     good_before: int = 0,
+    rejected: Mapping[str, int] = NOTHING,
 ) -> Verdict:
     """Judges bars of one symbol and timeframe.
 
@@ -41,6 +44,8 @@ def check_bars(
         max_bad_share: the largest share of bad rows, 0 to below 1, with which the symbol may go on.
         good_before: rows known to be good that the batch follows upon and the share is told of too: a lone bad bar
             after a good year is no bad batch.
+        rejected: rule -> how many rows of the batch whoever read it has rejected by it already. They are bad too: of a
+            file whose half is no bars, the other half can't be trusted.
 
     Raises:
         ValueError: ``now`` has no time zone, ``on_grid`` does not fit the frame, or ``max_bad_share`` is no share.
@@ -56,7 +61,9 @@ def check_bars(
 
     subject = f"{symbol.name} {timeframe.name} bars"
     rules = bar_rules(symbol, timeframe)
-    return judge(frame, rules, table, subject=subject, max_bad_share=max_bad_share, good_before=good_before)
+    return judge(
+        frame, rules, table, subject=subject, max_bad_share=max_bad_share, good_before=good_before, rejected=rejected
+    )
 
 
 def check_indicators(
@@ -99,6 +106,7 @@ def judge(
     subject: str,
     max_bad_share: float,
     good_before: int = 0,
+    rejected: Mapping[str, int] = NOTHING,
 ) -> Verdict:
     """Judges a batch by ``rules``.
 
@@ -106,6 +114,7 @@ def judge(
         frame: the batch, shape (rows, columns).
         table: makes the columns that the rules name, shape (rows, named columns). It is called once ``frame`` keeps
             the rules about the whole batch, so its columns and types can be relied on.
+        good_before, rejected: as for ``check_bars``.
 
     Raises:
         ValueError: there are no rules, or ``max_bad_share`` is no share.
@@ -114,20 +123,21 @@ def judge(
         raise ValueError(f"{subject}: no rules are given, and a suite without expectations passes anything")
     if not 0 <= max_bad_share < 1:
         raise ValueError(f"max_bad_share must be at least 0 and below 1, not {max_bad_share}")
+    before = sum(rejected.values())
     problem = batch_problem(rules, frame)
     if problem:
         rule, reason = problem
         nothing = frame.iloc[:0]
         return Verdict(subject=subject, passed=False, good=nothing, bad=_annotated(nothing, nothing, rules, {}),
-                       rows=len(frame), bad_rows=0, by_rule={rule.name: len(frame)}, reason=reason, rules=rules,
-                       expectations=0)  # fmt: skip
+                       rows=len(frame) + before, bad_rows=before, by_rule={**rejected, rule.name: len(frame)},
+                       reason=reason, rules=rules, expectations=0)  # fmt: skip
     columns = table()
     from flows.quality.suite import evaluate  # imports great-expectations, which takes seconds
 
     first = evaluate(rules, columns)
     masks = {} if first.success else {r.name: mask for r in rules if (mask := bad_rows(r, columns)).any()}
     bad = np.logical_or.reduce([np.zeros(len(frame), dtype=np.bool_), *masks.values()])
-    share = bad.sum() / (len(frame) + good_before)
+    share = (bad.sum() + before) / (len(frame) + before + good_before)
     reason = ""
     if share > max_bad_share:
         reason = f"{100 * share:.4g} % of the rows are bad, at most {100 * max_bad_share:.4g} % are tolerated"
@@ -138,9 +148,9 @@ def judge(
     good = frame if first.success else frame[~bad]
     return Verdict(subject=subject, passed=not reason, good=frame.iloc[:0] if reason else good,
                    bad=_annotated(frame[bad], columns[bad], rules, {name: mask[bad] for name, mask in masks.items()}),
-                   rows=len(frame), bad_rows=int(bad.sum()),
-                   by_rule={name: int(mask.sum()) for name, mask in masks.items()}, reason=reason, rules=rules,
-                   expectations=first.expectations)  # fmt: skip
+                   rows=len(frame) + before, bad_rows=int(bad.sum()) + before,
+                   by_rule={**rejected, **{name: int(mask.sum()) for name, mask in masks.items()}}, reason=reason,
+                   rules=rules, expectations=first.expectations)  # fmt: skip
 
 
 def _flags(name: str, flags: BoolArray, frame: pd.DataFrame) -> BoolArray:

@@ -10,6 +10,7 @@ import pandas as pd
 from flows.quality.rules import Rule
 
 _SHOWN_ROWS = 20
+_AT_READING = "can be read as a bar"
 _VERDICT_COLUMNS = ("rule", "rules", "detail")
 
 
@@ -24,8 +25,10 @@ class Verdict:
         bad: the rejected rows, columns as given and ``rule`` (the first rule they break), ``rules`` (all of them,
             joined by commas), ``detail`` (what the first rule looked at). Empty when the batch as a whole was refused
             (it is empty, or a column is missing or of the wrong type): then no row was judged.
-        rows, bad_rows: how many were given, how many are in ``bad``.
-        by_rule: broken rule -> rows that break it, in the rules' order; for a rule about the whole batch, all rows.
+        rows, bad_rows: how many the batch had, and how many of them are bad: those in ``bad``, and those that whoever
+            read the batch had rejected already.
+        by_rule: broken rule -> rows that break it, the reader's first, then in the rules' order; for a rule about the
+            whole batch, all rows.
         reason: why the symbol was stopped; empty when it passed.
         rules: what was demanded.
         expectations: how many great-expectations evaluated; 0 when the batch was refused before.
@@ -53,15 +56,16 @@ class Verdict:
         ]
         if self.by_rule:
             lines += ["", *_table(("rule", "demands", "rows that break it"), self._broken())]
-        if self.bad_rows:
-            shown = self.bad.head(_SHOWN_ROWS)
-            title = "Bad rows" if len(shown) == self.bad_rows else f"The first {len(shown)} of {self.bad_rows} bad rows"
+        if len(self.bad):
+            shown, of = self.bad.head(_SHOWN_ROWS), len(self.bad)
+            title = "Bad rows" if len(shown) == of else f"The first {len(shown)} of {of} bad rows"
             columns = [shown.columns[0], *_VERDICT_COLUMNS[1:]]
             lines += ["", f"### {title}", "", *_table(columns, shown[columns].itertuples(index=False))]
         return "\n".join([*lines, ""])
 
     def _broken(self) -> list[tuple[str, str, int]]:
-        return [(r.name, r.description, self.by_rule[r.name]) for r in self.rules if r.name in self.by_rule]
+        demands = {rule.name: rule.description for rule in self.rules}
+        return [(name, demands.get(name, _AT_READING), count) for name, count in self.by_rule.items()]
 
 
 def _table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:

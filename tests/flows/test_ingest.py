@@ -89,14 +89,14 @@ def test_every_row_read_ends_in_exactly_one_place(
     repeated = len(timed) - len(set(timed))
     bad = sum(len(v) for v in versions.values() if len(v) > 1 or v == {"bad"})
     fine = {slot: next(iter(v)) for slot, v in versions.items() if len(v) == 1 and v != {"bad"}}
-    judged = bad + len(fine)
-    stopped = not fine or bad / judged > max_bad_share
+    timeless = len(rows) - len(timed)
+    stopped = not fine or (bad + timeless) / (bad + timeless + len(fine)) > max_bad_share
     revised = {slot for slot, what in fine.items() if slot in before and what == "other"}
     known = {slot for slot, what in fine.items() if slot in before and what == "good"}
 
     assert report.read == len(rows) == ends(report)
     assert bool(report.stopped) == stopped
-    assert report.quarantined == bad + len(rows) - len(timed)
+    assert report.quarantined == bad + timeless
     assert sum(report.quarantined_by_rule.values()) == report.quarantined
     assert report.unchanged == repeated + (0 if stopped else len(known))
     assert report.held == (len(fine) if stopped else 0)
@@ -116,7 +116,7 @@ def test_a_bid_and_its_ask_are_one_row_read(tmp_path: Path, take: Take) -> None:
     source = read_bars(
         tmp_path / "bid.csv", symbol=SYMBOLS["EUR/USD"], timeframe=TIMEFRAMES["1h"], ask=tmp_path / "ask.csv"
     )
-    report = take(source)
+    report = take(source, max_bad_share=0.7)
     assert (report.read, report.stored, report.quarantined) == (3, 1, 2) == (ends(report), 1, 2)
     assert report.quarantined_by_rule == {"no_matching_ask": 1, "no_matching_bid": 1}
 
@@ -232,7 +232,7 @@ def test_a_row_without_a_time_is_quarantined_with_its_text(tmp_path: Path, take:
     path = tmp_path / "bars.csv"
     path.write_text(f"{HEADER}\n2024-01-10T00:00:00Z,{GOOD}\n,{GOOD}\n")
     source = read_bars(path, symbol=SYMBOLS["EUR/USD"], timeframe=TIMEFRAMES["1h"])
-    assert (take(source).stored, take(source).quarantined) == (1, 1)
+    assert (take(source, max_bad_share=0.5).stored, take(source, max_bad_share=0.5).quarantined) == (1, 1)
     (row,) = tables.read("quarantine").to_pylist()
     assert (row["rule"], row["open_time"], row["line"]) == ("unreadable_value", None, 3)
     assert json.loads(row["row"]) == {"text": f",{GOOD}"}
@@ -251,6 +251,27 @@ def test_too_many_bad_rows_stop_the_symbol_and_nothing_of_it_is_stored(
     assert tables.version("bars") is None
     assert tables.read("quarantine").num_rows == 3
     assert take(bars, max_bad_share=0.03).stored == 97
+
+
+def test_rows_that_were_rejected_when_they_were_read_are_bad_rows_of_the_batch(
+    make_bars: Make, tmp_path: Path, take: Take, tables: OfflineTables, ledger: Ledger
+) -> None:
+    """An ask of another hour: a half of its bars lie below the bid, and the mids of the rest are nobody's prices."""
+    bid = make_bars(100).drop(columns="volume")
+    ask = bid.assign(**{name: bid[name].shift(1).bfill() + 1e-5 for name in ("open", "high", "low", "close")})
+    for name, side in (("bid", bid), ("ask", ask)):
+        side.to_csv(tmp_path / f"{name}.csv", index=False)
+    source = read_bars(
+        tmp_path / "bid.csv", symbol=SYMBOLS["EUR/USD"], timeframe=TIMEFRAMES["1h"], ask=tmp_path / "ask.csv"
+    )
+    crossed = len(source.rejected)
+    assert 20 < crossed < 80
+    report = take(source)
+    assert report.stopped == f"{crossed} % of the rows are bad, at most 5 % are tolerated"
+    assert (report.stored, report.quarantined, report.held) == (0, crossed, 100 - crossed)
+    assert tables.version("bars") is None
+    (verdict,) = ledger.verdicts()
+    assert (verdict.rows, verdict.bad_rows, dict(verdict.by_rule)) == (100, crossed, {"ask_below_bid": crossed})
 
 
 def test_an_empty_batch_is_stopped(make_bars: Make, take: Take, contents: Callable[[], Any]) -> None:
