@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
 from feature_repo.gaps import Gaps, find_gaps
-from feature_repo.sessions import on_grid
+from feature_repo.sessions import is_open, on_grid
 from feature_repo.stores.schemas import SCHEMAS, TIME
 from feature_repo.stores.tables import OfflineTables
 from flows.agreement import same_number
@@ -46,8 +46,9 @@ class IngestReport:
             stopped batch.
         quarantined_by_rule: rule -> rows.
         stopped: why nothing was stored; empty when something could be.
-        flat, zero_volume, out_of_order: peculiarities that are no errors: bars whose four prices are one, bars with
-            a volume of 0, rows that break the source's own order.
+        flat, zero_volume, out_of_order, off_session: peculiarities that are no errors: bars whose four prices are one,
+            bars with a volume of 0, rows that break the source's own order, bars of hours in which the market is closed
+            (many of them: the times are of another zone).
         gaps: breaks between the source's bars, held against the session.
     """
 
@@ -66,6 +67,7 @@ class IngestReport:
     flat: int = 0
     zero_volume: int = 0
     out_of_order: int = 0
+    off_session: int = 0
     gaps: Gaps
     first_open: datetime | None = None
     last_open: datetime | None = None
@@ -127,6 +129,7 @@ def ingest(
         flat=int(_flat(frame).sum()),
         zero_volume=int((frame["volume"] == 0).sum()),
         out_of_order=source.notes.out_of_order,
+        off_session=int((~is_open(symbol.session, opens[grid], timeframe)).sum()),
         gaps=find_gaps(np.unique(opens[usable]), session=symbol.session, timeframe=timeframe),
     )
     if frame.empty and unfinished.any() and quarantine.empty:

@@ -106,6 +106,10 @@ _BREAKS: dict[GapKind, str] = {
 }
 
 
+_MOST_OFF_SESSION = 0.005
+"""The share of bars out of hours from which on the clock is doubted; brokers quote a little before and after."""
+
+
 def _report_row(report: IngestReport) -> dict[str, Any]:
     row = {f.name: getattr(report, f.name) for f in fields(report)}
     gaps = len(report.gaps) - report.gaps.by_kind.get("closed", 0)
@@ -128,6 +132,7 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
             "of an older download, corrected since": r.superseded,
             **{f"quarantined, {rule}": n for rule, n in r.quarantined_by_rule.items()},
             **{what: r.gaps.by_kind[kind] for kind, what in _BREAKS.items()},
+            "bars while the market was closed": r.off_session,
             "flat bars": r.flat,
             "bars with zero volume": r.zero_volume,
             "rows out of order": r.out_of_order,
@@ -135,6 +140,10 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
         notes = "; ".join(f"{what}: {n:,}" for what, n in seen.items() if n)
         if notes:
             show.line(f"{r.symbol} {r.timeframe}  {notes}")
+        if r.off_session > _MOST_OFF_SESSION * r.read:
+            show.line(
+                ("many bars are of hours in which the market is closed: are the times of another zone (--tz)?", "warn")
+            )
         if sources and (found := _detected(sources[r.symbol])):
             show.line((found, "dim"))
         if r.stopped:

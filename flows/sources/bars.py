@@ -19,6 +19,7 @@ from flows.sources.options import SourceOptions
 from flows.sources.origin import is_path, read_origin
 from flows.sources.quotes import mid, pair
 from flows.sources.rows import Rows, read_rows, reject
+from flows.sources.spacing import check_spacing
 from flows.sources.table import Origin, Table
 from flows.sources.ticks import bars_of_ticks, complete_ticks
 
@@ -153,6 +154,8 @@ def _read(source: Path | str, symbol: Symbol, timeframe: Timeframe, options: Sou
         )
     elif options.end is not None and origin.content is not None:
         raise SourceError("--end is for ticks, queries and exchanges", remedy="A file of bars is read whole.")
+    else:
+        check_spacing(bars["open_time"], timeframe, tables[0].file)
     again = repeated(bars)
     return _Side(origin=origin, rows=rows, bars=bars[~again], rejected=rejected, duplicates=int(again.sum()), held=held)
 

@@ -56,6 +56,20 @@ def test_the_table_tells_the_same(fstore: Run, file: Path, written: pd.DataFrame
     assert "quarantined, close_out_of_bounds: 1; gaps in open hours: 2; flat bars: 1" in ended.out
 
 
+def test_the_times_of_another_zone_are_doubted(fstore: Run, file: Path, make_bars: Callable[..., pd.DataFrame]) -> None:
+    """A broker's own times, without a zone and taken for UTC: its Friday seems to go on after the market's close."""
+    bars = make_bars(200)
+    server = bars["open_time"].dt.tz_convert("Europe/Athens").dt.tz_localize(None)
+    bars.assign(open_time=server).rename(columns={"open_time": "time"}).to_csv(file, index=False, float_format="%.17g")
+    doubted = fstore("ingest", str(file), *BARS)
+    assert doubted.code == 0
+    assert "bars while the market was closed: 2" in doubted.out
+    assert "are the times of another zone (--tz)?" in doubted.out
+    told = fstore("ingest", str(file), "--symbol", "AUD/USD", "--timeframe", "1h", "--tz", "Europe/Athens")
+    assert "bars while the market was closed" not in told.out
+    assert "--tz" not in told.out
+
+
 def test_too_many_bad_rows_end_with_1_and_store_nothing(fstore: Run, file: Path, tables: OfflineTables) -> None:
     file.write_text(HEADER + GOOD + "2024-01-08T01:00:00Z,1.1,1.0,1.2,1.15,7\n")
     ended = fstore("ingest", str(file), *BARS)
