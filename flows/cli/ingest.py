@@ -132,7 +132,7 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
             "of an older download, corrected since": r.superseded,
             **{f"quarantined, {rule}": n for rule, n in r.quarantined_by_rule.items()},
             **{what: r.gaps.by_kind[kind] for kind, what in _BREAKS.items()},
-            "bars while the market was closed": r.off_session,
+            "bars out of trading hours": r.off_session,
             "flat bars": r.flat,
             "bars with zero volume": r.zero_volume,
             "rows out of order": r.out_of_order,
@@ -142,7 +142,7 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
             show.line(f"{r.symbol} {r.timeframe}  {notes}")
         if r.off_session > _MOST_OFF_SESSION * r.read:
             show.line(
-                ("many bars are of hours in which the market is closed: are the times of another zone (--tz)?", "warn")
+                ("many bars are out of trading hours: are the times of another zone (--tz)?", "warn")
             )
         if sources and (found := _detected(sources[r.symbol])):
             show.line((found, "dim"))

@@ -63,10 +63,10 @@ def test_the_times_of_another_zone_are_doubted(fstore: Run, file: Path, make_bar
     bars.assign(open_time=server).rename(columns={"open_time": "time"}).to_csv(file, index=False, float_format="%.17g")
     doubted = fstore("ingest", str(file), *BARS)
     assert doubted.code == 0
-    assert "bars while the market was closed: 2" in doubted.out
+    assert "bars out of trading hours: 2" in doubted.out
     assert "are the times of another zone (--tz)?" in doubted.out
     told = fstore("ingest", str(file), "--symbol", "AUD/USD", "--timeframe", "1h", "--tz", "Europe/Athens")
-    assert "bars while the market was closed" not in told.out
+    assert "bars out of trading hours" not in told.out
     assert "--tz" not in told.out
 
 
