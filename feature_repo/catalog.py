@@ -27,6 +27,15 @@ def _shown(name: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The names nearest to one that is not known, in whatever case it was written, as a question; or nothing."""
+    spelt: dict[str, str] = {}
+    for right in known:
+        spelt.setdefault(right.casefold(), right)
+    near = difflib.get_close_matches(str(name)[:64].casefold(), list(spelt), n=3, cutoff=0.5)
+    return f" Did you mean {', '.join(spelt[n] for n in near)}?" if near else ""
+
+
 class CatalogError(LookupError):
     """A name that the catalog does not have; the message says which, and the nearest that it has.
 
@@ -36,9 +45,7 @@ class CatalogError(LookupError):
     """
 
     def __init__(self, kind: str, name: object, known: Iterable[str], remedy: str) -> None:
-        near = difflib.get_close_matches(str(name)[:64], list(dict.fromkeys(known)), n=3, cutoff=0.5)
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
-        super().__init__(f"unknown {kind} {_shown(name)}.{hint} {remedy}")
+        super().__init__(f"unknown {kind} {_shown(name)}.{did_you_mean(name, known)} {remedy}")
         self.kind = kind
         self.name = name
 

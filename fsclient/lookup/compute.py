@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-
-from feature_repo.catalog import PRODUCER
+from feature_repo.catalog import PRODUCER, did_you_mean
 from fsclient.errors import UnknownFeatureError
 from fsclient.lookup.computable import Computable
 from fsclient.lookup.kinds import of_field, of_kind, templates
 from fsclient.lookup.registered import registered
-from fsclient.lookup.talib_functions import of_talib, talib_names
+from fsclient.lookup.talib_functions import NO_FEATURE, of_talib, talib_names
 
 
 def computable(name: str) -> Computable:
@@ -27,9 +25,9 @@ def computable(name: str) -> Computable:
         return of_field(name)
     if name.upper() in talib_names():
         return of_talib(name.upper())
-    known = [*registered, *templates(), *PRODUCER, *talib_names()]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f" Did you mean {', '.join(near)}?" if near else ""
+    hint = did_you_mean(name, [*registered, *templates(), *PRODUCER, *talib_names()])
+    if name.upper() == NO_FEATURE:
+        hint = " It takes a period for each bar, which no bar has."
     raise UnknownFeatureError(
         f"unknown feature {name!a}.{hint} compute_feature takes the catalog's kinds, TA-Lib's functions and @feature's"
     )

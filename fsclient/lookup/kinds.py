@@ -10,15 +10,18 @@ from feature_repo.catalog import INDICATORS, PRODUCER, Indicator
 from feature_repo.indicators import compute
 from fsclient.errors import InvalidRequestError
 from fsclient.lookup.computable import FORGET, Computable, Values
+from fsclient.lookup.talib_functions import refusal
 
 _REREADS = frozenset({"bollinger", "cci", "zscore"})
 """Kinds whose time grows with their window."""
+_USUAL = ("sma_20", "ema_20", "rsi_14")
+"""Of the kinds that have several indicators, the usual ones."""
 
 
 @cache
 def templates() -> Mapping[str, Indicator]:
-    """The first indicator of each kind: its parameters are the kind's defaults."""
-    return {i.kind: i for i in tuple(INDICATORS.values())[::-1]}
+    """Of each kind the indicator whose parameters are the kind's defaults."""
+    return {i.kind: i for i in (*INDICATORS.values(), *(INDICATORS[name] for name in _USUAL))}
 
 
 def of_kind(template: Indicator) -> Computable:
@@ -40,7 +43,7 @@ def of_kind(template: Indicator) -> Computable:
         try:
             return compute(spec, columns)
         except ValueError as error:
-            raise InvalidRequestError(str(error)) from None
+            raise InvalidRequestError(refusal(template.kind, given, error)) from None
 
     def warm_up(given: Mapping[str, Any]) -> int | None:
         if template.warm_up is None or not given:

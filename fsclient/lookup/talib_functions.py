@@ -20,9 +20,20 @@ _REMEMBERS = frozenset(
         *("MAXINDEX", "MININDEX", "MINMAXINDEX"),  # they count from the first bar
     }
 )
+NO_FEATURE = "MAVP"
+"""The one function that takes a period for each bar, which no bar has."""
+BAD_PARAMETER = "TA_BAD_PARAM"
 _ADAPTIVE = (6, 7)  # the average types KAMA and MAMA, of a function that takes its average's type
 _REREADS = frozenset({"AVGDEV", "CCI", "IMI", "PERCENTILE", "PERCENTRANK", "VHF"})
 """Those whose time was measured to grow with their period."""
+
+
+def refusal(name: str, given: Mapping[str, Any], error: object) -> str:
+    """Why TA-Lib does not compute it, in the caller's words."""
+    why = str(error)
+    if BAD_PARAMETER in why:
+        why = "a parameter is out of its range (of most windows, 2 to 100,000 bars)"
+    return f"{name} with {dict(given)}: {why}"
 
 
 @cache
@@ -30,7 +41,7 @@ def talib_names() -> frozenset[str]:
     """The functions that can be computed from bars."""
     import talib
 
-    return frozenset(talib.get_functions()) - {"MAVP"}  # type: ignore[no-untyped-call]  # MAVP takes a period for each bar, which no bar has
+    return frozenset(talib.get_functions()) - {NO_FEATURE}  # type: ignore[no-untyped-call]
 
 
 def of_talib(name: str) -> Computable:
@@ -45,7 +56,7 @@ def of_talib(name: str) -> Computable:
         try:
             found = function_of(name)({c: columns[c] for c in BAR_FIELDS}, **given)
         except Exception as error:  # TA-Lib raises nothing more specific
-            raise InvalidRequestError(f"{name} with {dict(given)}: {error}") from None
+            raise InvalidRequestError(refusal(name, given, error)) from None
         arrays = found if isinstance(found, list) else [found]
         names = about.output_names if len(arrays) > 1 else [name.lower()]
         return {key: np.asarray(a, dtype=np.float64) for key, a in zip(names, arrays, strict=True)}
@@ -60,9 +71,9 @@ def of_talib(name: str) -> Computable:
             function.parameters = dict(given)
             lookback = int(function.lookback)
         except Exception as error:  # TA-Lib raises nothing more specific
-            raise InvalidRequestError(f"{name} with {dict(given)}: {error}") from None
+            raise InvalidRequestError(refusal(name, given, error)) from None
         if lookback < 0:  # how TA-Lib says so
-            raise InvalidRequestError(f"{name} with {dict(given)}: a parameter is out of its range")
+            raise InvalidRequestError(refusal(name, given, BAD_PARAMETER))
         return lookback * FORGET + 1
 
     return Computable(

@@ -63,6 +63,7 @@ def test_no_two_fields_of_a_redis_hash_collide() -> None:
     [
         (catalog.symbol, "EURUSD", "EUR/USD"),
         (catalog.symbol, "BTC-USD", "BTC/USD"),
+        (catalog.symbol, "eur/usd", "EUR/USD"),
         (catalog.timeframe, "1hr", "1h"),
         (lambda name: catalog.field_names([name]), "rsi14", "rsi_14"),
         (lambda name: catalog.field_names([name]), "bolinger_20_2", "bollinger_20_2"),

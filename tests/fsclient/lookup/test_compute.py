@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from feature_repo.kernel_inputs import kernel_inputs
 from fsclient import FeatureStoreClient, InvalidRequestError, UnknownFeatureError, feature
 from fsclient.lookup.computable import MOST_STEPS
 from fsclient.lookup.compute import computable
+from fsclient.lookup.kinds import templates
 from fsclient.lookup.registered import registered
 from tests.fsclient.stack import (
     KNOWN_WITHOUT_DATA,
@@ -82,7 +84,7 @@ async def test_every_function_of_talib_equals_bare_talib_over_all_history(make_c
 
 @pytest.mark.parametrize("kind", KERNELS)
 async def test_every_kind_of_the_catalog_equals_its_stored_indicator(kind: str, client: FeatureStoreClient) -> None:
-    template = next(i for i in INDICATORS.values() if i.kind == kind)
+    template = templates()[kind]
     stored = await client.get_indicators("EUR/USD", *DAYS, "1h", template.outputs)
     computed = await client.compute_feature(kind, "EUR/USD", *DAYS)
     assert isinstance(computed, pd.Series) == (len(template.outputs) == 1)
@@ -335,3 +337,34 @@ def test_the_bound_is_on_bars_times_window(window: int, bars: int) -> None:
             instant.compute(columns, {"window": window})
     else:
         assert instant.compute(columns, {"window": window}) == {}
+
+
+def test_every_kind_with_several_indicators_has_a_usual_one() -> None:
+    several = {kind for kind, n in Counter(i.kind for i in INDICATORS.values()).items() if n > 1}
+    assert {kind: dict(templates()[kind].parameters) for kind in several} == {
+        "sma": {"window": 20}, "ema": {"window": 20}, "rsi": {"window": 14},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("window", [-1, 0, 1, 10**9])
+@pytest.mark.parametrize("name", ["rsi", "volatility"])
+def test_a_window_out_of_range_is_told_in_the_callers_words(name: str, window: int) -> None:
+    what = computable(name)
+    columns = {field: np.linspace(1.0, 2.0, 50) for field in BAR_FIELDS}
+    with pytest.raises(
+        InvalidRequestError, match=rf"{name} with {{'window': {window}}}: .* out of its range \(of most"
+    ):
+        what.compute(columns, what.with_parameters({"window": window}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"), [("Rsi14", "rsi_14"), ("bollinger_bands", "bollinger"), ("macdext2", "MACDEXT")]
+)
+def test_the_nearest_name_is_told_whatever_its_case(asked: str, near: str) -> None:
+    with pytest.raises(UnknownFeatureError, match=f"Did you mean .*{near}"):
+        computable(asked)
+
+
+def test_the_one_function_that_bars_do_not_feed_says_so() -> None:
+    with pytest.raises(UnknownFeatureError, match="takes a period for each bar"):
+        computable("mavp")
