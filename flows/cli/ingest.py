@@ -141,9 +141,7 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
         if notes:
             show.line(f"{r.symbol} {r.timeframe}  {notes}")
         if r.off_session > _MOST_OFF_SESSION * r.read:
-            show.line(
-                ("many bars are out of trading hours: are the times of another zone (--tz)?", "warn")
-            )
+            show.line(("many bars are out of trading hours: are the times of another zone (--tz)?", "yellow"))
         if sources and (found := _detected(sources[r.symbol])):
             show.line((found, "dim"))
         if r.stopped:
