@@ -117,7 +117,7 @@ def ingest(
     )
     rejected = quarantine_rows(verdict.bad, kind="bars", timeframe=timeframe, now=now)
     quarantine = pd.concat([unreadable_rows(source, now), rejected])
-    usable = grid & ~frame.index.isin(verdict.bad.index)
+    usable = opens[grid & ~frame.index.isin(verdict.bad.index)]
     report = IngestReport(
         symbol=symbol.name,
         timeframe=timeframe.name,
@@ -129,8 +129,8 @@ def ingest(
         flat=int(_flat(frame).sum()),
         zero_volume=int((frame["volume"] == 0).sum()),
         out_of_order=source.notes.out_of_order,
-        off_session=int((~is_open(symbol.session, opens[grid], timeframe)).sum()),
-        gaps=find_gaps(np.unique(opens[usable]), session=symbol.session, timeframe=timeframe),
+        off_session=int((~is_open(symbol.session, usable, timeframe)).sum()),
+        gaps=find_gaps(np.unique(usable), session=symbol.session, timeframe=timeframe),
     )
     if frame.empty and unfinished.any() and quarantine.empty:
         return report

@@ -36,7 +36,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
 FLOWS_ONLY = ("prefect", "great_expectations")
 ENVIRONMENT_READERS = {
     "flows/settings.py",
-    "flows/stack/engine.py",  # sets Prefect's defaults
+    "flows/stack/configuration.py",  # sets Prefect's defaults
     "flows/stack/environment.py",  # hands its own to the services it starts
     "feature_repo/repo.py",  # Feast's own expansion of variables in feature_store.yaml
 }

@@ -15,7 +15,7 @@ from feature_repo.moments import to_us
 from flows.cli import findings, show
 from flows.cli.arguments import check_names
 from flows.settings import Settings, load_settings
-from flows.stack.engine import configure_prefect, prefect_engine
+from flows.stack.configuration import configure_prefect, prefect_engine
 from fsclient.errors import InvalidRequestError
 from fsclient.lookup.dates import moment
 

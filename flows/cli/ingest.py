@@ -104,8 +104,6 @@ _BREAKS: dict[GapKind, str] = {
     "across_close": "gaps beside a market close",
     "closed": "breaks while the market was closed",
 }
-
-
 _MOST_OFF_SESSION = 0.005
 """The share of bars out of hours from which on the clock is doubted; brokers quote a little before and after."""
 
@@ -141,7 +139,8 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
         if notes:
             show.line(f"{r.symbol} {r.timeframe}  {notes}")
         if r.off_session > _MOST_OFF_SESSION * r.read:
-            show.line(("many bars are out of trading hours: are the times of another zone (--tz)?", "yellow"))
+            doubt = "many bars are out of trading hours: are the times of another zone (--tz)?"
+            show.line((f"{r.symbol} {r.timeframe}  {doubt}", "yellow"))
         if sources and (found := _detected(sources[r.symbol])):
             show.line((found, "dim"))
         if r.stopped:

@@ -15,7 +15,7 @@ from flows.cli import show
 from flows.cli.arguments import check_names
 from flows.cli.ingest import ingested, print_reports
 from flows.settings import Settings, load_settings
-from flows.stack.engine import prefect_engine
+from flows.stack.configuration import prefect_engine
 
 if TYPE_CHECKING:
     from flows.outcome import Outcome

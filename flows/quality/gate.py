@@ -20,7 +20,7 @@ from flows.quality.rules import CLOSED_FOR_S, ON_GRID, Rule, bar_rules, indicato
 from flows.quality.verdict import Verdict
 
 MAX_BAD_SHARE = 0.05
-NOTHING: Mapping[str, int] = MappingProxyType({})
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 def check_bars(
@@ -32,7 +32,7 @@ def check_bars(
     on_grid: BoolArray,
     max_bad_share: float = MAX_BAD_SHARE,
     good_before: int = 0,
-    rejected: Mapping[str, int] = NOTHING,
+    rejected: Mapping[str, int] = _NOTHING,
 ) -> Verdict:
     """Judges bars of one symbol and timeframe.
 
@@ -106,7 +106,7 @@ def judge(
     subject: str,
     max_bad_share: float,
     good_before: int = 0,
-    rejected: Mapping[str, int] = NOTHING,
+    rejected: Mapping[str, int] = _NOTHING,
 ) -> Verdict:
     """Judges a batch by ``rules``.
 

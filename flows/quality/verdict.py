@@ -10,7 +10,7 @@ import pandas as pd
 from flows.quality.rules import Rule
 
 _SHOWN_ROWS = 20
-_AT_READING = "can be read as a bar"
+_AT_READING = "reads as a bar"
 _VERDICT_COLUMNS = ("rule", "rules", "detail")
 
 
@@ -52,7 +52,8 @@ class Verdict:
             f"## {self.subject}: {decision}",
             "",
             f"{self.rows} rows: {stored} may be stored, {self.bad_rows} quarantined. "
-            f"{len(self.rules)} rules, {len(self.by_rule)} of them broken; {self.expectations} expectations evaluated.",
+            f"{len(self.rules)} rules, {sum(rule.name in self.by_rule for rule in self.rules)} of them broken; "
+            f"{self.expectations} expectations evaluated.",
         ]
         if self.by_rule:
             lines += ["", *_table(("rule", "demands", "rows that break it"), self._broken())]

@@ -6,7 +6,7 @@ import time
 
 from feature_repo.stores.embedded import running_server
 from flows.settings import Settings
-from flows.stack.engine import configure_prefect
+from flows.stack.configuration import configure_prefect
 from flows.stack.errors import StackError
 from flows.stack.processes import GRACE_S, ask_to_end, kill, wait_for_end
 from flows.stack.schedules import pause_schedules

@@ -17,7 +17,7 @@ from feature_repo.stores.connection import connect
 from feature_repo.stores.embedded import ensure_server
 from flows.settings import Settings
 from flows.stack import services
-from flows.stack.engine import configure_prefect
+from flows.stack.configuration import configure_prefect
 from flows.stack.environment import environment, given_api_url
 from flows.stack.errors import StackError
 from flows.stack.ports import require_free

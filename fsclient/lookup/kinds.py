@@ -43,7 +43,7 @@ def of_kind(template: Indicator) -> Computable:
         try:
             return compute(spec, columns)
         except ValueError as error:
-            raise InvalidRequestError(refusal(template.kind, given, error)) from None
+            raise InvalidRequestError(refusal(template.kind, given, error.__cause__ or error)) from None
 
     def warm_up(given: Mapping[str, Any]) -> int | None:
         if template.warm_up is None or not given:

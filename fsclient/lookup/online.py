@@ -108,8 +108,7 @@ class OnlineReader:
         url = await self._located() if self._url is None or self._closed else self._url
         if self._repo.redis_type == "redis" and url.startswith(("redis://", "unix://")):
             try:
-                line = self._lines.get()
-                wire = line.held() or await line.get(url)
+                wire = await self._lines.get().get(url)
                 replies = await wire.ask(self._commands(symbols, fields))
             except OSError:
                 self._url = self._repo.redis_url  # the embedded server's owner may have gone: find or start it again

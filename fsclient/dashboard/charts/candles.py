@@ -10,7 +10,7 @@ import numpy as np
 from feature_repo.catalog import PRODUCER
 from feature_repo.stores.codec import FloatArray
 from fsclient.dashboard.charts.frame import Figure, alone, figure, marks
-from fsclient.dashboard.market import Chart
+from fsclient.dashboard.market import Chart, Int64Array
 from fsclient.dashboard.theme import Theme
 
 OVER_PRICES = frozenset({"sma", "ema", "bollinger", "donchian", "keltner", "supertrend", "vwap"})
@@ -48,7 +48,7 @@ def candles(theme: Theme, chart: Chart) -> Figure:
     held = {field: values for field, values in chart.indicators.items() if np.isfinite(values).any()}
     below = panels(list(held))
     step = int(np.diff(chart.opens_us).min()) if len(chart.opens_us) > 1 else 60_000_000
-    times = [_text(us) + "Z" for us in chart.opens_us]
+    times = _times(chart.opens_us)
     opens = chart.opens_us.tolist()
     lines = _Lines(chart)
     share = 0.17 if below else 0.0
@@ -108,8 +108,8 @@ class _Lines:
     def __init__(self, chart: Chart) -> None:
         starts = chart.gaps.start_us[chart.gaps.missing_bars > 0]
         self._breaks = np.searchsorted(chart.opens_us, starts)
-        self._opens = np.insert(chart.opens_us, self._breaks, starts).tolist()
-        self._times = [_text(us) + "Z" for us in self._opens]
+        points = np.insert(chart.opens_us, self._breaks, starts)
+        self._opens, self._times = points.tolist(), _times(points)
 
     def traces(self, field: str, values: FloatArray, colour: str, **trace: Any) -> list[dict[str, Any]]:
         """A field's line, and marks for its values that have no neighbour."""
@@ -141,6 +141,10 @@ def _shapes(theme: Theme, chart: Chart) -> list[dict[str, Any]]:
         for at in chart.days_us
     ]  # fmt: skip
     return shapes
+
+
+def _times(us: Int64Array) -> list[str]:
+    return [f"{moment}Z" for moment in np.datetime_as_string(us.view("datetime64[us]"), unit="s").tolist()]
 
 
 def _text(us: Any) -> str:

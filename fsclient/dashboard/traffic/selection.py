@@ -142,11 +142,11 @@ def select(
             states.setdefault(name, {}).setdefault(state, np.zeros(n, np.int64))[when // every - first] += seen
     present = np.unique(about[:, 1]).tolist()
     fallbacks: dict[str, Ints] = {}
-    for by, source in np.unique(about[:, 1:3], axis=0).tolist():
-        if is_fallback(methods.names[by], sources.names[source]):
-            stood_in = (about[:, 1] == by) & (about[:, 2] == source)
-            name = sources.names[source]
-            fallbacks[name] = fallbacks.get(name, 0) + _sums(at[stood_in], figures[stood_in, 0], n)
+    for source, name in enumerate(sources.names):
+        by = [code for code in present if is_fallback(methods.names[code], name)]
+        calls = np.flatnonzero((about[:, 2] == source) & np.isin(about[:, 1], by)) if by else ()
+        if len(calls):
+            fallbacks[name] = _sums(at[calls], figures[calls, 0], n)
     return Selection(
         times=((first + np.arange(n)) * step).astype("datetime64[s]"),
         step_s=step,

@@ -34,5 +34,18 @@ def test_the_report_of_a_refused_batch_says_why(make_bars, check):
     assert "| wrong_columns |" in report
 
 
+def test_the_report_counts_what_was_rejected_before_and_shows_the_gates_own(make_bars, check):
+    bars = make_bars()
+    bars.loc[3, "close"] = np.nan
+    verdict = check(bars, rejected={"ask_below_bid": 4})
+    lines = verdict.as_markdown().splitlines()
+    assert (verdict.passed, verdict.rows, verdict.bad_rows, len(verdict.bad)) == (True, 204, 5, 1)
+    assert "204 rows: 199 may be stored, 5 quarantined. 30 rules, 1 of them broken" in lines[2]
+    assert "| ask_below_bid | reads as a bar | 4 |" in lines
+    assert "### Bad rows" in lines
+    stopped = check(make_bars(), rejected={"ask_below_bid": 11})
+    assert stopped.reason == "5.213 % of the rows are bad, at most 5 % are tolerated"
+
+
 def test_the_repr_shows_no_rows(make_bars, check):
     assert len(repr(check(make_bars()))) < 300

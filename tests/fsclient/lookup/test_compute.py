@@ -357,6 +357,15 @@ def test_a_window_out_of_range_is_told_in_the_callers_words(name: str, window: i
         what.compute(columns, what.with_parameters({"window": window}))
 
 
+def test_a_refusal_names_the_feature_once() -> None:
+    what = computable("zscore")
+    columns = {field: np.linspace(1.0, 2.0, 50) for field in BAR_FIELDS}
+    with pytest.raises(
+        InvalidRequestError, match=r"^zscore with {'window': 1}: window must be at least 2 bars, was 1$"
+    ):
+        what.compute(columns, what.with_parameters({"window": 1}))
+
+
 @pytest.mark.parametrize(
     ("asked", "near"), [("Rsi14", "rsi_14"), ("bollinger_bands", "bollinger"), ("macdext2", "MACDEXT")]
 )
