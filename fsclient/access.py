@@ -31,6 +31,7 @@ def is_same_origin(host_header: str, origin: str | None, site: str | None) -> bo
     """Whether no other site's page has asked: browsers always say where a request comes from that is no plain look.
 
     Args:
-        origin, site: the headers ``Origin`` and ``Sec-Fetch-Site``.
+        origin, site: the headers ``Origin`` and ``Sec-Fetch-Site``. The second is the browser's own judgement, which
+            no page can set; over plain HTTP from another machine there is only the first.
     """
     return site in (None, "same-origin", "none") and (origin is None or urlsplit(origin).netloc == host_header)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from flask import Flask, Response, redirect, request
 
@@ -111,7 +112,7 @@ class Access:
                 return Response("This dashboard answers on this machine's own name only.", 403)
         elif request.path not in _OPEN and not self._is_known():
             wants_page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
-            return redirect(_LOGIN) if wants_page else Response("A key is needed.", 401)
+            return redirect(_login_of(request.full_path)) if wants_page else Response("A key is needed.", 401)
         if request.method not in ("GET", "HEAD") and not is_same_origin(
             request.host, request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
         ):
@@ -129,16 +130,17 @@ class Access:
             return ends is not None and self.clock() < ends
 
     def _login(self) -> Any:
+        wanted = _own_path(request.args.get("to", "/"))
         if request.method == "GET":
-            return Response(_form(""), mimetype="text/html")
+            return Response(_form(wanted, ""), mimetype="text/html")
         if not self.is_key(request.form.get("key")):
-            return Response(_form("That is not the key."), 403, mimetype="text/html")
+            return Response(_form(wanted, "That is not the key."), 403, mimetype="text/html")
         name = secrets.token_urlsafe(32)
         with self._lock:
             self._sessions[name] = self.clock() + SESSION_S
             while len(self._sessions) > MOST_SESSIONS:
                 self._sessions.popitem(last=False)
-        answer = redirect("/")
+        answer = redirect(wanted)
         answer.set_cookie(
             COOKIE, name, max_age=int(SESSION_S), httponly=True, samesite="Strict", secure=request.is_secure
         )
@@ -148,16 +150,32 @@ class Access:
 def _harden(response: Response) -> Response:
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("X-Frame-Options", "DENY")
-    response.headers.setdefault("Referrer-Policy", "no-referrer")
+    # With "no-referrer" a browser would post the form with "Origin: null", as if from elsewhere.
+    response.headers.setdefault("Referrer-Policy", "same-origin")
     if not request.path.startswith(("/assets/", "/_dash-component-suites/")):
         response.headers.setdefault("Cache-Control", "no-store")
     return response
 
 
-def _form(problem: str) -> str:
+def _login_of(wanted: str) -> str:
+    """Where the key is asked for, after which the page that was asked for is shown."""
+    return f"{_LOGIN}?{urlencode({'to': _own_path(wanted)})}"
+
+
+def _own_path(wanted: str) -> str:
+    """A path of this server: ``//host/x``, ``/\\host`` and ``https://host/x`` lead to no other."""
+    try:
+        parts = urlsplit(wanted)
+    except ValueError:
+        return "/"
+    return urlunsplit(("", "", "/" + parts.path.lstrip("/\\"), parts.query, ""))
+
+
+def _form(wanted: str, problem: str) -> str:
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Feature store</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="/assets/style.css">
-</head><body><main class="login"><form method="post" action="{_LOGIN}" class="card">
+<link rel="icon" type="image/svg+xml" href="/assets/favicon.svg"></head>
+<body><main class="login"><form method="post" action="{escape(_login_of(wanted))}" class="card">
 <h1>Feature store</h1><label for="key">Key of this dashboard</label>
 <input id="key" name="key" type="password" autocomplete="current-password" autofocus required>
 <p class="problem" role="alert">{escape(problem)}</p><button type="submit">Open</button></form></main></body></html>"""

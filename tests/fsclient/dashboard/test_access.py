@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -69,10 +70,11 @@ def test_every_route_but_the_form_asks_for_the_key(locked: Any) -> None:
 
 def test_a_browser_is_led_to_the_form_and_the_key_opens_all(locked: Any) -> None:
     seen = locked.get("/features?symbol=EUR%2FUSD", headers={"Accept": "text/html"})
-    assert (seen.status_code, seen.headers["Location"]) == (302, "/login")
-    assert b"Key of this dashboard" in locked.get("/login").data
-    opened = locked.post("/login", data={"key": KEY})
-    assert opened.status_code == 302
+    form = seen.headers["Location"]
+    assert (seen.status_code, urlsplit(form).path) == (302, "/login")
+    assert b"Key of this dashboard" in locked.get(form).data
+    opened = locked.post(form, data={"key": KEY})
+    assert (opened.status_code, opened.headers["Location"]) == (302, "/features?symbol=EUR%2FUSD")
     cookie = opened.headers["Set-Cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
@@ -80,6 +82,35 @@ def test_a_browser_is_led_to_the_form_and_the_key_opens_all(locked: Any) -> None
     assert KEY not in opened.headers["Location"]
     assert locked.get("/_dash-layout").status_code == 200
     assert locked.get("/metrics").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown"),
+    [
+        ("/features?a=b", "/features?a=b"),
+        ("https://evil.example/x", "/x"),
+        ("//evil.example", "/"),
+        ("/\\evil.example", "/evil.example"),
+        ("/\t/evil.example", "/"),
+        ("//[", "/"),
+        ("javascript:alert(1)", "/alert(1)"),
+        ('/"><script>', "/%22%3E%3Cscript%3E"),
+    ],
+)
+def test_the_key_leads_to_no_other_server(locked: Any, wanted: str, shown: str) -> None:
+    asked = {"query_string": {"to": wanted}}
+    assert b"<script" not in locked.get("/login", **asked).data
+    assert locked.post("/login", data={"key": KEY}, **asked).headers["Location"] == shown
+
+
+def test_what_a_browser_says_of_where_a_form_comes_from_is_believed(locked: Any) -> None:
+    assert (
+        locked.get("/login").headers["Referrer-Policy"] == "same-origin"
+    )  # else it says "null" of the form's own page
+    own = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+    assert locked.post("/login", data={"key": KEY}, headers=own).status_code == 302
+    for origin in ("null", "http://evil.example"):
+        assert locked.post("/login", data={"key": KEY}, headers={"Origin": origin}).status_code == 403
 
 
 def test_a_session_ends(locked: Any, clock: Clock) -> None:

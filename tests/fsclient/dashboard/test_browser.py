@@ -307,11 +307,14 @@ def test_from_elsewhere_the_key_is_asked_for_first(page: Any, stack: Stack, seen
         page.goto(address + "/client?symbol=EUR%2FUSD")
         page.fill("input[name=key]", KEY)
         page.click("button[type=submit]")
-        page.wait_for_function(DRAWN)
+        page.wait_for_url(lambda url: urlsplit(url).path == "/client" and "EUR" in url)  # the page that was asked for
+        assert drawn(page, "client-calls")
         assert not [url for url in seen.requests if KEY in url]
-        status = page.evaluate("fetch('/_dash-layout', {credentials: 'omit'}).then(r => r.status)")
+        assert seen.problems == []
+        with page.expect_console_message(lambda message: "401" in message.text):  # the browser complains of the refusal
+            status = page.evaluate("fetch('/_dash-layout', {credentials: 'omit'}).then(r => r.status)")
         assert status == 401
-    seen.problems.clear()  # the browser reports the refused request that was asked for
+        seen.problems.clear()
 
 
 def test_a_chart_out_of_sight_is_drawn_anew_when_it_comes_near(browser: Any, served: str) -> None:
