@@ -77,8 +77,12 @@ class OfflineTables:
         found = self._snapshots.newest("bars")
         if found is None:
             return ()
-        names = found.table.to_pyarrow_dataset().to_table(columns=["symbol"])["symbol"].unique()
-        return tuple(sorted(names.to_pylist()))
+        files = self._files.all_of("bars", found)
+        names = {f.only_symbol for f in files if f.only_symbol is not None}
+        mixed = [f for f in files if f.only_symbol is None]
+        if mixed:
+            names |= set(self._files.dataset("bars", mixed).to_table(columns=["symbol"])["symbol"].unique().to_pylist())
+        return tuple(sorted(names))
 
     def read(
         self,
@@ -110,13 +114,9 @@ class OfflineTables:
         dataset = None if found is None else self._files.of_span(table, found, timeframe, start, end)
         if dataset is None:
             return empty(table, wanted)
-        present = [c for c in wanted if c in dataset.schema.names]
         wish = where(timeframe, symbols, start, end, as_known_at, written_after)
-        rows = dataset.to_table(columns=present, filter=wish)
-        for name in wanted:  # a column that the catalog has gained since the table was written
-            if name not in present:
-                rows = rows.append_column(name, pa.nulls(rows.num_rows, SCHEMAS[table].field(name).type))
-        return in_order(rows.select(wanted), all_revisions=all_revisions or table == "quarantine")
+        rows = dataset.to_table(columns=wanted, filter=wish)
+        return in_order(rows, all_revisions=all_revisions or table == "quarantine")
 
     def read_range(
         self,
@@ -131,9 +131,8 @@ class OfflineTables:
     ) -> pa.Table:
         """One symbol's rows as ``read`` gives them, but ``open_time`` and ``columns`` alone: what lookups wait for."""
         found = self._snapshots.newest(table)
-        if found is None or found.committed_ns is None:
-            span = {"start": start, "end": end, "columns": columns, "as_known_at": as_known_at}
-            return self.read(table, timeframe=timeframe, symbols=[symbol], **span).select(["open_time", *columns])  # type: ignore[arg-type]
+        if found is None:
+            return empty(table, ["open_time", *columns])
         dataset, alone = self._files.of_symbol(table, found, timeframe, symbol, start, end)
         kept = None if alone else pc.field("symbol") == symbol
         if as_known_at is not None:
