@@ -3,11 +3,12 @@
 Importing this module imports great-expectations, which takes seconds: the gate does so when it first judges.
 
 A stock expectation costs 5 to 7 ms, whatever the rows: the 130 rules of the indicators would take most of a second a
-symbol. So all rules of one kind are one expectation, which judges whole columns: their types, counts and extremes.
+symbol. So all rules about values are one expectation, which judges whole columns: their types, counts and extremes.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import warnings
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, assert_never
 
+import numpy as np
 import pandas as pd
 
 from flows.quality.rules import Ascending, InOrder, NotEmpty, Present, Rule, Typed, Unique, Within
@@ -25,7 +27,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     _showwarning = warnings.showwarning
     import great_expectations as gx
-    from great_expectations.compatibility.pydantic import PrivateAttr
     from great_expectations.core.batch_definition import BatchDefinition
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
     from great_expectations.core.metric_domain_types import MetricDomainTypes
@@ -43,7 +44,6 @@ with warnings.catch_warnings():
         ExpectTableRowCountToBeBetween,
     )
     from great_expectations.expectations.expectation import BatchExpectation, Expectation
-    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
     from great_expectations.expectations.metrics.metric_provider import metric_value
     from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 
@@ -81,7 +81,7 @@ def evaluate(rules: tuple[Rule, ...], table: pd.DataFrame) -> Evaluation:
             manager = batch.data.execution_engine.batch_manager  # or it keeps the table until the next batch
             manager.batch_data_cache.clear()
             manager.reset_batch_cache()
-    failed = tuple(_title(r) for r in result.results if not r.success)
+    failed = tuple(_title(r, table) for r in result.results if not r.success)
     evaluated = len(result.results)
     complete = evaluated == len(suite.expectations) > 0  # an empty suite passes everything
     return Evaluation(success=bool(result.success) and complete and not failed, expectations=evaluated, failed=failed)
@@ -90,9 +90,23 @@ def evaluate(rules: tuple[Rule, ...], table: pd.DataFrame) -> Evaluation:
 _ONE_BATCH = threading.Lock()
 
 
-def _title(result: ExpectationValidationResult) -> str:
+def _title(result: ExpectationValidationResult, table: pd.DataFrame) -> str:
     config = result.expectation_config
-    return f"{config.type} ({config.kwargs.get('kind') or config.kwargs.get('column')})" if config else "an expectation"
+    if config is None:
+        return "an expectation"
+    demands = config.kwargs.get("demands")
+    about = ", ".join(_unmet(table, demands)) if demands else config.kwargs.get("column")
+    return f"{config.type} ({about})"
+
+
+def _unmet(table: pd.DataFrame, demands: str) -> Iterator[str]:
+    """The kinds of demands that a table does not keep, or that can't be judged."""
+    for kind, wanted in json.loads(demands).items():
+        try:
+            if _BROKEN[kind](table, wanted):
+                yield kind
+        except KeyError:  # it lacks a column
+            yield kind
 
 
 @cache
@@ -133,26 +147,22 @@ def _expectations(rules: Sequence[Rule]) -> Iterator[Expectation]:
                 grouped.setdefault("order", []).append(list(rule.columns))
             case _:
                 assert_never(demand)
-    for kind, demands in grouped.items():
-        yield ExpectColumnsToKeep(kind=kind, demands=demands)
+    if grouped:
+        yield ExpectColumnsToKeep(demands=json.dumps(grouped))
 
 
 class ExpectColumnsToKeep(BatchExpectation):
-    """Expects columns to keep demands of one kind: ``types``, ``presence``, ``bounds`` or ``order``."""
+    """Expects columns to keep their demands.
 
-    kind: str
-    demands: list[Any]
+    Attributes:
+        demands: kind (``types``, ``presence``, ``bounds`` or ``order``) -> its demands, as JSON: the library copies and
+            hashes what an expectation holds hundreds of times an evaluation, lists entry by entry.
+    """
+
+    demands: str
 
     metric_dependencies = ("table.broken_demands",)
-    success_keys = ("kind", "demands")
-    _made: ExpectationConfiguration | None = PrivateAttr(None)
-
-    @property
-    def configuration(self) -> ExpectationConfiguration:
-        """As the library makes it, but once: it asks hundreds of times an evaluation, and copies all demands."""
-        if self._made is None:
-            self._made = super().configuration
-        return self._made
+    success_keys = ("demands",)
 
     def _validate(self, metrics: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
         broken = metrics["table.broken_demands"]
@@ -160,10 +170,10 @@ class ExpectColumnsToKeep(BatchExpectation):
 
 
 class BrokenDemands(TableMetricProvider):
-    """The demands of one kind that a table does not keep."""
+    """The demands that a table does not keep, by kind."""
 
     metric_name = "table.broken_demands"
-    value_keys = ("kind", "demands")
+    value_keys = ("demands",)
 
     @metric_value(engine=PandasExecutionEngine)
     def _pandas(
@@ -172,9 +182,11 @@ class BrokenDemands(TableMetricProvider):
         metric_domain_kwargs: dict[str, Any],
         metric_value_kwargs: dict[str, Any],
         **_: Any,
-    ) -> list[list[Any]]:
+    ) -> dict[str, list[list[Any]]]:
         table, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE)
-        return _BROKEN[metric_value_kwargs["kind"]](table, metric_value_kwargs["demands"])
+        demands = json.loads(metric_value_kwargs["demands"])
+        found = {kind: _BROKEN[kind](table, wanted) for kind, wanted in demands.items()}
+        return {kind: broken for kind, broken in found.items() if broken}
 
 
 def _mistyped(table: pd.DataFrame, demands: list[list[Any]]) -> list[list[Any]]:
@@ -183,12 +195,12 @@ def _mistyped(table: pd.DataFrame, demands: list[list[Any]]) -> list[list[Any]]:
 
 
 def _missing(table: pd.DataFrame, demands: list[list[Any]]) -> list[list[Any]]:
-    gaps = table[list({name for name, _ in demands})].isna()
-    return [
-        [name, unless]
-        for name, unless in demands
-        if (gaps[name].any() if unless is None else (gaps[name] & ~table[unless]).any())
-    ]
+    gaps = table[[name for name, _ in demands]].isna().to_numpy()
+    excused = np.zeros(gaps.shape, dtype=np.bool_)
+    for k, (_, unless) in enumerate(demands):
+        if unless is not None:
+            excused[:, k] = table[unless]
+    return [demand for demand, broken in zip(demands, (gaps & ~excused).any(axis=0), strict=True) if broken]
 
 
 def _out_of_bounds(table: pd.DataFrame, demands: list[list[Any]]) -> list[list[Any]]:

@@ -29,7 +29,7 @@ def test_good_bars_pass_as_they_are(make_bars, check):
     assert verdict.good is bars
     assert (verdict.reason, verdict.bad_rows, dict(verdict.by_rule)) == ("", 0, {})
     assert list(verdict.bad.columns) == [*bars.columns, "rule", "rules", "detail"]
-    assert verdict.expectations == 7
+    assert verdict.expectations == 4
 
 
 def test_one_bar_passes(make_bars, check):
