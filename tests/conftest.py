@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("load", deadline=None)  # how busy the machine is says nothing about the code
 settings.load_profile("load")
@@ -30,11 +32,32 @@ DRILLS = (
 )
 
 
+# Tests that need a Prefect server, which takes 20 s to start: one process runs them all.
+ON_A_SERVER = (
+    "flows/cli/test_demo.py",
+    "flows/cli/test_jobs.py",
+    "flows/materialize/test_flow.py",
+    "flows/stack/test_abandoned.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here) and item.path.relative_to(here).as_posix() in DRILLS:
             item.add_marker("drill")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One process runs a file's tests, so that what the file sets up is set up once; drills go one by one."""
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            name = file.removeprefix("tests/")
+            return nodeid if name in DRILLS else "server" if name in ON_A_SERVER else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -481,7 +481,7 @@ async def test_attributes_survive_parquet(client: FeatureStoreClient, tmp_path: 
 
 
 def test_one_client_on_two_event_loops_in_turn(market: Market, proxy: Proxy, repo: Repo, clock: Clock) -> None:
-    client = FeatureStoreClient(repo=repo, now=clock.now, clock=clock.monotonic)
+    client = FeatureStoreClient(repo=repo, now=clock.now, clock=clock.monotonic, publish_metrics=False)
 
     async def ask() -> tuple[str, str, float]:
         first = await client.get_latest("EUR/USD", ["close"])
