@@ -35,7 +35,7 @@ types: $(READY)
 check: lint types test ## lint, types and tests: what CI runs
 
 bench: $(READY) ## the benchmark table
-	@$(BIN)/pytest tests/benchmarks -s -m benchmark -W ignore -o timeout=900
+	@for file in tests/benchmarks/test_*.py; do $(BIN)/pytest $$file -s -m benchmark -W ignore -o timeout=900 || exit 1; done
 
 clean: ## remove what was set up and what the demo wrote
 	rm -rf .venv .fstore
