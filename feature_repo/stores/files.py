@@ -72,12 +72,8 @@ class Files:
         self._lock = threading.Lock()
 
     def all_of(self, name: TableName, found: Snapshot) -> tuple[File, ...]:
-        """Every file of a table.
-
-        Raises:
-            DeltaProtocolError: the table was changed by another tool in a way that its files alone do not show.
-        """
-        files: tuple[File, ...] = self._once(found, (name,), lambda: tuple(_listed(found.table)))
+        """Every file of a table, as ``list_files`` tells."""
+        files: tuple[File, ...] = self._once(found, (name,), lambda: tuple(list_files(found.table)))
         return files
 
     def of_span(
@@ -142,7 +138,12 @@ class Files:
         return made
 
 
-def _listed(table: DeltaTable) -> Iterator[File]:
+def list_files(table: DeltaTable) -> Iterator[File]:
+    """What a table's log tells of its files.
+
+    Raises:
+        DeltaProtocolError: another tool has changed the table in a way that its files alone do not show.
+    """
     features = table.protocol().reader_features or []
     foreign = [name for name in features if name not in _FEATURES]
     if foreign:

@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import pyarrow as pa
 from deltalake import DeltaTable, WriterProperties
 from deltalake.exceptions import CommitFailedError
 
+from feature_repo.stores.files import list_files
 from feature_repo.stores.schemas import TableName
 from feature_repo.stores.tables import OfflineTables
 
@@ -102,9 +102,7 @@ def forget_quarantined(tables: OfflineTables, before: datetime) -> int:
 
 def _scattered(table: DeltaTable) -> list[tuple[str, str]]:
     """The partitions with more files than their size asks for: (timeframe, month)."""
-    files = pa.table(table.get_add_actions(flatten=True))
     found: dict[tuple[str, str], list[int]] = {}
-    columns = ("partition.timeframe", "partition.month", "size_bytes")
-    for timeframe, month, size in zip(*(files[c].to_pylist() for c in columns), strict=True):
-        found.setdefault((timeframe, month), []).append(size)
+    for file in list_files(table):
+        found.setdefault((file.timeframe, file.month), []).append(file.size)
     return sorted(key for key, sizes in found.items() if len(sizes) > 1 + 2 * sum(sizes) // _FILE_BYTES)

@@ -81,6 +81,9 @@ def test_bars_are_kept_and_read_again(repo: Repo) -> None:
     again = OfflineTables(repo.offline, repo.storage_options)
     assert again.read("bars", columns=["close"]).num_rows == N
     assert list(again.symbols()) == ["EUR/USD"]
+    one = again.read_range("bars", timeframe="1h", symbol="EUR/USD", start=None, end=None, columns=["close"])
+    assert one["close"].to_pylist() == [1.0] * N
+    assert again.read("bars", symbols=["GBP/USD"]).num_rows == 0
 
 
 def test_writers_at_once_lose_nothing(repo: Repo) -> None:
