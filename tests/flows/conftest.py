@@ -75,9 +75,17 @@ def ledger(settings: Settings) -> Iterator[Ledger]:
         yield opened
 
 
+_PINGS = "ignore:Do not use the `random` module inside strategies:hypothesis.errors.HypothesisDeprecationWarning"
+
+
 @pytest.fixture(scope="session")
-def prefect_server(environment: None) -> Iterator[str]:
-    """The URL of a real Prefect server with an empty database; flows in this process use it."""
+def prefect_server(environment: None, pytestconfig: pytest.Config) -> Iterator[str]:
+    """The URL of a real Prefect server with an empty database; flows in this process use it.
+
+    From then on a thread of Prefect's draws a random number for each ping of its WebSocket, every 20 s or sooner, and
+    Hypothesis takes that for a strategy's.
+    """
+    pytestconfig.addinivalue_line("filterwarnings", _PINGS)
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 

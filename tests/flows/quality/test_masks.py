@@ -102,7 +102,7 @@ def test_both_agree_on_every_bar_rule(rule, data):
 
 
 @given(data=st.data(), rule=st.sampled_from(indicator_rules()))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_both_agree_on_indicator_rules(data, rule):
     assert_agree(rule, data.draw(tables(rule)))
 

@@ -104,9 +104,8 @@ def test_the_key_leads_to_no_other_server(locked: Any, wanted: str, shown: str) 
 
 
 def test_what_a_browser_says_of_where_a_form_comes_from_is_believed(locked: Any) -> None:
-    assert (
-        locked.get("/login").headers["Referrer-Policy"] == "same-origin"
-    )  # else it says "null" of the form's own page
+    policy = locked.get("/login").headers["Referrer-Policy"]
+    assert policy == "same-origin"  # with "no-referrer" it would say "null" of the form's own page
     own = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
     assert locked.post("/login", data={"key": KEY}, headers=own).status_code == 302
     for origin in ("null", "http://evil.example"):
