@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from flows.errors import MendableError
 from flows.settings import Settings
@@ -38,15 +40,23 @@ def configure_prefect(settings: Settings) -> None:
 
 @contextmanager
 def prefect_engine(settings: Settings) -> Iterator[None]:
-    """What a flow that is called in this process, and its import, run within.
+    """What a flow that is called in this process, and its import, run within; of the main thread.
+
+    Where no server is named Prefect starts one, a process that it ends when this one does. From here on SIGTERM is such
+    an end too (exit code 143), or the server would live on.
 
     Raises:
         EngineError: Prefect has no server.
     """
     configure_prefect(settings)
+    signal.signal(signal.SIGTERM, _end)
     try:
         yield
     except RuntimeError as error:
         if type(error) is not RuntimeError:  # Prefect raises nothing more specific when it has no server
             raise
         raise EngineError(f"Prefect: {error} Is PREFECT_API_URL right, and its server up?") from error
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
