@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here) and item.path.relative_to(here).as_posix() in DRILLS:
             item.add_marker("drill")
+
+
+def pytest_collection() -> None:
+    gc.disable()  # until all is imported: there is next to nothing to collect
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
+    _settle()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries look at what is left when Python ends
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settled() -> None:
+    """No file's tests wait for Python's collector to go through what the files before have left in memory."""
+    _settle()
+
+
+def _settle() -> None:
+    """What is in memory by now stays, and Python's collector goes through it no more.
+
+    It takes most of a second for a whole process of tests, at any moment: a call that has half a second would be late.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
