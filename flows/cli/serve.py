@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -37,4 +38,6 @@ def serve(
         elif not keys.read():
             show.line(("No key is left, so nobody is answered: fstore keys add NAME makes one.", "yellow"), to=show.err)
 
+    gc.collect()
+    gc.freeze()  # what is imported stays: Python's collector takes 60 ms to go through it, in which calls would wait
     server.run(tell)

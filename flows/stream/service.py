@@ -7,6 +7,7 @@ takes over when the first has died (after ``Pace.ttl_s``) or gone, on this host 
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import multiprocessing
 import os
@@ -155,7 +156,7 @@ def serve(
     """
     stop = stop or _on_signals()
     if workers <= 1:
-        stream(load_settings(), pace=pace, stop=stop, flow_run=flow_run)
+        stream(load_settings(), pace=pace, stop=stop, flow_run=flow_run, ready=_spare_collector)
         return
     context = multiprocessing.get_context("spawn")
     parts = [[*range(n, SHARDS, workers)] for n in range(workers)]
@@ -193,7 +194,13 @@ def _worker(shards: Sequence[int], pace: Pace | None, parent: Any, flow_run: str
         stop.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    stream(load_settings(), shards=shards, pace=pace, stop=stop, flow_run=flow_run)
+    stream(load_settings(), shards=shards, pace=pace, stop=stop, flow_run=flow_run, ready=_spare_collector)
+
+
+def _spare_collector() -> None:
+    """Spares Python's collector what a session began with, which stays: 0.2 s each time, in which bars would wait."""
+    gc.collect()
+    gc.freeze()
 
 
 def _on_signals() -> threading.Event:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from feature_repo.stores.fence import FencedOutError
 from feature_repo.stores.tables import OfflineTables
 from flows.ledger import LeaseLost
 from flows.settings import Settings
-from flows.stream import Feed, stream
+from flows.stream import Feed, serve, stream
 from flows.stream.bar import to_fields
 from flows.stream.feed import shard_of, stream_key
 from tests.flows.stream.streaming import (
@@ -235,3 +236,24 @@ def test_a_stand_by_takes_over_when_the_first_ends(
     assert meters[1].bars >= 400
     assert settings.tables().read("bars", timeframe="1m", columns=[], all_revisions=True).num_rows == 2100
     assert [run.state for run in settings.ledger().runs(kind="stream")] == ["completed"] * 2
+
+
+def test_a_service_spares_the_collector_what_it_began_with(
+    settings: Settings, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del redis
+    monkeypatch.setattr("flows.stream.service.load_settings", lambda: settings)
+    made_before: list[None] = []
+    stop, until = threading.Event(), time.monotonic() + 60
+    thread = threading.Thread(target=serve, kwargs={"pace": FAST, "stop": stop})
+    thread.start()
+    while (is_gone_through := _is_gone_through(made_before)) and time.monotonic() < until:
+        time.sleep(0.05)
+    stop.set()
+    thread.join(60)
+    assert not is_gone_through
+
+
+def _is_gone_through(one: object) -> bool:
+    """Whether Python's collector looks at it."""
+    return any(other is one for other in gc.get_objects())
