@@ -47,12 +47,13 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def context() -> Iterator[Any]:
+    """A browser that has compiled the charts' library once: it takes a second."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser.new_context()
+        browser.close()
 
 
 @pytest.fixture
@@ -61,22 +62,20 @@ def seen() -> Seen:
 
 
 @pytest.fixture
-def page(browser: Any, seen: Seen) -> Iterator[Any]:
-    """A page whose every complaint and request is noted, and fails the test."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
+def page(context: Any, seen: Seen) -> Iterator[Any]:
+    """A page whose every complaint and request is noted, and fails the test; it knows nothing of those before."""
     opened = context.new_page()
-    watch(opened, seen)
+    opened.set_viewport_size({"width": 1440, "height": 900})
+    opened.set_default_timeout(60_000)
+    opened.on("console", lambda m: seen.problems.append(m.text) if m.type == "error" else None)
+    opened.on("pageerror", lambda error: seen.problems.append(str(error)))
+    opened.on("request", lambda request: seen.requests.append(request.url))
     yield opened
-    context.close()
+    opened.evaluate("localStorage.clear()")
+    opened.close()
+    context.clear_cookies()
     assert seen.problems == []
     assert [url for url in seen.requests if urlsplit(url).hostname not in ("127.0.0.1", None)] == []
-
-
-def watch(page: Any, seen: Seen) -> None:
-    page.set_default_timeout(60_000)
-    page.on("console", lambda m: seen.problems.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda error: seen.problems.append(str(error)))
-    page.on("request", lambda request: seen.requests.append(request.url))
 
 
 def go(page: Any, address: str) -> None:
@@ -100,20 +99,16 @@ def total(trace: dict[str, Any]) -> float:
 @pytest.mark.parametrize("shown", PAGES, ids=lambda page: page.TITLE)
 @pytest.mark.parametrize("width", SIZES)
 def test_every_page_fits_its_screen_in_both_themes(
-    browser: Any, served: str, shown: Any, width: int, tmp_path: Path
+    page: Any, served: str, shown: Any, width: int, tmp_path: Path
 ) -> None:
+    page.set_viewport_size({"width": width, "height": SIZES[width]})
     for scheme in ("light", "dark"):
-        context = browser.new_context(viewport={"width": width, "height": SIZES[width]}, color_scheme=scheme)
-        page, seen = context.new_page(), Seen()
-        watch(page, seen)
+        page.emulate_media(color_scheme=scheme)
         go(page, served + shown.PATH)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.get_attribute("html", "data-theme") == scheme
         assert page.locator(".side nav a.here").inner_text() == shown.TITLE
         page.screenshot(path=tmp_path / f"{shown.TITLE}-{width}-{scheme}.png", full_page=True)
-        assert seen.problems == []
-        assert [url for url in seen.requests if urlsplit(url).hostname not in ("127.0.0.1", None)] == []
-        context.close()
 
 
 def test_the_toggle_changes_the_theme_of_charts_too_and_is_kept(page: Any, served: str) -> None:
@@ -317,9 +312,8 @@ def test_from_elsewhere_the_key_is_asked_for_first(page: Any, stack: Stack, seen
         seen.problems.clear()
 
 
-def test_a_chart_out_of_sight_is_drawn_anew_when_it_comes_near(browser: Any, served: str) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 500})
-    page = context.new_page()
+def test_a_chart_out_of_sight_is_drawn_anew_when_it_comes_near(page: Any, served: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 500})
     go(page, served + "/client?period=1h")
     steps = "['calls', 'fallbacks'].map(c => document.querySelector('#client-' + c + ' .js-plotly-plot').layout.xaxis)"
     seen, hidden = page.evaluate(steps)
@@ -329,7 +323,6 @@ def test_a_chart_out_of_sight_is_drawn_anew_when_it_comes_near(browser: Any, ser
     assert page.evaluate(steps)[1]["range"] == hidden["range"]
     page.locator("#client-fallbacks").scroll_into_view_if_needed()
     page.wait_for_function(f"JSON.stringify({steps}[1].range) === JSON.stringify({steps}[0].range)")
-    context.close()
 
 
 def test_an_update_takes_little(page: Any, served: str) -> None:
