@@ -546,6 +546,26 @@ async def test_a_lookup_over_an_open_connection_makes_no_task(make_client: Make,
         assert frame.loc[symbol, "close"] == market.windows[symbol, "1h"].columns["close"][-1]
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+async def test_lookups_leave_nothing_to_python_s_collector(use_cache: bool, make_client: Make) -> None:
+    """Fault: objects that refer to each other, call after call, until all of the process stands still to find them."""
+    client = make_client(use_cache=use_cache)
+
+    async def ask() -> None:
+        await client.get_latest(HELD, ["close", "rsi_14"])
+        await client.get_ohlcv("EUR/USD", "2024-06-24", "2024-06-26")
+
+    await ask()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(50):
+            await ask()
+        assert gc.collect() < 50
+    finally:
+        gc.enable()
+
+
 async def test_reading_a_large_range_does_not_hold_up_the_event_loop(make_client: Make) -> None:
     """Half a million bars, three times; a machine that is busy elsewhere may hold up two of them."""
     client = make_client(timeout_s=30.0, use_cache=False)
