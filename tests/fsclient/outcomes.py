@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Awaitable
 from contextlib import suppress
+from pathlib import Path
 from typing import Self
 
 import pandas as pd
@@ -16,16 +17,17 @@ from tests.fsclient.stack import source
 LATE_S = 0.05
 """What a call may take beyond its ``timeout_s``."""
 NOISE_S = 0.1
-"""What a busy machine with two cores may add to a measured time without holding up the whole process."""
+"""What the process' other threads may add to a measured time: the proxy and the service are in it too."""
 _TICK_S = 0.005
 _HELD_UP_S = 0.02  # a thread that computes lets others have their turn every 5 ms
 
 
 class Stopwatch:
-    """Takes a call's time, without that in which the whole process was held up by what is no part of the call.
+    """Takes a call's time, without that in which the machine did not let it work.
 
-    A machine that is busy elsewhere, or Python's collector, may stop a process for half a second. So a thread sleeps
-    beside the call: what it oversleeps while the process computes nothing, nobody in this process could have used.
+    A machine that is busy elsewhere may stop a process for half a second, or leave one of its threads waiting for a
+    processor. The kernel counts the latter for the thread that calls. For the former, a thread sleeps beside the call:
+    what it oversleeps while the process computes nothing, nobody in this process could have used.
     """
 
     taken_s: float
@@ -34,14 +36,14 @@ class Stopwatch:
         self._ended, self._held_up_s = threading.Event(), 0.0
         self._beside = threading.Thread(target=self._sleep, daemon=True)
         self._beside.start()
-        self._began_s = time.perf_counter()
+        self._began_s, self._waited_s = time.perf_counter(), _waited_for_a_processor_s()
         return self
 
     def __exit__(self, *_: object) -> None:
-        took_s = time.perf_counter() - self._began_s
+        took_s, waited_s = time.perf_counter() - self._began_s, _waited_for_a_processor_s() - self._waited_s
         self._ended.set()
         self._beside.join()
-        self.taken_s = took_s - self._held_up_s
+        self.taken_s = took_s - max(self._held_up_s, waited_s)
 
     def _sleep(self) -> None:
         while not self._ended.is_set():
@@ -49,6 +51,12 @@ class Stopwatch:
             self._ended.wait(_TICK_S)
             over_s = time.perf_counter() - began_s - _TICK_S - (time.process_time() - computed_s)
             self._held_up_s += over_s if over_s > _HELD_UP_S else 0.0
+
+
+def _waited_for_a_processor_s() -> float:
+    """How long this thread could have gone on and had no processor, since it began; 0 where no kernel tells."""
+    counts = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+    return int(counts.read_text().split()[1]) / 1e9 if counts.exists() else 0.0
 
 
 async def outcome(call: Awaitable[pd.DataFrame]) -> tuple[str, float, pd.DataFrame | None]:
