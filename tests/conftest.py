@@ -55,7 +55,6 @@ def pytest_collection() -> None:
 
 def pytest_collection_finish() -> None:
     gc.enable()
-    _settle()
 
 
 def pytest_unconfigure() -> None:
@@ -64,12 +63,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def settled() -> None:
-    """No file's tests wait for Python's collector to go through what the files before have left in memory."""
-    _settle()
-
-
-def _settle() -> None:
-    """What is in memory by now stays, and Python's collector goes through it no more.
+    """What is imported and left by files before stays, and Python's collector goes through it no more.
 
     It takes most of a second for a whole process of tests, at any moment: a call that has half a second would be late.
     """

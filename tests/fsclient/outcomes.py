@@ -18,6 +18,7 @@ LATE_S = 0.05
 """What a call may take beyond its ``timeout_s``."""
 NOISE_S = 0.1
 """What the process' other threads may add to a measured time: the proxy and the service are in it too."""
+_COUNTS = Path("/proc/thread-self/schedstat")
 _TICK_S = 0.005
 _HELD_UP_S = 0.02  # a thread that computes lets others have their turn every 5 ms
 
@@ -55,8 +56,7 @@ class Stopwatch:
 
 def _waited_for_a_processor_s() -> float:
     """How long this thread could have gone on and had no processor, since it began; 0 where no kernel tells."""
-    counts = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
-    return int(counts.read_text().split()[1]) / 1e9 if counts.exists() else 0.0
+    return int(_COUNTS.read_text().split()[1]) / 1e9 if _COUNTS.exists() else 0.0
 
 
 async def outcome(call: Awaitable[pd.DataFrame]) -> tuple[str, float, pd.DataFrame | None]:

@@ -75,28 +75,6 @@ def test_the_installed_command_ends_as_it_should(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr + failed.stderr + misused.stderr
 
 
-WAITS = """
-import atexit, time
-from flows.settings import load_settings
-from flows.stack.configuration import prefect_engine
-
-with prefect_engine(load_settings()):
-    atexit.register(print, "ended", flush=True)  # as Prefect registers the end of its own server
-    print("begun", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_command_that_is_told_to_end_ends_what_it_began() -> None:
-    command = [sys.executable, "-c", WAITS]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
-        assert waiting.stdout
-        assert waiting.stdout.readline() == "begun\n"
-        waiting.terminate()
-        assert waiting.communicate(timeout=30) == ("ended\n", "")
-        assert waiting.returncode == 143
-
-
 BARS = ("--symbol", "EUR/USD", "--timeframe", "1h")
 
 

@@ -44,3 +44,11 @@ def expected(server_url: str, redis: Any, tmp_path: Path) -> Callable[..., State
         return found
 
     return state
+
+
+@pytest.fixture
+def known(settings: Settings, minutes: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    """1,500 minutes that the batch flow has done, and 600 that come after."""
+    bars = minutes(2100)
+    by_batch(settings, {"BTC/USD": bars.head(1500)})
+    return bars

@@ -1,0 +1,66 @@
+"""Services that keep sessions running: one stands by for another, and none is held up by Python's collector."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from flows.settings import Settings
+from flows.stream import Feed, serve, stream
+from tests.flows.stream.streaming import FAST, left_in_streams, live
+
+
+def test_a_stand_by_takes_over_when_the_first_ends(
+    settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame
+) -> None:
+    """Two services of one project: one works, and no bar is taken twice."""
+    stops, ready = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
+    meters: list[Any] = [None, None]
+
+    def run(n: int) -> None:
+        meters[n] = stream(settings, pace=FAST, stop=stops[n], ready=ready[n].set)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(2)]
+    threads[0].start()
+    assert ready[0].wait(60)
+    threads[1].start()
+    feed.put(live(known.iloc[1500:1700]))
+    stops[0].set()
+    threads[0].join(60)
+    assert ready[1].wait(60)
+    feed.put(live(known.iloc[1700:]))
+    until = time.monotonic() + 60
+    while left_in_streams(redis, settings.repo().project)[0] and time.monotonic() < until:
+        time.sleep(0.02)
+    stops[1].set()
+    threads[1].join(60)
+    assert meters[0].bars + meters[1].bars == 600
+    assert meters[1].bars >= 400
+    assert settings.tables().read("bars", timeframe="1m", columns=[], all_revisions=True).num_rows == 2100
+    assert [run.state for run in settings.ledger().runs(kind="stream")] == ["completed"] * 2
+
+
+def test_a_service_spares_the_collector_what_it_began_with(
+    settings: Settings, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del redis
+    monkeypatch.setattr("flows.stream.service.load_settings", lambda: settings)
+    made_before: list[None] = []
+    stop, until = threading.Event(), time.monotonic() + 60
+    thread = threading.Thread(target=serve, kwargs={"pace": FAST, "stop": stop})
+    thread.start()
+    while (is_gone_through := _is_gone_through(made_before)) and time.monotonic() < until:
+        time.sleep(0.05)
+    stop.set()
+    thread.join(60)
+    assert not is_gone_through
+
+
+def _is_gone_through(one: object) -> bool:
+    """Whether Python's collector looks at it."""
+    return any(other is one for other in gc.get_objects())
