@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from feature_repo.stores.home import DEFAULT_HOME, HOME_VARIABLE, REPO, resolve_home, resolve_location
+from feature_repo.home import DEFAULT_HOME, HOME_VARIABLE, REPO, resolve_home, resolve_location
 
 if TYPE_CHECKING:
     from feast import FeatureStore

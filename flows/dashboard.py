@@ -15,13 +15,13 @@ from redis.exceptions import RedisError
 
 from feature_repo import catalog
 from feature_repo.catalog import CatalogError
-from feature_repo.stores.connection import connect, online_url
-from feature_repo.stores.embedded import EmbeddedServerError
 from feature_repo.stores.fence import FencedOutError
+from feature_repo.stores.redis.connection import connect, online_url
+from feature_repo.stores.redis.embedded import EmbeddedServerError
 from flows.errors import MendableError
-from flows.explain import explain
+from flows.ingest.release import NotReleasableError, discard, release
+from flows.inspect.explain import explain
 from flows.ledger import Ledger, LedgerError
-from flows.release import NotReleasableError, discard, release
 from flows.settings import Settings
 from fsclient.dashboard.explanation import Explanation
 from fsclient.dashboard.operations import (
@@ -38,7 +38,7 @@ from fsclient.errors import InvalidRequestError
 
 log = logging.getLogger("fstore")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PATIENCE_S = 1.5
+_TIMEOUT_S = 1.5
 
 
 class LedgerOperations:
@@ -156,7 +156,7 @@ class LedgerOperations:
 
         with _translated():
             try:
-                with connect(online_url(repo), repo.redis_type, timeout_s=_PATIENCE_S) as client:
+                with connect(online_url(repo), repo.redis_type, timeout_s=_TIMEOUT_S) as client:
                     return ask(client)
             except (RedisError, EmbeddedServerError):
                 return ask(_NothingOnline())

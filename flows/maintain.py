@@ -10,9 +10,9 @@ from typing import get_args
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
-from feature_repo.stores.schemas import TableName
-from feature_repo.stores.tables import OfflineTables
-from feature_repo.stores.upkeep import SHORTEST_RETENTION, checkpoint, compact, forget_quarantined, vacuum
+from feature_repo.stores.delta.schemas import TableName
+from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.upkeep import SHORTEST_RETENTION, checkpoint, compact, forget_quarantined, vacuum
 from flows.engine.names import flow_run_id
 from flows.ledger import Ledger
 from flows.settings import load_settings

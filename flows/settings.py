@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from redis.connection import parse_url
 
+from feature_repo.home import DEFAULT_HOME, REPO, resolve_home
 from feature_repo.repo import Repo, load_repo
-from feature_repo.stores.home import DEFAULT_HOME, REPO, resolve_home
-from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.delta.tables import OfflineTables
 
 if TYPE_CHECKING:
     from flows.ledger import Ledger

@@ -2,6 +2,7 @@
 
 from fsclient.cache.feature_cache import FeatureCache
 from fsclient.client import FeatureStoreClient
+from fsclient.computed.registered import feature
 from fsclient.errors import (
     AuthenticationError,
     CircuitOpenError,
@@ -13,7 +14,6 @@ from fsclient.errors import (
     UnknownFeatureError,
     UnknownSymbolError,
 )
-from fsclient.lookup.registered import feature
 from fsclient.metrics.registry import CallRecord, feature_store_metrics
 from fsclient.provenance import Provenance, provenance
 from fsclient.sync import SyncFeatureStoreClient

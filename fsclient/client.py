@@ -13,15 +13,15 @@ from typing import Any, Self
 import pandas as pd
 
 from feature_repo.repo import Repo, load_repo
-from fsclient.answering import KEPT_SHARE, Answering, OnUnavailable
-from fsclient.backend import Backend, of_repo, of_service
+from fsclient.backends import Backend, of_repo, of_service
 from fsclient.cache.feature_cache import FeatureCache
 from fsclient.errors import InvalidRequestError
-from fsclient.lookup.dates import When
-from fsclient.lookup.latest_request import latest_request
-from fsclient.lookup.loading import Loading
-from fsclient.lookup.request import compute_request, range_request
 from fsclient.metrics.registry import Metrics, feature_store_metrics
+from fsclient.pipeline import KEPT_SHARE, Answering, OnUnavailable
+from fsclient.questions.dates import When
+from fsclient.questions.latest import latest_request
+from fsclient.questions.ranges import compute_request, range_request
+from fsclient.reading.reader import Reader
 
 
 class FeatureStoreClient:
@@ -90,7 +90,7 @@ class FeatureStoreClient:
         self._metrics = metrics
         self._release_metrics: Callable[[], None] | None = None
         self._closed = False
-        backend: Backend[Loading]
+        backend: Backend[Reader]
         told: dict[str, Any] = {
             "kept_share": KEPT_SHARE[on_unavailable],
             "retries": retries,

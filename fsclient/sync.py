@@ -13,7 +13,7 @@ import pandas as pd
 
 from fsclient.client import FeatureStoreClient
 from fsclient.errors import CLOSED, FeatureStoreUnavailable
-from fsclient.lookup.dates import When
+from fsclient.questions.dates import When
 
 T = TypeVar("T")
 

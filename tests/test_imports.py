@@ -28,6 +28,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
         *TIMES,
         "feature_repo.stores",
         "feature_repo.repo",
+        "feature_repo.home",
     ),  # ``repo`` reads the stores' settings
     "feature_repo": ("feature_repo",),
     "fsclient": ("feature_repo", "fsclient"),
@@ -119,7 +120,7 @@ def test_what_takes_seconds_to_import_is_imported_when_it_is_needed() -> None:
     assert {name for name, found in top.items() if "great_expectations" in found} == {"flows.quality.suite"}
     assert {name for name, found in top.items() if "feast" in found} == {
         "feature_repo.definitions",
-        *("feature_repo.stores.offline", "feature_repo.stores.retrieval", "feature_repo.stores.online"),
+        *("feature_repo.stores.offline", "feature_repo.stores.feast.retrieval", "feature_repo.stores.online"),
     }  # fmt: skip
     assert not [name for name, found in top.items() if "prefect" in found and within(name, "flows.cli")]
 
@@ -144,9 +145,9 @@ def imported_at_once(source: str) -> set[str]:
         ("feature_repo.indicators", "from feature_repo.sessions import session_day",
          ["feature_repo.sessions", "feature_repo.sessions.session_day"]),
         ("feature_repo.indicators", "from feature_repo import stores", ["feature_repo.stores"]),
-        ("feature_repo.stores.tables", "def late():\n    import flows.bars", ["flows.bars"]),
-        ("feature_repo.stores.tables", "from ..sessions import is_open", []),
-        ("feature_repo.stores.tables", "from .. import kernel_inputs", ["feature_repo.kernel_inputs"]),
+        ("feature_repo.stores.delta.tables", "def late():\n    import flows.compute.derive", ["flows.compute.derive"]),
+        ("feature_repo.stores.delta.tables", "from ...sessions import is_open", []),
+        ("feature_repo.stores.delta.tables", "from ... import kernel_inputs", ["feature_repo.kernel_inputs"]),
         ("feature_repo.sessions", "from fsclient import errors", ["fsclient", "fsclient.errors"]),
         ("feature_repo.repo", "from prefect import flow", ["prefect", "prefect.flow"]),
         ("fsclient.client", "from feature_repo.catalog import SYMBOLS", []),
@@ -154,8 +155,8 @@ def imported_at_once(source: str) -> set[str]:
         ("fsclient.client", "import great_expectations as gx", ["great_expectations"]),
         ("fsclient.client", "from flows.settings import load_settings",
          ["flows.settings", "flows.settings.load_settings"]),
-        ("flows.shard", "from fsclient import errors", []),
-        ("flows.shard", "import tests.conftest", ["tests.conftest"]),
+        ("flows.compute.step", "from fsclient import errors", []),
+        ("flows.compute.step", "import tests.conftest", ["tests.conftest"]),
     ],
 )  # fmt: skip
 def test_a_broken_arrow_is_found(importer: str, line: str, found: list[str]) -> None:

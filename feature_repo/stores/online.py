@@ -19,13 +19,13 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from pydantic import Field
 
+from feature_repo.home import HOME_VARIABLE, resolve_home
 from feature_repo.moments import to_datetime, to_us
 from feature_repo.repo import given_url
-from feature_repo.stores.codec import decode_timestamp, entity_key, field_key, revision_key, timestamp_key
-from feature_repo.stores.connection import connect, connect_async
-from feature_repo.stores.embedded import ensure_server
-from feature_repo.stores.home import HOME_VARIABLE, resolve_home
-from feature_repo.stores.publish import ViewRow, publish
+from feature_repo.stores.redis.codec import decode_timestamp, entity_key, field_key, revision_key, timestamp_key
+from feature_repo.stores.redis.connection import connect, connect_async
+from feature_repo.stores.redis.embedded import ensure_server
+from feature_repo.stores.redis.publish import ViewRow, publish
 
 
 class BarRedisOnlineStoreConfig(RedisOnlineStoreConfig):

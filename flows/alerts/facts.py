@@ -10,18 +10,18 @@ from redis.exceptions import RedisError
 
 from feature_repo import catalog
 from feature_repo.freshness import bars_behind
-from feature_repo.stores.connection import connect, online_url
-from feature_repo.stores.embedded import EmbeddedServerError
+from feature_repo.stores.redis.connection import connect, online_url
+from feature_repo.stores.redis.embedded import EmbeddedServerError
+from flows.inspect.status import freshness
 from flows.ledger import Doubt, Ledger, Run, Verdict
 from flows.settings import Settings
-from flows.status import freshness
 from fsclient.metrics.store import Process, read_processes
 
 MATERIALIZE = "materialize"
 """The kind under which the ledger keeps the runs that publish."""
 
-_MOST_VERDICTS = 20_000
-_MOST_RUNS = 1_000
+_MAX_VERDICTS = 20_000
+_MAX_RUNS = 1_000
 _VERDICTS_WITHIN = timedelta(days=14)
 
 
@@ -93,10 +93,10 @@ def gather_facts(settings: Settings, ledger: Ledger, now: datetime) -> Facts:
     return Facts(
         now=now,
         views=views,
-        verdicts=ledger.verdicts(since_us=since_us, limit=_MOST_VERDICTS),
+        verdicts=ledger.verdicts(since_us=since_us, limit=_MAX_VERDICTS),
         doubts=ledger.doubts(),
         processes=processes,
-        runs=None if views is None else _last_runs(ledger.runs(kind=MATERIALIZE, limit=_MOST_RUNS), views, now),
+        runs=None if views is None else _last_runs(ledger.runs(kind=MATERIALIZE, limit=_MAX_RUNS), views, now),
         unreachable=unreachable,
     )
 

@@ -22,7 +22,7 @@ NOTICE = "notice"
 
 _log = logging.getLogger("fstore.alerts")
 _MOST = 10_000
-_MOST_TOLD = 50  # in one message; a storm is one message, not a thousand
+_MAX_TOLD = 50  # in one message; a storm is one message, not a thousand
 
 Key = tuple[str, str]
 
@@ -108,8 +108,8 @@ def _identity(run: Run) -> tuple[str, ...]:
 
 
 def _batches(runs: Sequence[Run]) -> Iterator[Sequence[Run]]:
-    for first in range(0, len(runs), _MOST_TOLD):
-        yield runs[first : first + _MOST_TOLD]
+    for first in range(0, len(runs), _MAX_TOLD):
+        yield runs[first : first + _MAX_TOLD]
 
 
 def _message(runs: Sequence[Run]) -> tuple[str, str]:

@@ -10,16 +10,16 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
 
 from feature_repo import catalog
-from feature_repo.stores.connection import connect, online_url
+from feature_repo.stores.redis.connection import connect, online_url
 from flows.backfill.span import Span, backfill_key, span_of
 from flows.backfill.symbol import backfill_symbol
 from flows.engine.names import flow_run_id
+from flows.engine.report import report
+from flows.engine.shards import run_shards
 from flows.engine.states import final_state
-from flows.outcome import Outcome, describe, in_order, problems_of
-from flows.pending import known_symbols
-from flows.report import report
+from flows.runs.outcome import Outcome, describe, in_order, problems_of
+from flows.runs.plan import known_symbols
 from flows.settings import load_settings
-from flows.shards import run_shards
 
 _STEPS = 16  # a small backfill shows its progress in about so many steps
 _NO_BARS = "it has no stored bars: ingest some first"

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from feature_repo.sessions import Mask, Times, bar_close, grid_open
-from feature_repo.stores.window import microseconds
-from flows.bars import opens_us
-from flows.history import History
-from flows.pending import Job
-from flows.revisions import Changes
-from flows.shard import Computed
+from feature_repo.stores.delta.window import microseconds
+from flows.compute.changes import Changes
+from flows.compute.derive import opens_us
+from flows.compute.step import Computed
+from flows.runs.history import History
+from flows.runs.plan import Job
 
 
 def limit_history(job: Job, history: History, end_us: int | None) -> History:

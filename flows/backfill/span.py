@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from feature_repo.catalog import Session, Timeframe
 from feature_repo.moments import to_us
 from feature_repo.sessions import grid_opens
-from flows.pending import RECIPE
+from flows.runs.plan import DEFINITIONS_DIGEST
 
 _LONGEST_BAR_US = 2 * 86_400_000_000
 
@@ -46,5 +46,11 @@ def span_of(start: datetime | None, end: datetime | None) -> Span:
 
 def backfill_key(symbols: Sequence[str] | None, timeframes: Sequence[str], span: Span) -> str:
     """What makes a backfill that one: what was asked for, and the definitions."""
-    asked = [sorted(set(symbols)) if symbols else None, sorted(timeframes), span.start_us, span.end_us, RECIPE]
+    asked = [
+        sorted(set(symbols)) if symbols else None,
+        sorted(timeframes),
+        span.start_us,
+        span.end_us,
+        DEFINITIONS_DIGEST,
+    ]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]

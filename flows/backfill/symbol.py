@@ -13,20 +13,21 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo import catalog
 from feature_repo.catalog import WINDOW_TIME
-from feature_repo.stores.doubt import forget_revisions
-from feature_repo.stores.schemas import REVISED
-from feature_repo.stores.tables import OfflineTables
-from feature_repo.stores.window import read_window
-from flows import results, shard
+from feature_repo.stores.delta.schemas import REVISED
+from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.window import read_window
+from feature_repo.stores.redis.doubt import forget_revisions
 from flows.backfill.limits import limit_computed, limit_history
 from flows.backfill.span import Span
-from flows.history import History, read_histories, whole_history
-from flows.increment import TailTooShort
-from flows.leasing import busy, lease_symbol
+from flows.compute import step
+from flows.compute.increment import TailTooShort
 from flows.ledger import Lease, Ledger
-from flows.outcome import Outcome, describe
-from flows.pending import Job, every_job, pending
-from flows.publication import publish_window
+from flows.runs import store
+from flows.runs.history import History, read_histories, whole_history
+from flows.runs.lease import busy, lease_symbol
+from flows.runs.outcome import Outcome, describe
+from flows.runs.plan import Job, every_job, pending
+from flows.runs.publish import publish_window
 from flows.settings import Settings
 
 _WAIT_S = 120.0  # as a scheduled run does
@@ -88,23 +89,21 @@ class _Backfill:
     def run_all(self, timeframes: Sequence[str]) -> list[Outcome]:
         since = {table: self.tables.version(table) for table in REVISED}
         outcomes: list[Outcome] = []
-        computed: list[shard.Computed] = []
+        computed: list[step.Computed] = []
         for job, history in read_histories(self._jobs(timeframes), self.tables):
             try:
                 computed.append(self._compute(job, history))
-            except shard.Stopped as stopped:
-                outcomes.append(
-                    results.keep_stopped(stopped, job, self.tables, self.ledger, run=self.run, now=self.now)
-                )
+            except step.Stopped as stopped:
+                outcomes.append(store.keep_stopped(stopped, job, self.tables, self.ledger, run=self.run, now=self.now))
             except Exception as error:  # one bad timeframe never stops the others
                 outcomes.append(Outcome(symbol=job.symbol.name, timeframe=job.timeframe.name, problem=describe(error)))
-        created = results.store(computed, self.tables, self.lease, since=since, now=self.now)
+        created = store.store(computed, self.tables, self.lease, since=since, now=self.now)
         doubted = self.ledger.doubts()
         for one in computed:
             name, tf = one.job.symbol.name, one.job.timeframe.name
             outcomes.append(self._publish(one, in_doubt=(name, tf) in doubted))
             if self.run:
-                verdicts, revisions = results.noted(one, self.run, self.now, created)
+                verdicts, revisions = store.noted(one, self.run, self.now, created)
                 self.ledger.record(verdicts=verdicts, revisions=revisions)
             self.ledger.mark_backfilled(self.key, name, tf)
         return outcomes
@@ -122,18 +121,18 @@ class _Backfill:
             found.append(replace(job, since_us=since_us))
         return found
 
-    def _compute(self, job: Job, history: History) -> shard.Computed:
-        limits = shard.limits_of(self.settings)
+    def _compute(self, job: Job, history: History) -> step.Computed:
+        limits = step.limits_of(self.settings)
         first_us, end_us = self.span.first_open(job.symbol.session, job.timeframe), self.span.end_us
         history = limit_history(job, history, end_us)
         try:
-            found = shard.compute(job, history, now=self.now, limits=limits)
+            found = step.compute(job, history, now=self.now, limits=limits)
         except TailTooShort:
             history = limit_history(job, whole_history(job, self.tables), end_us)
-            found = shard.compute(job, history, now=self.now, limits=limits)
+            found = step.compute(job, history, now=self.now, limits=limits)
         return limit_computed(found, history, first_us, end_us)
 
-    def _publish(self, one: shard.Computed, *, in_doubt: bool) -> Outcome:
+    def _publish(self, one: step.Computed, *, in_doubt: bool) -> Outcome:
         """Publishes the newest bars, if the span reaches into them; what is in doubt even at the revision it has."""
         name, timeframe = one.job.symbol.name, one.job.timeframe
         window = read_window(self.tables, timeframe, name, end=self.now)
@@ -146,4 +145,4 @@ class _Backfill:
                 forget_revisions(self.client, project, name, timeframe.name)
             published = publish_window(self.client, project, name, timeframe, window, fence=self.lease.token)
         close_us = None if window is None else window.event_us
-        return results.outcome_of(one.job.symbol, timeframe, one, close_us=close_us, published=published, now=self.now)
+        return store.outcome_of(one.job.symbol, timeframe, one, close_us=close_us, published=published, now=self.now)

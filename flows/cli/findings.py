@@ -10,9 +10,9 @@ from feature_repo.moments import to_datetime
 from flows.cli import show
 
 if TYPE_CHECKING:
-    from flows.explain import Explanation
-    from flows.gaps import GapReport
-    from flows.verify import Parity
+    from flows.inspect.explain import Explanation
+    from flows.inspect.gaps import GapReport
+    from flows.verify.flow import Parity
 
 
 def named(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from flows.cli.arguments import check_names
 from flows.settings import Settings, load_settings
 from flows.stack.configuration import configure_prefect, prefect_engine
 from fsclient.errors import InvalidRequestError
-from fsclient.lookup.dates import moment
+from fsclient.questions.dates import moment
 
 if TYPE_CHECKING:
-    from flows.outcome import Outcome
-    from flows.verify import Parity
+    from flows.runs.outcome import Outcome
+    from flows.verify.flow import Parity
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")]
 Symbols = Annotated[list[str] | None, typer.Option("--symbol", help="Only this one; may be given again.")]
@@ -77,8 +77,8 @@ def verify(
     chance = secrets.randbelow(1_000_000) if seed is None else seed
     with prefect_engine(settings):
         from flows.engine.states import result_of
-        from flows.verify import failed
-        from flows.verify import verify as flow
+        from flows.verify.flow import failed
+        from flows.verify.flow import verify as flow
 
         with show.progress("verify"):
             found: list[Parity] = result_of(
@@ -99,8 +99,8 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Where a value comes from, what was known of it when, and whether the stores agree about it."""
-    from feature_repo.stores.connection import connect, online_url
-    from flows.explain import explain as run
+    from feature_repo.stores.redis.connection import connect, online_url
+    from flows.inspect.explain import explain as run
 
     settings = load_settings()
     repo, now = settings.repo(), datetime.now(UTC)
@@ -155,8 +155,8 @@ def gaps(
     as_json: AsJson = False,
 ) -> None:
     """Where bars are missing, and whether it was one symbol or the whole feed."""
-    from flows.gaps import report_gaps
-    from flows.pending import known_symbols
+    from flows.inspect.gaps import report_gaps
+    from flows.runs.plan import known_symbols
 
     check_names(symbols, [timeframe])
     first, last = _range(start, end)

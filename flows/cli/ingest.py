@@ -20,7 +20,7 @@ from fsclient.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from feature_repo.gaps import GapKind
-    from flows.ingest import IngestReport
+    from flows.ingest.ingest import IngestReport
     from flows.sources import SourceBars
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")]
@@ -84,7 +84,7 @@ def ingested(
     bars: SourceBars, symbol: str, timeframe: str, settings: Settings, *, final: bool | None = None
 ) -> IngestReport:
     """Ingests what was read, telling that it does."""
-    from flows.ingest import ingest as run
+    from flows.ingest.ingest import ingest as run
 
     with show.err.status(f"checking {symbol} {timeframe}"):
         return run(
@@ -104,7 +104,7 @@ _BREAKS: dict[GapKind, str] = {
     "across_close": "gaps beside a market close",
     "closed": "breaks while the market was closed",
 }
-_MOST_OFF_SESSION = 0.005
+_MAX_OFF_SESSION = 0.005
 """The share of bars out of hours from which on the clock is doubted; brokers quote a little before and after."""
 
 
@@ -138,7 +138,7 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
         notes = "; ".join(f"{what}: {n:,}" for what, n in seen.items() if n)
         if notes:
             show.line(f"{r.symbol} {r.timeframe}  {notes}")
-        if r.off_session > _MOST_OFF_SESSION * r.read:
+        if r.off_session > _MAX_OFF_SESSION * r.read:
             doubt = "many bars are out of trading hours: are the times of another zone (--tz)?"
             show.line((f"{r.symbol} {r.timeframe}  {doubt}", "yellow"))
         if sources and (found := _detected(sources[r.symbol])):

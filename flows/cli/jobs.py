@@ -18,7 +18,7 @@ from flows.settings import Settings, load_settings
 from flows.stack.configuration import prefect_engine
 
 if TYPE_CHECKING:
-    from flows.outcome import Outcome
+    from flows.runs.outcome import Outcome
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")]
 
@@ -83,9 +83,9 @@ def materialize(
 
 def status(as_json: AsJson = False) -> None:
     """Where everything is, and how fresh each view is, in bars."""
-    from feature_repo.stores.embedded import running_server
+    from feature_repo.stores.redis.embedded import running_server
+    from flows.inspect.status import freshness
     from flows.stack import stack_lines
-    from flows.status import freshness
 
     settings = load_settings()
     repo = settings.repo()

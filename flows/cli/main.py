@@ -9,7 +9,7 @@ import typer
 from redis.exceptions import RedisError
 
 from feature_repo.catalog import CatalogError
-from feature_repo.stores.embedded import EmbeddedServerError
+from feature_repo.stores.redis.embedded import EmbeddedServerError
 from flows.apply import DefinitionChangedError
 from flows.cli import dashboard, history, ingest, jobs, keys, lookups, serve, show, stack, stream
 from flows.errors import MendableError

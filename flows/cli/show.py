@@ -31,7 +31,7 @@ def _console(*, stderr: bool = False) -> Console:
 
 out = _console()
 err = _console(stderr=True)
-_MOST_ROWS = 40
+_MAX_ROWS = 40
 _UNBOUNDED = 100_000
 
 
@@ -114,10 +114,10 @@ def frame(answer: pd.DataFrame, *, as_json: bool) -> None:
     if as_json:
         dump({"rows": rows.to_dict("records"), KEY: answer.attrs.get(KEY)})
         return
-    shown = rows if len(rows) <= _MOST_ROWS else pd.concat([rows.head(_MOST_ROWS // 2), rows.tail(_MOST_ROWS // 2)])
+    shown = rows if len(rows) <= _MAX_ROWS else pd.concat([rows.head(_MAX_ROWS // 2), rows.tail(_MAX_ROWS // 2)])
     caption = _provenance_line(answer.attrs[KEY])
     if len(shown) < len(rows):
-        caption += f"\nfirst and last {_MOST_ROWS // 2} of {len(rows):,} rows; --json prints all"
+        caption += f"\nfirst and last {_MAX_ROWS // 2} of {len(rows):,} rows; --json prints all"
     table("", shown.to_dict("records"), {str(c): str(c) for c in shown.columns}, caption)
 
 

@@ -96,7 +96,7 @@ def listen(
 
 
 def _feed(settings: Settings) -> Feed:
-    from feature_repo.stores.connection import connect, online_url
+    from feature_repo.stores.redis.connection import connect, online_url
     from flows.stream.feed import Feed
 
     repo = settings.repo()

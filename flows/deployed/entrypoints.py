@@ -15,7 +15,6 @@ from prefect.client.schemas.objects import State
 from pydantic import Field
 
 from flows import maintain as upkeep
-from flows import verify as parity
 from flows.alerts.channels import ChannelError, channels_of
 from flows.alerts.check import check_alerts
 from flows.backfill import flow as backfills
@@ -26,6 +25,7 @@ from flows.engine.states import final_state
 from flows.materialize import flow as batch
 from flows.settings import load_settings
 from flows.sources import SourceOptions
+from flows.verify import flow as parity
 
 _MINUTE_S, _HOUR_S = 60, 3600
 Symbols = Annotated[list[SymbolName] | None, Field(title="Symbols")]

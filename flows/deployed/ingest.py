@@ -14,7 +14,7 @@ from prefect.blocks.system import Secret
 
 from feature_repo import catalog
 from flows.engine.assets import BARS
-from flows.ingest import IngestReport, SymbolBusyError, ingest
+from flows.ingest.ingest import IngestReport, SymbolBusyError, ingest
 from flows.settings import Settings, load_settings
 from flows.sources import SourceBars, SourceError, SourceOptions, read_bars
 

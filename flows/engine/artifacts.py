@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from flows.engine.freshness_chart import draw
-from flows.outcome import Outcome
+from flows.runs.outcome import Outcome
 
-_MOST_REPORTS = 20
+_MAX_REPORTS = 20
 _LONGEST_REPORT = 20_000
 
 
@@ -18,7 +18,7 @@ def show_gate(reports: Sequence[str]) -> None:
     """The gate's reports (Markdown) of what a run stopped or rejected rows of; nothing when all was well."""
     if not reports:
         return
-    shown = [one if len(one) <= _LONGEST_REPORT else one[:_LONGEST_REPORT] + " ..." for one in reports[:_MOST_REPORTS]]
+    shown = [one if len(one) <= _LONGEST_REPORT else one[:_LONGEST_REPORT] + " ..." for one in reports[:_MAX_REPORTS]]
     if len(reports) > len(shown):
         shown.append(f"... and {len(reports) - len(shown)} more; the ledger and the quarantine have them all")
     create_markdown_artifact(

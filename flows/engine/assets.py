@@ -8,7 +8,7 @@ from prefect.assets import Asset, AssetProperties, add_asset_metadata
 from prefect.context import AssetContext
 
 from feature_repo import catalog
-from flows.outcome import Outcome
+from flows.runs.outcome import Outcome
 
 _VIEWS = f"{catalog.PROJECT}://views"
 BARS = Asset(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 from feature_repo import catalog
-from flows.outcome import Outcome
+from flows.runs.outcome import Outcome
 
-_MOST_ROWS = 40
+_MAX_ROWS = 40
 _CELL_W, _CELL_H, _NAMES_W, _TOP = 68, 22, 120, 54
 _FRESH, _LATE, _STALE, _NONE = "#1a7f37", "#9a6700", "#cf222e", "#8c959f"
 _LATE_BARS = 2  # from here on a view is stale
@@ -20,7 +20,7 @@ def draw(outcomes: Sequence[Outcome]) -> str:
     frames = [tf for tf in catalog.TIMEFRAMES if any(tf == found for _, found in cells)]
     worst = {name: max(_rank(o) for o in outcomes if o.symbol == name) for name, _ in cells}
     names = sorted(worst, key=lambda name: (-worst[name], name))
-    rows = names[:_MOST_ROWS]
+    rows = names[:_MAX_ROWS]
     width, height = _NAMES_W + _CELL_W * max(len(frames), 1) + 12, _TOP + _CELL_H * len(rows) + 26
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '

@@ -14,12 +14,12 @@ from feature_repo import catalog
 from feature_repo.sessions import grid_open
 
 log = logging.getLogger("fstore")
-_MOST_NAMED = 2
+_MAX_NAMED = 2
 
 
 def run_name(kind: str, symbols: Sequence[str], timeframes: Sequence[str], bar: datetime | None) -> str:
     """Such as ``materialize 1h EUR/USD +108 2026-11-22 22:00``: the first symbol, how many others, the bar's close."""
-    frames = list(timeframes) if len(timeframes) <= _MOST_NAMED else [f"{timeframes[0]}..{timeframes[-1]}"]
+    frames = list(timeframes) if len(timeframes) <= _MAX_NAMED else [f"{timeframes[0]}..{timeframes[-1]}"]
     named = ([symbols[0]] + [f"+{len(symbols) - 1}"] * (len(symbols) > 1)) if symbols else ["all"]
     return " ".join([kind, ",".join(frames), *named, f"{bar:%Y-%m-%d %H:%M}" if bar else ""]).strip()
 

@@ -14,13 +14,13 @@ from feature_repo import catalog
 from flows.engine.artifacts import show_freshness, show_gate
 from flows.engine.assets import BARS, note_views, views
 from flows.engine.names import flow_run_id, name_run, rename_run, run_name
+from flows.engine.report import report
+from flows.engine.shards import run_shards
 from flows.engine.states import final_state
 from flows.materialize.stages import materialize_symbols
-from flows.outcome import Outcome, describe, in_order, problems_of
-from flows.pending import known_symbols
-from flows.report import report
+from flows.runs.outcome import Outcome, describe, in_order, problems_of
+from flows.runs.plan import known_symbols
 from flows.settings import load_settings
-from flows.shards import run_shards
 
 _WAIT_S = 120.0  # runs of several timeframes begin together, and a symbol is one run's at a time
 

@@ -12,22 +12,23 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo import catalog
-from feature_repo.stores.connection import connect, online_url
+from feature_repo.stores.delta.schemas import REVISED
+from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.window import read_windows
 from feature_repo.stores.fence import FencedOutError
-from feature_repo.stores.schemas import REVISED
-from feature_repo.stores.tables import OfflineTables
-from feature_repo.stores.window import read_windows
-from flows import results, shard
-from flows.doubts import restate_doubts
-from flows.history import read_histories, whole_history
-from flows.increment import TailTooShort
-from flows.leasing import busy
+from feature_repo.stores.redis.connection import connect, online_url
+from flows.compute import step
+from flows.compute.increment import TailTooShort
 from flows.ledger import Lease, LeaseLost, Ledger, Watermark
-from flows.notes import at_stage, attempts, owner
-from flows.outcome import Outcome, describe
-from flows.pending import RECIPE, Pending, pending
-from flows.publication import lost_views, publish_window
 from flows.quality import Verdict
+from flows.runs import store
+from flows.runs.doubts import restate_doubts
+from flows.runs.history import read_histories, whole_history
+from flows.runs.lease import busy
+from flows.runs.outcome import Outcome, describe
+from flows.runs.plan import DEFINITIONS_DIGEST, Pending, pending
+from flows.runs.publish import lost_views, publish_window
+from flows.runs.record import at_stage, attempts, owner
 from flows.settings import Settings
 
 _TRIES = 3  # a run that is fenced out by one that has died meanwhile reads again
@@ -119,7 +120,7 @@ class _Shard:
         outcomes: list[Outcome] = []
         computed = self._compute(work, outcomes)
         at_stage("store")
-        created = results.store(computed, self.tables, self.lease, since=since, now=self.now)
+        created = store.store(computed, self.tables, self.lease, since=since, now=self.now)
         at_stage("publish")
         outcomes += self._publish(computed, work)
         at_stage("note")
@@ -127,21 +128,19 @@ class _Shard:
         at_stage("end")
         return outcomes
 
-    def _compute(self, work: Pending, outcomes: list[Outcome]) -> list[shard.Computed]:
-        limits = shard.limits_of(self.settings)
-        found: list[shard.Computed] = []
+    def _compute(self, work: Pending, outcomes: list[Outcome]) -> list[step.Computed]:
+        limits = step.limits_of(self.settings)
+        found: list[step.Computed] = []
         for job, history in read_histories(work.jobs, self.tables):
             name, tf = job.symbol.name, job.timeframe.name
             try:
                 try:
-                    found.append(shard.compute(job, history, now=self.now, limits=limits))
+                    found.append(step.compute(job, history, now=self.now, limits=limits))
                 except TailTooShort:
-                    found.append(shard.compute(job, whole_history(job, self.tables), now=self.now, limits=limits))
-            except shard.Stopped as stopped:
+                    found.append(step.compute(job, whole_history(job, self.tables), now=self.now, limits=limits))
+            except step.Stopped as stopped:
                 self.tell(stopped.verdict)
-                outcomes.append(
-                    results.keep_stopped(stopped, job, self.tables, self.ledger, run=self.run, now=self.now)
-                )
+                outcomes.append(store.keep_stopped(stopped, job, self.tables, self.ledger, run=self.run, now=self.now))
             except Exception as error:  # one bad symbol never stops the others; it is reported by name
                 outcomes.append(Outcome(symbol=name, timeframe=tf, problem=describe(error)))
         for one in found:
@@ -150,7 +149,7 @@ class _Shard:
                     self.tell(verdict)
         return found
 
-    def _publish(self, computed: Sequence[shard.Computed], work: Pending) -> list[Outcome]:
+    def _publish(self, computed: Sequence[step.Computed], work: Pending) -> list[Outcome]:
         """Publishes what was computed, and what the online store has lost."""
         repo = self.settings.repo()
         names: dict[str, list[str]] = defaultdict(list)
@@ -179,9 +178,9 @@ class _Shard:
                         published[symbol, tf] = describe(error)
             restate_doubts(client, repo.project, self.ledger, [symbol.name for symbol in self.symbols])
 
-        def outcome(symbol: str, timeframe: str, one: shard.Computed | None = None) -> Outcome:
+        def outcome(symbol: str, timeframe: str, one: step.Computed | None = None) -> Outcome:
             took = published.get((symbol, timeframe), False)
-            return results.outcome_of(
+            return store.outcome_of(
                 catalog.symbol(symbol), catalog.timeframe(timeframe), one, close_us=closes.get((symbol, timeframe)),
                 published=took is True, problem=took if isinstance(took, str) else "", now=self.now,
             )  # fmt: skip
@@ -189,7 +188,7 @@ class _Shard:
         done = [outcome(mark.symbol, mark.timeframe) for mark in work.done]
         return done + [outcome(one.job.symbol.name, one.job.timeframe.name, one) for one in computed]
 
-    def _note(self, computed: Sequence[shard.Computed], outcomes: Sequence[Outcome], created: datetime) -> None:
+    def _note(self, computed: Sequence[step.Computed], outcomes: Sequence[Outcome], created: datetime) -> None:
         """Moves the watermarks of what is stored and published; the rest is done again by the next run."""
         failed = {(o.symbol, o.timeframe) for o in outcomes if o.problem}
         rows = [
@@ -198,14 +197,14 @@ class _Shard:
                 timeframe=one.job.timeframe.name,
                 event_us=one.event_us or 0,
                 seen_us=one.job.seen_us,
-                recipe=RECIPE,
+                recipe=DEFINITIONS_DIGEST,
             )
             for one in computed
             if (one.job.symbol.name, one.job.timeframe.name) not in failed
         ]
         self.ledger.advance(self.lease, rows)
         if self.run:
-            notes = [results.noted(one, self.run, self.now, created) for one in computed]
+            notes = [store.noted(one, self.run, self.now, created) for one in computed]
             self.ledger.record(
                 verdicts=[v for verdicts, _ in notes for v in verdicts],
                 revisions=[r for _, revisions in notes for r in revisions],

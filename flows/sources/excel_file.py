@@ -27,7 +27,7 @@ _REFERENCE = "{http://schemas.openxmlformats.org/officeDocument/2006/relationshi
 _BUILT_IN_DATES = frozenset((*range(14, 23), *range(45, 48)))  # number formats that need no definition
 _NOT_THE_FORMAT = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]')  # quoted text, escaped characters, colours and conditions
 _DAY_ZERO = {False: datetime(1899, 12, 30), True: datetime(1904, 1, 1)}  # noqa: DTZ001  # of the sheet's own clock
-_MOST_COLUMNS = 16_384
+_MAX_COLUMNS = 16_384
 
 
 def read_excel(path: Path, options: SourceOptions) -> Table:
@@ -130,7 +130,7 @@ def _column(reference: str, following: int) -> int:
     at = 0
     for letter in letters:
         at = at * 26 + ord(letter) - ord("A") + 1
-    if not following < at <= _MOST_COLUMNS:
+    if not following < at <= _MAX_COLUMNS:
         raise ValueError(f"cell {reference} is out of order")
     return at - 1
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from feature_repo.stores.home import REPO
+from feature_repo.home import REPO
 from flows.stack.schedules import POOL
 
 PROJECT = REPO.parent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from feature_repo.stores.embedded import running_server
+from feature_repo.stores.redis.embedded import running_server
 from flows.settings import Settings
 from flows.stack.configuration import configure_prefect
 from flows.stack.errors import StackError

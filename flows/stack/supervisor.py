@@ -13,8 +13,8 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from feature_repo.stores.connection import connect
-from feature_repo.stores.embedded import ensure_server
+from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.redis.embedded import ensure_server
 from flows.settings import Settings
 from flows.stack import services
 from flows.stack.configuration import configure_prefect

@@ -10,8 +10,8 @@ the same stretches. docs/live.md tells what is promised.
 """
 
 from flows.stream.bar import LiveBar
+from flows.stream.config import StreamConfig
 from flows.stream.feed import BackloggedError, Feed
-from flows.stream.pace import Pace
 from flows.stream.service import serve, stream
 
-__all__ = ["LiveBar", "Feed", "BackloggedError", "Pace", "stream", "serve"]
+__all__ = ["LiveBar", "Feed", "BackloggedError", "StreamConfig", "stream", "serve"]

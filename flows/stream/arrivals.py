@@ -9,7 +9,7 @@ from datetime import datetime
 
 from feature_repo import catalog
 from flows.stream.bar import BadEntryError, LiveBar, from_fields
-from flows.stream.pace import retry_after_s
+from flows.stream.config import retry_after_s
 from flows.stream.reader import Entry
 
 Item = tuple[Entry, LiveBar]

@@ -15,17 +15,17 @@ from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, Symbol, Timeframe
 from feature_repo.catalog import symbol as known_symbol
 from feature_repo.catalog import timeframe as known_timeframe
 from feature_repo.sessions import on_grid
-from feature_repo.stores.schemas import REVISED, SCHEMAS, TIME, TableName
-from feature_repo.stores.tables import OfflineTables
-from flows.bars import opens_us
+from feature_repo.stores.delta.schemas import REVISED, SCHEMAS, TIME, TableName
+from feature_repo.stores.delta.tables import OfflineTables
+from flows.compute.changes import as_table
+from flows.compute.derive import opens_us
+from flows.compute.rejected import quarantine_rows, store_quarantine
 from flows.ledger import Lease, Ledger, Revision, Watermark
-from flows.notes import at_stage, noted_verdict
-from flows.pending import RECIPE
 from flows.quality import check_bars
-from flows.quarantine import quarantine_rows, store_quarantine
-from flows.revisions import as_table
+from flows.runs.plan import DEFINITIONS_DIGEST
+from flows.runs.record import at_stage, noted_verdict
 from flows.stream.bar import LiveBar
-from flows.stream.hot import Fresh
+from flows.stream.fast_path import Fresh
 from flows.stream.load import Key
 from flows.stream.reader import Entry
 
@@ -185,7 +185,7 @@ def _note(batch: Batch, leases: Mapping[str, Lease], ledger: Ledger, run: str) -
             grown.append(replace(was, last_us=last_us, listed_us=max(was.listed_us, seen_us)))
         lease = leases[name]
         marks[lease.token].append(
-            (lease, Watermark(symbol=name, timeframe=tf, event_us=event_us, seen_us=seen_us, recipe=RECIPE))
+            (lease, Watermark(symbol=name, timeframe=tf, event_us=event_us, seen_us=seen_us, recipe=DEFINITIONS_DIGEST))
         )
     for rows in marks.values():
         ledger.advance(rows[0][0], [mark for _, mark in rows])

@@ -9,12 +9,12 @@ import numpy as np
 
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe, timeframe
 from feature_repo.sessions import bar_close
-from feature_repo.stores.tables import OfflineTables
-from feature_repo.stores.window import column, microseconds, read_windows
-from flows.history import History, read_histories
-from flows.increment import STATE_FIELDS
+from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.window import column, microseconds, read_windows
+from flows.compute.increment import STATE_FIELDS
 from flows.ledger import Ledger
-from flows.pending import Job, plan
+from flows.runs.history import History, read_histories
+from flows.runs.plan import Job, plan
 from flows.stream.series import Series
 
 Key = tuple[str, str]

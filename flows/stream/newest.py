@@ -1,9 +1,9 @@
-"""The indicators of a symbol's newest bars, to the bit as ``flows.increment`` gives them, in a fifth of the time.
+"""The indicators of a symbol's newest bars, to the bit as ``compute.increment`` gives them, in a fifth of the time.
 
 It is the same computation: the same stretches, the same kernels, over the same columns. What is left out is what a
 live bar has no need of: checks of columns that are known to be good, values of the bars before the new ones, and rows
 that a kernel without a past never looks at. Whatever is not the usual case (bars of two stretches, an unknown volume, a
-cumulative indicator) is left to ``flows.increment`` itself. A property test holds both to the same bits.
+cumulative indicator) is left to ``flows.compute.increment`` itself. A property test holds both to the same bits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ import numpy.typing as npt
 
 from feature_repo.catalog import INDICATOR_FIELDS, INDICATORS, Indicator, Timeframe
 from feature_repo.indicators import KERNELS, compute
-from flows.increment import STATE_FIELDS, TailTooShort, Times, compute_from, compute_stretch, stretch_bars, warm_up
+from flows.compute.increment import (
+    STATE_FIELDS,
+    TailTooShort,
+    Times,
+    compute_from,
+    compute_stretch,
+    stretch_bars,
+    warm_up,
+)
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -23,11 +23,11 @@ from feature_repo.catalog import (
     Timeframe,
 )
 from feature_repo.sessions import session_day
-from feature_repo.stores.window import Window
-from flows.increment import LONGEST, STATE_FIELDS, stretch_bars, warm_up
+from feature_repo.stores.delta.window import Window
+from flows.compute.increment import LONGEST, STATE_FIELDS, stretch_bars, warm_up
 from flows.quality.warm_up import undefined_bars
+from flows.stream.columns import RollingColumns
 from flows.stream.newest import newest
-from flows.stream.tape import Tape
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -74,12 +74,12 @@ class Series:
         days = session_day(symbol.session, opens_us).astype(np.float64)
         cells = np.concatenate([bars, days[None], state])
         self._whole = whole
-        self._opens = Tape(opens_us[None], keep=TAIL_BARS, spare=1024)
-        self._cells = Tape(cells, keep=TAIL_BARS, spare=1024)
+        self._opens = RollingColumns(opens_us[None], keep=TAIL_BARS, spare=1024)
+        self._cells = RollingColumns(cells, keep=TAIL_BARS, spare=1024)
         held = np.empty((len(WINDOW_FIELDS), 0))
         if window is not None:
             held = np.stack([window.columns[name] for name in WINDOW_FIELDS])
-        self._window = Tape(held, keep=WINDOW_BARS, spare=256)
+        self._window = RollingColumns(held, keep=WINDOW_BARS, spare=256)
         self._created_us = window.created_us if window else 0
 
     @property

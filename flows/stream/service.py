@@ -1,7 +1,7 @@
 """The long-lived process: owns shards, lets sessions work, and ends in good order when it is told to.
 
 One owner at a time has a shard, by a lease in the ledger. So a second service beside the first is its stand-by: it
-takes over when the first has died (after ``Pace.ttl_s``) or gone, on this host or another.
+takes over when the first has died (after ``StreamConfig.ttl_s``) or gone, on this host or another.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from feature_repo.stores.connection import connect, online_url
+from feature_repo.stores.redis.connection import connect, online_url
 from flows.ledger import Lease, Ledger, LedgerError
 from flows.settings import Settings, load_settings
+from flows.stream.config import StreamConfig
 from flows.stream.feed import SHARDS, Feed
-from flows.stream.meter import Meter
-from flows.stream.pace import Pace
 from flows.stream.reader import Reader
 from flows.stream.session import Session
+from flows.stream.stats import StreamStats
 
 _log = logging.getLogger("fstore")
 _PAUSE_S = (0.2, 1.0, 2.0, 5.0)
@@ -40,11 +40,11 @@ def stream(
     settings: Settings,
     *,
     shards: Sequence[int] = range(SHARDS),
-    pace: Pace | None = None,
+    pace: StreamConfig | None = None,
     stop: threading.Event,
     flow_run: str = "",
     ready: Callable[[], None] = lambda: None,
-) -> Meter:
+) -> StreamStats:
     """Works on ``shards`` until ``stop`` is set; returns what it did.
 
     Nothing but ``stop`` ends it: it goes on when Redis, the ledger or the offline store are back, without loss.
@@ -54,7 +54,7 @@ def stream(
     """
     import flows.quality.suite  # noqa: F401  # great-expectations takes seconds: not when the first bad bar comes
 
-    pace, meter, ledger = pace or Pace(), Meter(), settings.ledger()
+    pace, meter, ledger = pace or StreamConfig(), StreamStats(), settings.ledger()
     run = ledger.begin("stream", parameters={"shards": [*shards]}, flow_run=flow_run)
     owner = f"stream {run} on {socket.gethostname()} (process {os.getpid()})"
     problems, failures = [], 0
@@ -104,8 +104,8 @@ def _work(
     *,
     owner: str,
     run: str,
-    pace: Pace,
-    meter: Meter,
+    pace: StreamConfig,
+    meter: StreamStats,
     stop: threading.Event,
     ready: Callable[[], None],
 ) -> None:
@@ -148,7 +148,7 @@ def _is_free(ledger: Ledger, lease: Lease, owner: str) -> bool:
 
 
 def serve(
-    *, workers: int = 1, pace: Pace | None = None, stop: threading.Event | None = None, flow_run: str = ""
+    *, workers: int = 1, pace: StreamConfig | None = None, stop: threading.Event | None = None, flow_run: str = ""
 ) -> None:
     """Runs until SIGTERM or SIGINT (or ``stop``), in this process or in ``workers`` others that share the shards.
 
@@ -183,7 +183,7 @@ def serve(
             process.join()
 
 
-def _worker(shards: Sequence[int], pace: Pace | None, parent: Any, flow_run: str) -> None:
+def _worker(shards: Sequence[int], pace: StreamConfig | None, parent: Any, flow_run: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # the parent is told too, and tells
         signal.signal(number, signal.SIG_IGN)
     stop = threading.Event()

@@ -17,19 +17,19 @@ import numpy as np
 
 from feature_repo import catalog
 from flows.ledger import Ledger
-from flows.notes import at_stage
-from flows.publication import publish_window
+from flows.runs.publish import publish_window
+from flows.runs.record import at_stage
 from flows.settings import Settings
-from flows.stream import cold, hot
+from flows.stream import fast_path, slow_path
 from flows.stream.arrivals import Arrivals, Item
 from flows.stream.bar import LiveBar, as_text
+from flows.stream.config import StreamConfig
 from flows.stream.feed import shard_of
-from flows.stream.holding import Holding
-from flows.stream.memory import Memory
-from flows.stream.meter import Meter
-from flows.stream.pace import Pace
+from flows.stream.leases import StreamLeases
+from flows.stream.loaded import LoadedSymbols
 from flows.stream.reader import Entry, Reader
 from flows.stream.series import Series
+from flows.stream.stats import StreamStats
 from flows.stream.writer import Writer
 
 _log = logging.getLogger("fstore")
@@ -53,8 +53,8 @@ class Session:
         shards: Sequence[int],
         owner: str,
         run: str,
-        pace: Pace,
-        meter: Meter,
+        pace: StreamConfig,
+        meter: StreamStats,
         stop: threading.Event,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -63,12 +63,12 @@ class Session:
         self._shards, self._run, self._pace, self._meter = frozenset(shards), run, pace, meter
         self._now, self._monotonic = now, monotonic
         self._tables, self._project = settings.tables(), settings.repo().project
-        self._holding = Holding(ledger, self._tables, owner=owner, ttl_s=pace.ttl_s)
+        self._holding = StreamLeases(ledger, self._tables, owner=owner, ttl_s=pace.ttl_s)
         self._writer = Writer(
             self._tables, ledger, self._holding, reader, run=run, pace=pace, stop=stop, now=now, monotonic=monotonic,
             stored=self._forget_oldest,
         )  # fmt: skip
-        self._memory = Memory(settings, ledger, self._holding, self._writer, run=run, now=now)
+        self._memory = LoadedSymbols(settings, ledger, self._holding, self._writer, run=run, now=now)
         self._arrivals = Arrivals(early_s=pace.early_s, now=now, monotonic=monotonic)
         self._aside: dict[str, list[Item]] = {}
         self._last_bar_s = monotonic()
@@ -147,7 +147,7 @@ class Session:
         series = self._memory.of(symbol).get(timeframe)
         spec, frame = catalog.symbol(symbol), catalog.timeframe(timeframe)
         opens, bars = _arrays([bar for _, bar in items])
-        bad = hot.bad_bars(spec, frame, opens, bars, int(now.timestamp() * 1e6))
+        bad = fast_path.bad_bars(spec, frame, opens, bars, int(now.timestamp() * 1e6))
         good = [item for item, is_bad in zip(items, bad, strict=True) if not is_bad]
         rejected = [item for item, is_bad in zip(items, bad, strict=True) if is_bad]
         if rejected:
@@ -160,10 +160,10 @@ class Session:
             self._set_aside(symbol, good)
             return None
         try:
-            new = hot.unknown_to(series, [bar for _, bar in good])
+            new = fast_path.unknown_to(series, [bar for _, bar in good])
             if new:
-                self._publish(hot.take(series, *_arrays(new), self._holding.stamp(symbol, now)))
-        except hot.NotOrdinary:
+                self._publish(fast_path.take(series, *_arrays(new), self._holding.stamp(symbol, now)))
+        except fast_path.NeedsBatchFlow:
             self._set_aside(symbol, good)
             return None
         self._meter.took(good, len(new), self._now().timestamp())
@@ -175,14 +175,14 @@ class Session:
         targets = [s for s in self._memory.of(symbol).values() if s.source == source.timeframe]
         try:
             for target in targets:
-                fresh, short = hot.derive(
+                fresh, short = fast_path.derive(
                     source, target, created_us, min_completeness=self._settings.min_completeness, now=now
                 )  # fmt: skip
                 if short is not None:
                     self._writer.batch.short.append(((symbol, target.timeframe.name), short))
                 if fresh is not None:
                     self._publish(fresh)
-        except hot.NotOrdinary:
+        except fast_path.NeedsBatchFlow:
             self._set_aside(symbol, [])
             return
         seen_us = created_us
@@ -191,7 +191,7 @@ class Session:
             close_us = series.end_us + series.timeframe.microseconds if series.end_us >= 0 else 0
             self._writer.batch.touched[symbol, series.timeframe.name] = max(was[0], close_us), seen_us
 
-    def _publish(self, fresh: hot.Fresh) -> None:
+    def _publish(self, fresh: fast_path.Fresh) -> None:
         name = fresh.symbol.name
         at_stage(f"stream publish {name} {fresh.timeframe.name}")
         fence = self._holding.leases[name].token
@@ -226,7 +226,7 @@ class Session:
         self._holding.release()
         aside, self._aside = self._aside, {}
         bars = {symbol: [bar for _, bar in items] for symbol, items in aside.items()}
-        problems = cold.settle(bars, self._settings, self._tables, self._ledger, run=self._run, now=self._now())
+        problems = slow_path.settle(bars, self._settings, self._tables, self._ledger, run=self._run, now=self._now())
         for symbol, items in aside.items():
             self._memory.forget(symbol)
             if symbol in problems:

@@ -10,14 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.fence import FencedOutError
-from feature_repo.stores.tables import OfflineTables
 from flows.ledger import LeaseLost, Ledger
-from flows.notes import at_stage
+from flows.runs.record import at_stage
 from flows.stream.arrivals import Item
 from flows.stream.batch import Batch, store
-from flows.stream.holding import Holding
-from flows.stream.pace import Pace, retry_after_s
+from flows.stream.config import StreamConfig, retry_after_s
+from flows.stream.leases import StreamLeases
 from flows.stream.reader import Reader
 
 _log = logging.getLogger("fstore")
@@ -39,11 +39,11 @@ class Writer:
         self,
         tables: OfflineTables,
         ledger: Ledger,
-        holding: Holding,
+        holding: StreamLeases,
         reader: Reader,
         *,
         run: str,
-        pace: Pace,
+        pace: StreamConfig,
         stop: threading.Event,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],

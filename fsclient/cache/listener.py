@@ -9,7 +9,7 @@ from typing import Any
 from redis.asyncio import RedisCluster
 
 from feature_repo import catalog
-from feature_repo.stores.publish import channel
+from feature_repo.stores.redis.publish import channel
 from fsclient.cache.listening import RECONNECT_S, Listener, OnLost, OnPublish
 
 __all__ = ["PING_S", "RECONNECT_S", "PublishListener"]

@@ -39,9 +39,9 @@ _NAMES = PREFIX + "names"
 _ENDS = PREFIX + "ends"
 _LARGEST_VALUE = 16 * 2**20
 """Bytes; larger values stay with the process that has them: Redis serves nobody else while it moves one."""
-_MOST_NAMES = 100_000
+_MAX_NAMES = 100_000
 _LONGEST_TTL_S = 7 * 86_400.0
-_MOST_OWED = 1_000
+_MAX_OWED = 1_000
 _ALL = ("-", "+")  # the range of all names
 
 # All in one step, by the server's own clock: the value, its name, the end of at most 16 others whose time has passed,
@@ -183,7 +183,7 @@ class SharedCache:
             if data is None or len(data) > _LARGEST_VALUE:
                 return False
             ttl_ms = max(1, int(min(ttl_s, _LONGEST_TTL_S) * 1000))
-            self._set(keys=[_value_key(key), _NAMES, _ENDS], args=[data, _name(key), ttl_ms, _MOST_NAMES])
+            self._set(keys=[_value_key(key), _NAMES, _ENDS], args=[data, _name(key), ttl_ms, _MAX_NAMES])
             return True
 
         return run
@@ -203,7 +203,7 @@ class SharedCache:
 
     def _owe(self, names: tuple[str, str]) -> None:
         with self._owed_lock:
-            if len(self._owed) >= _MOST_OWED:
+            if len(self._owed) >= _MAX_OWED:
                 self._owed, names = {}, _ALL
             self._owed[names] = next(self._numbers)
 

@@ -17,9 +17,9 @@ from deltalake.exceptions import DeltaError
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES, symbol, timeframe
 from feature_repo.gaps import Gaps, find_gaps
 from feature_repo.sessions import DAY_US, expected_opens, session_day
-from feature_repo.stores.codec import FloatArray
-from feature_repo.stores.tables import OfflineTables
-from feature_repo.stores.window import column, microseconds
+from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.window import column, microseconds
+from feature_repo.stores.redis.codec import FloatArray
 
 T = TypeVar("T")
 Int64Array = npt.NDArray[np.int64]
@@ -28,8 +28,8 @@ OUTAGE: tuple[type[Exception], ...] = (OSError, DeltaError, pa.ArrowException)
 """What says that the offline store can't be read."""
 MOST_BARS = 1_500
 
-_MOST_OPENS = 24
-_MOST_CHARTS = 64
+_MAX_OPENS = 24
+_MAX_CHARTS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,8 +63,8 @@ class Market:
     def __init__(self, tables: OfflineTables) -> None:
         self._tables = tables
         self._lock = threading.Lock()
-        self._opens: LRUCache[Any, Int64Array] = LRUCache(_MOST_OPENS)
-        self._charts: LRUCache[Any, Any] = LRUCache(_MOST_CHARTS)
+        self._opens: LRUCache[Any, Int64Array] = LRUCache(_MAX_OPENS)
+        self._charts: LRUCache[Any, Any] = LRUCache(_MAX_CHARTS)
 
     def symbols(self) -> tuple[str, ...]:
         """Symbols of the catalog that have bars, in its order. Raises ``OUTAGE``."""

@@ -15,9 +15,9 @@ from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, view
 from feature_repo.freshness import bars_behind
 from feature_repo.repo import Repo
-from feature_repo.stores.codec import decode_doubles, decode_timestamp, entity_key, field_key, timestamp_key
-from feature_repo.stores.connection import connect, online_url
-from feature_repo.stores.embedded import EmbeddedServerError
+from feature_repo.stores.redis.codec import decode_doubles, decode_timestamp, entity_key, field_key, timestamp_key
+from feature_repo.stores.redis.connection import connect, online_url
+from feature_repo.stores.redis.embedded import EmbeddedServerError
 
 REFRESH_S = 2.0
 FRESH_BARS = 1
@@ -25,7 +25,7 @@ FRESH_BARS = 1
 LATE_BARS = 5
 """Beyond so many it is no longer late but stale."""
 
-_PATIENCE_S = 1.5
+_TIMEOUT_S = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class OnlineStore:
                 except (RedisError, OSError):
                     self._client = None  # the embedded server's owner may have gone: find or start it again
             try:
-                self._client = connect(online_url(self._repo), self._repo.redis_type, timeout_s=_PATIENCE_S)
+                self._client = connect(online_url(self._repo), self._repo.redis_type, timeout_s=_TIMEOUT_S)
             except EmbeddedServerError as error:
                 raise OSError(str(error)) from error
             return self._client

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.delta.tables import OfflineTables
 from fsclient.dashboard.operations import DECISIONS, Decision, QuarantinedRow
 
 MOST_ROWS = 5_000

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from feature_repo.repo import Repo
-from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.delta.tables import OfflineTables
 from fsclient.dashboard.access import Access
 from fsclient.dashboard.market import Market
 from fsclient.dashboard.online import OnlineStore

@@ -15,15 +15,15 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from fsclient.lookup.answers import Answer
+from fsclient.answers.answers import Answer
 from fsclient.provenance import KEY, from_iso
 
 log = logging.getLogger("feature_store_client")
 
 SCHEMA = 1
 _MAGIC = b"fsclient-last-good\n"
-_MOST_FILES = 2_000
-_MOST_BYTES = 64 * 2**20
+_MAX_FILES = 2_000
+_MAX_BYTES = 64 * 2**20
 _LARGEST_BYTES = 2 * 2**20
 """A larger answer (a range of some 40,000 bars) is not kept: it would push out hundreds of others."""
 
@@ -60,7 +60,7 @@ class LastGood:
             former = self._memory.pop(key, None)
             self._memory[key] = answer
             self._bytes += answer.nbytes - (0 if former is None else former.nbytes)
-            while self._bytes > _MOST_BYTES:
+            while self._bytes > _MAX_BYTES:
                 self._bytes -= self._memory.pop(next(iter(self._memory))).nbytes
             return self._spooled.get(key) != answer.newest
 
@@ -88,7 +88,7 @@ class LastGood:
         with self._lock:
             self._spooled.pop(key, None)
             self._spooled[key] = answer.newest
-            if len(self._spooled) > _MOST_FILES:
+            if len(self._spooled) > _MAX_FILES:
                 del self._spooled[next(iter(self._spooled))]
 
     def read_spool(self, key: str) -> pd.DataFrame | None:
@@ -104,9 +104,9 @@ class LastGood:
 
     def _prune(self) -> None:
         files = list(self._folder.glob("*.arrow"))
-        if len(files) > _MOST_FILES:
+        if len(files) > _MAX_FILES:
             files.sort(key=lambda f: f.stat().st_mtime)
-            for file in files[: len(files) - _MOST_FILES]:
+            for file in files[: len(files) - _MAX_FILES]:
                 file.unlink(missing_ok=True)
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fsclient.answers.ages import age_of, as_of_us, closed_since, oldest
 from fsclient.errors import StaleDataError
-from fsclient.lookup.ages import age_of, as_of_us, closed_since, oldest
-from fsclient.lookup.latest_request import LatestRequest
-from fsclient.lookup.request import Request
 from fsclient.provenance import KEY, from_iso, iso
+from fsclient.questions.latest import LatestRequest
+from fsclient.questions.ranges import Request
 
 
 def as_last_good(answer: pd.DataFrame, request: Request, now_us: int) -> pd.DataFrame:

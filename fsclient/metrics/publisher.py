@@ -23,7 +23,7 @@ from typing import Any
 
 from redis.exceptions import MovedError, RedisError
 
-from feature_repo.stores.connection import connect
+from feature_repo.stores.redis.connection import connect
 from fsclient.metrics.history import MOST_SYMBOL_ROWS, Slot, pack
 from fsclient.metrics.registry import CallRecord, Metrics
 from fsclient.metrics.store import Process, When, key, merge_ended, write
@@ -33,8 +33,8 @@ INTERVAL_S = 5.0
 FINAL_WRITE_S = 0.5
 """How long a release waits at most for the last write."""
 
-_PATIENCE_S = 0.4  # for one answer of Redis
-_MOST_WAITING = 24 * 60 + 24  # minutes and hours that wait for a Redis that is away
+_TIMEOUT_S = 0.4  # for one answer of Redis
+_MAX_WAITING = 24 * 60 + 24  # minutes and hours that wait for a Redis that is away
 _BATCH = 100
 
 _log = logging.getLogger("feature_store_client")
@@ -180,7 +180,7 @@ class MetricsPublisher:
     def _keep(self, when: When, packed: bytes) -> None:
         self._waiting[when] = packed
         self._waiting.move_to_end(when)
-        while len(self._waiting) > _MOST_WAITING:
+        while len(self._waiting) > _MAX_WAITING:
             self._waiting.popitem(last=False)
 
     # ------------------------------------------------------------------------------------------- the thread
@@ -222,12 +222,12 @@ class MetricsPublisher:
 
     def _connected(self) -> Any:
         if self._client is None:
-            client = connect(self._url, timeout_s=_PATIENCE_S)
+            client = connect(self._url, timeout_s=_TIMEOUT_S)
             try:
                 client.exists(key(self._project, "processes"))
             except MovedError:  # a node of a cluster
                 client.close()
-                client = connect(self._url, "redis_cluster", timeout_s=_PATIENCE_S)
+                client = connect(self._url, "redis_cluster", timeout_s=_TIMEOUT_S)
             self._client = client
         return self._client
 

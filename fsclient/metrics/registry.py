@@ -25,7 +25,7 @@ from fsclient.metrics.histogram import percentile_s
 __all__ = ["CallCounts", "CallRecord", "Metrics", "MetricsSnapshot", "feature_store_metrics"]
 
 _log = logging.getLogger("feature_store_client")
-_MOST_SYMBOLS = 1_000
+_MAX_SYMBOLS = 1_000
 _OTHER = "other"
 _STATES = ("closed", "half_open", "open")  # of a breaker, from good to bad
 
@@ -89,7 +89,7 @@ class Metrics:
             symbol = call.symbol
             if symbol is not None:
                 symbols = self._symbols
-                if symbol not in symbols and len(symbols) >= _MOST_SYMBOLS:
+                if symbol not in symbols and len(symbols) >= _MAX_SYMBOLS:
                     symbol = _OTHER
                 symbols[symbol] = symbols.get(symbol, 0) + 1
         for hook in self._hooks:

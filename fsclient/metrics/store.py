@@ -37,7 +37,7 @@ MOST_PROCESSES = 1_000
 _MARGIN_S = 3_600
 _GRACE_S = 15.0  # after a time's end its last writes arrive
 _MERGING_S = 30
-_MOST_MERGED = 10  # sums that one publisher makes in one go: after a long outage the others help
+_MAX_MERGED = 10  # sums that one publisher makes in one go: after a long outage the others help
 _COUNTED = "v"
 _SUM = "*"
 
@@ -133,10 +133,10 @@ def merge_ended(client: Any, project: str, now: float) -> int:
     try:
         waiting = (_parse(name) for name in client.smembers(key(project, "unmerged")))
         ended = sorted((when for when in waiting if when.end_s + _GRACE_S <= now), key=lambda w: -w.end_s)
-        for when in ended[:_MOST_MERGED]:
+        for when in ended[:_MAX_MERGED]:
             _merge(client, project, when)
         _forget_processes(client, project, now)
-        return len(ended[:_MOST_MERGED])
+        return len(ended[:_MAX_MERGED])
     finally:
         client.delete(key(project, "merging"))
 

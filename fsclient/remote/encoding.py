@@ -15,12 +15,12 @@ import pandas as pd
 import pyarrow as pa
 
 from feature_repo.catalog import BAR_FIELDS
-from fsclient.lookup.answers import LatestAnswer, RangeAnswer
-from fsclient.lookup.frames import Int64Array, moments_of, utc_index
-from fsclient.lookup.latest_request import LatestRequest
-from fsclient.lookup.request import RangeRequest
-from fsclient.lookup.values import NO_BAR, RangeValues
+from fsclient.answers.answers import LatestAnswer, RangeAnswer
+from fsclient.answers.values import NO_BAR, RangeValues
+from fsclient.frames import Int64Array, moments_of, utc_index
 from fsclient.provenance import KEY, from_dict
+from fsclient.questions.latest import LatestRequest
+from fsclient.questions.ranges import RangeRequest
 
 ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"

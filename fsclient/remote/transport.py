@@ -13,7 +13,7 @@ import httpx
 
 from fsclient.access import is_loopback
 from fsclient.errors import CLOSED, FeatureStoreError, FeatureStoreUnavailable, InvalidRequestError
-from fsclient.lookup.per_loop import PerLoop
+from fsclient.reading.per_loop import PerLoop
 from fsclient.remote.encoding import ARROW, JSON, ReplyError
 from fsclient.remote.problems import read_problem
 

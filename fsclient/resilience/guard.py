@@ -14,8 +14,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from feature_repo.stores.codec import CodecError
-from feature_repo.stores.embedded import EmbeddedServerError
+from feature_repo.stores.redis.codec import CodecError
+from feature_repo.stores.redis.embedded import EmbeddedServerError
 from fsclient.errors import AuthenticationError, CircuitOpenError, FeatureStoreUnavailable, RequestTimeout
 from fsclient.resilience.breaker import CircuitBreaker, Permit, Rejected
 from fsclient.resilience.retry import Deadline, DeadlineExceededError, RetryPolicy, call
@@ -34,10 +34,10 @@ OUTAGE: tuple[type[Exception], ...] = (
 """What says that a store cannot answer now."""
 
 
-_tally: ContextVar[Tally | None] = ContextVar("fsclient_tally", default=None)
+_tally: ContextVar[CallStats | None] = ContextVar("fsclient_tally", default=None)
 
 
-class Tally:
+class CallStats:
     """How one call was answered, for its metrics: whether the cache had it, and how often a store was asked for it."""
 
     __slots__ = ("attempts", "hit")

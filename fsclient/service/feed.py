@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import orjson
 
-from fsclient.cache.hearing import Hearing, Pair
+from fsclient.cache.invalidator import CacheInvalidator, Pair
 
 BEAT_S = 1.0
-_MOST_WAITING = 1_000
+_MAX_WAITING = 1_000
 """A listener who is further behind is let go; it begins anew."""
 _ALIVE = b"{}\n"
 
 
-async def lines(hearing: Hearing, may_go_on: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def lines(hearing: CacheInvalidator, may_go_on: Callable[[], bool]) -> AsyncIterator[bytes]:
     """``{"changed": [["EUR/USD", "1h"]]}`` after the service's own cache has forgotten it; ``{}`` in between.
 
     It ends when a publish may have been missed: who listens then knows that it must forget everything.
@@ -27,7 +27,7 @@ async def lines(hearing: Hearing, may_go_on: Callable[[], bool]) -> AsyncIterato
     stop = hearing.watch(waiting.put_nowait)
     try:
         yield _ALIVE
-        while hearing.hears and waiting.qsize() <= _MOST_WAITING and may_go_on():
+        while hearing.hears and waiting.qsize() <= _MAX_WAITING and may_go_on():
             try:
                 async with asyncio.timeout(BEAT_S):
                     changed = await waiting.get()

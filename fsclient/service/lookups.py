@@ -11,15 +11,15 @@ from functools import partial
 import pandas as pd
 
 from feature_repo.repo import Repo
-from fsclient.answering import Answering, Load, R
-from fsclient.backend import of_repo
+from fsclient.answers.values import RangeValues
+from fsclient.backends import of_repo
 from fsclient.cache.feature_cache import FeatureCache
 from fsclient.errors import AuthenticationError, FeatureStoreUnavailable, InvalidRequestError
-from fsclient.lookup.latest_request import latest_request
-from fsclient.lookup.request import ComputeRequest, RangeRequest, compute_request, range_request
-from fsclient.lookup.values import RangeValues
 from fsclient.metrics.registry import Metrics, feature_store_metrics
+from fsclient.pipeline import Answering, Load, R
 from fsclient.provenance import KEY
+from fsclient.questions.latest import latest_request
+from fsclient.questions.ranges import ComputeRequest, RangeRequest, compute_request, range_request
 from fsclient.resilience.retry import Deadline
 from fsclient.service.questions import (
     LONGEST_S,

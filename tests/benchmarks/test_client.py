@@ -16,8 +16,8 @@ import redis.asyncio
 
 from feature_repo import catalog
 from feature_repo.repo import Repo
-from feature_repo.stores.codec import decode_array, entity_key, field_key, timestamp_key
-from feature_repo.stores.connection import online_url
+from feature_repo.stores.redis.codec import decode_array, entity_key, field_key, timestamp_key
+from feature_repo.stores.redis.connection import online_url
 from fsclient import FeatureStoreClient
 from fsclient.metrics.registry import CallRecord, Metrics
 

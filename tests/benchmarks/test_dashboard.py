@@ -15,8 +15,8 @@ import orjson
 import pytest
 
 from feature_repo.repo import load_repo
-from feature_repo.stores.connection import connect
-from feature_repo.stores.embedded import ensure_server, stop_server
+from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.redis.embedded import ensure_server, stop_server
 from fsclient.dashboard import Access, Sources, create_app, warm_up
 from fsclient.metrics.history import merge, pack, unpack
 from fsclient.metrics.store import key

@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 
 from feature_repo import catalog
-from feature_repo.stores.embedded import ensure_server, stop_server
+from feature_repo.stores.redis.embedded import ensure_server, stop_server
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 
@@ -86,7 +86,7 @@ def fill_catalog() -> list[str]:
 def history(years: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Hourly bars of a currency pair up to ``NEWEST``, and their indicators."""
     from feature_repo.sessions import expected_opens
-    from flows.features import compute_features
+    from flows.compute.features import compute_features
 
     pair, hour = next(iter(catalog.SYMBOLS.values())), catalog.timeframe("1h")
     last = int(NEWEST.timestamp()) * 1_000_000
@@ -105,8 +105,8 @@ def append(tables: Any, table: Any, rows: pd.DataFrame, names: Sequence[str], cr
     """Appends the same rows under each name, in one commit."""
     import pyarrow as pa
 
-    from feature_repo.stores.schemas import SCHEMAS
-    from flows.revisions import as_table
+    from feature_repo.stores.delta.schemas import SCHEMAS
+    from flows.compute.changes import as_table
 
     one = as_table(rows.assign(created=pd.Timestamp(created)), SCHEMAS[table], symbol="", timeframe="1h")
     at = one.schema.get_field_index("symbol")
@@ -117,7 +117,7 @@ def append(tables: Any, table: Any, rows: pd.DataFrame, names: Sequence[str], cr
 def store(settings: Any, names: Sequence[str], years: int) -> dict[str, Any]:
     """Stores the history without its newest bar, a month a commit, and notes it as done; then the newest bar."""
     from flows.ledger import Series, Watermark
-    from flows.pending import RECIPE
+    from flows.runs.plan import DEFINITIONS_DIGEST
 
     tables = settings.tables()
     for table, rows in zip(("bars", "indicators"), history(years), strict=True):
@@ -136,7 +136,7 @@ def store(settings: Any, names: Sequence[str], years: int) -> dict[str, Any]:
         ledger.advance(
             lease,
             [
-                Watermark(symbol=name, timeframe="1h", event_us=close_us, seen_us=stored_us, recipe=RECIPE)
+                Watermark(symbol=name, timeframe="1h", event_us=close_us, seen_us=stored_us, recipe=DEFINITIONS_DIGEST)
                 for name in names
             ],
         )
@@ -146,8 +146,7 @@ def store(settings: Any, names: Sequence[str], years: int) -> dict[str, Any]:
 
 def run(settings: Any, names: Sequence[str], years: int) -> dict[str, Any]:
     """Materializes all symbols, a shard after the other, and tells what it cost."""
-    from feature_repo.stores.connection import connect
-    from flows import results
+    from feature_repo.stores.redis.connection import connect
     from flows.materialize import stages
     from flows.quality import suite
 
@@ -155,7 +154,7 @@ def run(settings: Any, names: Sequence[str], years: int) -> dict[str, Any]:
         redis.flushall()
     spent: dict[str, float] = dict.fromkeys(("read_s", "judge_s", "store_s", "publish_s"), 0.0)
     timed(spent, "judge_s", suite, "evaluate")
-    timed(spent, "store_s", results, "store")
+    timed(spent, "store_s", store, "store")
     timed(spent, "publish_s", stages._Shard, "_publish")
     timed(spent, "read_s", stages, "pending")
     reading = stages.read_histories

@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 
 from feature_repo import catalog
-from feature_repo.stores.codec import decode_timestamp, entity_key, timestamp_key
-from feature_repo.stores.connection import connect
-from feature_repo.stores.embedded import ensure_server, stop_server
-from feature_repo.stores.publish import publish
-from flows.increment import STATE_FIELDS
+from feature_repo.stores.redis.codec import decode_timestamp, entity_key, timestamp_key
+from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.redis.embedded import ensure_server, stop_server
+from feature_repo.stores.redis.publish import publish
+from flows.compute.increment import STATE_FIELDS
 from flows.ledger import Ledger, Watermark
 from flows.ledger import Series as Listed
-from flows.pending import RECIPE
-from flows.publication import publish_window, view_rows
+from flows.runs.plan import DEFINITIONS_DIGEST
+from flows.runs.publish import publish_window, view_rows
 from flows.settings import Settings
-from flows.stream import Feed, LiveBar, Pace, hot, stream
+from flows.stream import Feed, LiveBar, StreamConfig, fast_path, stream
 from flows.stream.feed import SHARDS
 from flows.stream.series import TAIL_BARS, Series
 
@@ -73,7 +73,7 @@ def empty(spec: catalog.Symbol) -> Series:
 @pytest.fixture(scope="module")
 def full() -> Callable[[catalog.Symbol], Series]:
     """A symbol in memory with a full tail."""
-    fresh = hot.take(empty(symbol(0)), OPENS_US, WALK[:, :BARS], 1)
+    fresh = fast_path.take(empty(symbol(0)), OPENS_US, WALK[:, :BARS], 1)
     state = np.stack([fresh.features[catalog.INDICATOR_FIELDS.index(name)] for name in STATE_FIELDS])
 
     def make(spec: catalog.Symbol) -> Series:
@@ -89,8 +89,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, full: Callable[[catalog.Symb
     with pytest.MonkeyPatch.context() as patch:
         specs = {spec.name: spec for spec in map(symbol, range(MANY))}
         patch.setattr(catalog, "SYMBOLS", MappingProxyType(specs))
-        patch.setattr("flows.stream.memory.TIMEFRAMES", {"1m": MINUTE})
-        patch.setattr("flows.stream.memory.load", lambda found, *_: {(s.name, "1m"): full(s) for s in found})
+        patch.setattr("flows.stream.loaded.TIMEFRAMES", {"1m": MINUTE})
+        patch.setattr("flows.stream.loaded.load", lambda found, *_: {(s.name, "1m"): full(s) for s in found})
         home = tmp_path_factory.mktemp("stream_home")
         settings = Settings(home=home, redis_url=ensure_server(home))
         created_us = int(OPENS_US[-1]) + MINUTE_US
@@ -101,8 +101,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, full: Callable[[catalog.Symb
             )  # fmt: skip
             ledger.advance(
                 lease,
-                [Watermark(symbol=name, timeframe="1m", event_us=created_us, seen_us=created_us, recipe=RECIPE)
-                 for name in specs],
+                [Watermark(symbol=name, timeframe="1m", event_us=created_us, seen_us=created_us,
+                           recipe=DEFINITIONS_DIGEST) for name in specs],
             )  # fmt: skip
         yield settings
         stop_server(home)
@@ -117,7 +117,7 @@ def work(settings: Settings, shards: list[int], pipe: Any) -> None:
         stop.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    stream(settings, shards=shards, pace=Pace(most_symbols=MANY), stop=stop, ready=lambda: pipe.send("ready"))
+    stream(settings, shards=shards, pace=StreamConfig(most_symbols=MANY), stop=stop, ready=lambda: pipe.send("ready"))
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_bars_that_close_at_once(
 
 def floor_of(place: Settings, full: Callable[[catalog.Symbol], Series], count: int) -> float:
     """Seconds that the online store itself takes for so many writes of a prepared window, one after another."""
-    window = hot.take(full(symbol(0)), OPENS_US[-1:] + MINUTE_US, WALK[:, BARS : BARS + 1], 2).window
+    window = fast_path.take(full(symbol(0)), OPENS_US[-1:] + MINUTE_US, WALK[:, BARS : BARS + 1], 2).window
     rows = view_rows(MINUTE, window)
     with connect(place.redis_url) as client:
         begun = time.perf_counter()
@@ -198,8 +198,8 @@ def test_where_the_time_goes(place: Settings, full: Callable[[catalog.Symbol], S
         for at in range(200):
             opens = np.array([START_US + (BARS + at) * MINUTE_US])
             begun = time.perf_counter()
-            hot.bad_bars(series.symbol, MINUTE, opens, WALK[:, BARS + at : BARS + at + 1], int(opens[0]) * 2)
-            fresh = hot.take(series, opens, WALK[:, BARS + at : BARS + at + 1], 10 + at)
+            fast_path.bad_bars(series.symbol, MINUTE, opens, WALK[:, BARS + at : BARS + at + 1], int(opens[0]) * 2)
+            fresh = fast_path.take(series, opens, WALK[:, BARS + at : BARS + at + 1], 10 + at)
             times["compute and check"].append(time.perf_counter() - begun)
             begun = time.perf_counter()
             view_rows(MINUTE, fresh.window)

@@ -19,7 +19,7 @@ from prefect.settings import Settings as PrefectSettings
 from prefect.settings.legacy import _get_valid_setting_names
 from sqlalchemy import make_url
 
-from feature_repo.stores.home import REPO
+from feature_repo.home import REPO
 from flows.cli import app
 from flows.settings import PREFIX, Settings, load_settings
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from feature_repo.stores.home import REPO
+from feature_repo.home import REPO
 
 ROOT = REPO.parent
 FILE = ROOT / "deployments" / "Dockerfile"

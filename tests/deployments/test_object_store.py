@@ -13,10 +13,10 @@ import pytest
 from deltalake import DeltaTable
 
 from feature_repo import catalog
+from feature_repo.home import REPO
 from feature_repo.repo import FILE_VARIABLE, Repo, load_repo
-from feature_repo.stores.home import REPO
-from feature_repo.stores.schemas import SCHEMAS, TIME
-from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.delta.schemas import SCHEMAS, TIME
+from feature_repo.stores.delta.tables import OfflineTables
 
 moto_server = pytest.importorskip("moto.server", reason="moto's S3 server is not installed")
 

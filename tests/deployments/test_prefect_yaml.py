@@ -12,7 +12,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from feature_repo import catalog
-from feature_repo.stores.home import REPO
+from feature_repo.home import REPO
 from flows.engine.states import STOPPED
 from flows.stack.schedules import POOL
 

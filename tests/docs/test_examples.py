@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from feature_repo.stores.embedded import stop_server
+from feature_repo.stores.redis.embedded import stop_server
 from fsclient import SyncFeatureStoreClient
 from tests.fsclient.stack import fill_home
 

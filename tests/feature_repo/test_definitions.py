@@ -14,8 +14,8 @@ from feast.repo_operations import get_repo_files, parse_repo
 from feast.types import Array, Float64
 
 from feature_repo import catalog, definitions
-from feature_repo.stores.codec import field_key
-from feature_repo.stores.home import REPO
+from feature_repo.home import REPO
+from feature_repo.stores.redis.codec import field_key
 
 
 def test_every_view_of_the_catalog_is_a_view_of_feast() -> None:

@@ -17,8 +17,8 @@ from sqlalchemy.exc import IntegrityError
 
 from feature_repo import catalog
 from feature_repo import definitions as d
+from feature_repo.home import REPO
 from feature_repo.repo import FILE_VARIABLE, load_repo
-from feature_repo.stores.home import REPO
 from flows.apply import apply_definitions
 from tests.postgres import new_database, postgres_url  # noqa: F401 - a fixture
 

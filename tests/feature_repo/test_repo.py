@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from feature_repo.home import REPO
 from feature_repo.repo import Repo, given_url, load_repo
-from feature_repo.stores.connection import online_url
-from feature_repo.stores.home import REPO
+from feature_repo.stores.redis.connection import online_url
 
 URL = "redis://:hush$HOME@db.example:6379/0"
 

@@ -14,7 +14,8 @@ import pytest
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES, WINDOW_FIELDS, view
 from feature_repo.sessions import expected_opens
-from feature_repo.stores.codec import (
+from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.redis.codec import (
     FENCE_KEY,
     decode_array,
     decode_doubles,
@@ -22,11 +23,10 @@ from feature_repo.stores.codec import (
     entity_key,
     timestamp_key,
 )
-from feature_repo.stores.codec import field_key as key
-from feature_repo.stores.connection import connect
-from feature_repo.stores.embedded import ensure_server, stop_server
-from feature_repo.stores.tables import OfflineTables
-from flows.ingest import IngestReport, ingest
+from feature_repo.stores.redis.codec import field_key as key
+from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.redis.embedded import ensure_server, stop_server
+from flows.ingest.ingest import IngestReport, ingest
 from flows.ledger import Ledger
 from flows.settings import Settings, load_settings
 from flows.sources import SourceBars, SourceNotes

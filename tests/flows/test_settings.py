@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from feature_repo.stores.home import REPO
+from feature_repo.home import REPO
 from flows.settings import Settings, SettingsError, load_settings
 
 URL = "redis://app:s3cret@db.internal:6379/2"

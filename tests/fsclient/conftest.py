@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from feature_repo.repo import Repo, load_repo
-from feature_repo.stores.embedded import ensure_server, socket_path, stop_server
+from feature_repo.stores.redis.embedded import ensure_server, socket_path, stop_server
 from fsclient import FeatureStoreClient
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.serving import Serving

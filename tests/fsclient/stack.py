@@ -17,15 +17,15 @@ from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, TIMEFRAMES, WINDOW_BARS, WINDOW_TIME
 from feature_repo.repo import Repo, load_repo
 from feature_repo.sessions import expected_opens
-from feature_repo.stores.connection import connect
-from feature_repo.stores.embedded import ensure_server
-from feature_repo.stores.schemas import SCHEMAS
-from feature_repo.stores.tables import OfflineTables
-from feature_repo.stores.window import Window, read_window
-from flows.bars import derive_bars
-from flows.features import compute_features
-from flows.publication import publish_window
-from flows.revisions import as_table
+from feature_repo.stores.delta.schemas import SCHEMAS
+from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.window import Window, read_window
+from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.redis.embedded import ensure_server
+from flows.compute.changes import as_table
+from flows.compute.derive import derive_bars
+from flows.compute.features import compute_features
+from flows.runs.publish import publish_window
 
 NOW = datetime(2024, 6, 26, 12, 30, tzinfo=UTC)
 """A Wednesday. The newest hourly bar opened at 11:00 and closed at 12:00, the newest 4h bar (of a day that starts at

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from feature_repo.repo import Repo
-from feature_repo.stores.connection import connect
+from feature_repo.stores.redis.connection import connect
 from fsclient import (
     FeatureCache,
     FeatureStoreClient,
@@ -27,8 +27,8 @@ from fsclient import (
     UnknownFeatureError,
     UnknownSymbolError,
 )
-from fsclient.cache.hearing import REVISION_S
-from fsclient.lookup.repeating import ABSENT_S, CLOSED_S, SETTLE_S, UNHEARD_S
+from fsclient.answers.repeating import ABSENT_S, CLOSED_S, SETTLE_S, UNHEARD_S
+from fsclient.cache.invalidator import REVISION_S
 from fsclient.metrics.registry import Metrics
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.stack import (
@@ -140,10 +140,10 @@ import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
 from feature_repo.catalog import TIMEFRAMES
-from feature_repo.stores.connection import connect
-from feature_repo.stores.tables import OfflineTables
-from feature_repo.stores.window import read_window
-from flows.publication import publish_window
+from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.window import read_window
+from flows.runs.publish import publish_window
 
 offline, url, project, symbol, tf, end = sys.argv[1:]
 window = read_window(OfflineTables(offline), TIMEFRAMES[tf], symbol, end=datetime.fromisoformat(end))
@@ -217,7 +217,7 @@ async def test_what_is_published_while_the_channel_is_lost_is_not_missed(
 async def test_a_load_that_a_publish_overtook_is_not_cached(
     client: FeatureStoreClient, market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import fsclient.lookup.loads as module
+    import fsclient.reading.stores as module
 
     read, begun, go_on = module.read_range, threading.Event(), threading.Event()
 

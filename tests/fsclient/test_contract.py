@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import fsclient
-from feature_repo.stores.embedded import stop_server
+from feature_repo.stores.redis.embedded import stop_server
 from tests.fsclient.stack import fill_home
 
 PRINTED = """

@@ -17,9 +17,9 @@ import pytest
 
 from feature_repo.catalog import TIMEFRAMES
 from feature_repo.repo import Repo
-from feature_repo.stores.connection import connect
-from feature_repo.stores.embedded import ensure_server, running_server, stop_server
-from flows.publication import publish_window
+from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.redis.embedded import ensure_server, running_server, stop_server
+from flows.runs.publish import publish_window
 from fsclient import (
     AuthenticationError,
     CircuitOpenError,
@@ -28,10 +28,10 @@ from fsclient import (
     InvalidRequestError,
     RequestTimeout,
 )
-from fsclient.answering import KEPT_SHARE
 from fsclient.fallback.last_good import LastGood
-from fsclient.lookup.loads import BREAKER
 from fsclient.metrics.registry import Metrics
+from fsclient.pipeline import KEPT_SHARE
+from fsclient.reading.stores import BREAKER
 from tests.fsclient.outcomes import LATE_S, NOISE_S, in_time, outcome
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.stack import HELD, Clock, Market, source, until
@@ -202,7 +202,7 @@ async def test_a_fallback_does_not_wait_behind_long_reads_of_the_offline_store(
     await first.close()
     released = threading.Event()
     client = make_client(timeout_s=TIMEOUT_S, use_cache=False)
-    monkeypatch.setattr("fsclient.lookup.loads.read_range", lambda *_: released.wait(30))
+    monkeypatch.setattr("fsclient.reading.stores.read_range", lambda *_: released.wait(30))
     try:
         hung = [
             asyncio.create_task(outcome(client.get_ohlcv("EUR/USD", f"2024-03-{day:02}", f"2024-03-{day:02}")))

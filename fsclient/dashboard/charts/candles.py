@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from feature_repo.catalog import PRODUCER
-from feature_repo.stores.codec import FloatArray
+from feature_repo.stores.redis.codec import FloatArray
 from fsclient.dashboard.charts.frame import Figure, alone, figure, marks
 from fsclient.dashboard.market import Chart, Int64Array
 from fsclient.dashboard.theme import Theme

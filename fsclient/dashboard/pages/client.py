@@ -27,7 +27,7 @@ PERIODS: dict[str, tuple[str, Resolution, int, int]] = {
 }
 """Period -> text, resolution, seconds, and how many minutes or hours make one point: a chart has about 1,500."""
 _CHARTS = ("calls", "latency", "cache", "errors", "fallbacks", "breakers")
-_MOST_ROWS = 100
+_MAX_ROWS = 100
 
 
 def layout(sources: Sources, query: Query, colours: str) -> html.Div:
@@ -180,7 +180,7 @@ def _symbols(selection: Selection) -> html.Div:
     ranked = sorted(selection.symbols.items(), key=lambda item: (item[0] == "other", -item[1]))
     rows = [
         {"symbol": name, "calls": formats.count(calls), "share": formats.share(calls / total)}
-        for name, calls in ranked[:_MOST_ROWS]
+        for name, calls in ranked[:_MAX_ROWS]
     ]
     return widgets.table(
         {"symbol": "symbol", "calls": "calls", "share": "share"}, rows, numbers=["calls", "share"], height=260
@@ -209,7 +209,7 @@ def _processes(sources: Sources) -> html.Div:
             "start": formats.moment(formats.from_epoch(p.start_s), seconds=True),
             "seen": widgets.when(formats.from_epoch(p.seen_s), now),
         }
-        for p in traffic.processes[:_MOST_ROWS]
+        for p in traffic.processes[:_MAX_ROWS]
     ]
     columns = {"state": "", "host": "host", "pid": "pid", "breakers": "breakers", "start": "started (UTC)",
                "seen": "last seen"}  # fmt: skip

@@ -20,7 +20,7 @@ REFRESH_S = 2.0
 ALIVE_S = 20.0
 """A process that has not published for longer is taken for dead."""
 _RESOLUTIONS: tuple[Resolution, ...] = ("m", "h")
-_MOST_PROCESSES_HELD = 4
+_MAX_PROCESSES_HELD = 4
 
 
 class Traffic:
@@ -124,7 +124,7 @@ class Traffic:
         name = (process_id, resolution)
         history = self._of_process.setdefault(name, History(resolution, process_id))
         self._of_process.move_to_end(name)
-        while len(self._of_process) > _MOST_PROCESSES_HELD:
+        while len(self._of_process) > _MAX_PROCESSES_HELD:
             self._of_process.popitem(last=False)
         try:
             history.refresh(self._connect(), self._project, self._now(), self._names.columns)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.delta.tables import OfflineTables
 
 MakeRows = Callable[..., pa.Table]
 

@@ -12,12 +12,12 @@ import pytest
 from deltalake.exceptions import CommitFailedError
 
 from feature_repo import catalog
-from feature_repo.stores import commits
-from feature_repo.stores.codec import FENCE_KEY, encode_double, entity_key, field_key, read_revision, revision_key
-from feature_repo.stores.connection import connect
+from feature_repo.stores.delta import commits
+from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.fence import FencedOutError
-from feature_repo.stores.publish import ViewRow, publish
-from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.redis.codec import FENCE_KEY, encode_double, entity_key, field_key, read_revision, revision_key
+from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.redis.publish import ViewRow, publish
 
 JANUARY = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -11,8 +11,8 @@ import pytest
 from feast import FeatureStore, FileSource
 
 from feature_repo import catalog
+from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.offline import BarOfflineStore
-from feature_repo.stores.tables import OfflineTables
 
 JANUARY = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -16,7 +16,8 @@ from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 
 from feature_repo import catalog, definitions
 from feature_repo.repo import Repo
-from feature_repo.stores.codec import (
+from feature_repo.stores.online import BarRedisOnlineStore
+from feature_repo.stores.redis.codec import (
     decode_array,
     decode_doubles,
     decode_timestamp,
@@ -28,8 +29,7 @@ from feature_repo.stores.codec import (
     revision_key,
     timestamp_key,
 )
-from feature_repo.stores.online import BarRedisOnlineStore
-from feature_repo.stores.publish import ViewRow, publish
+from feature_repo.stores.redis.publish import ViewRow, publish
 
 CLOSE = datetime(2024, 3, 1, 12, tzinfo=UTC)
 CLOSE_US = 1_709_294_400_000_000

@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 import pytest
 
 from feature_repo.catalog import INDICATOR_FIELDS
-from feature_repo.stores.tables import OfflineTables
-from flows import shard
+from feature_repo.stores.delta.tables import OfflineTables
 from flows.backfill.span import Span, span_of
 from flows.backfill.symbol import backfill_symbol
+from flows.compute import step
 from flows.ledger import Ledger
 from flows.materialize import materialize_symbols
-from flows.outcome import Outcome
+from flows.runs.outcome import Outcome
 from flows.settings import Settings
 
 Make = Callable[..., pd.DataFrame]
@@ -140,16 +140,16 @@ def test_what_is_done_is_not_done_again_until_the_backfill_is_forgotten(
 def test_a_timeframe_that_failed_is_done_again(
     stored: pd.DataFrame, backfill: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute = shard.compute
+    compute = step.compute
 
     def broken(job: Any, *args: Any, **options: Any) -> Any:
         if job.timeframe.name == "4h":
             raise OSError("No space left on device")
         return compute(job, *args, **options)
 
-    monkeypatch.setattr(shard, "compute", broken)
+    monkeypatch.setattr(step, "compute", broken)
     assert backfill(key="k")["4h"].problem == "OSError: No space left on device"
-    monkeypatch.setattr(shard, "compute", compute)
+    monkeypatch.setattr(step, "compute", compute)
     assert [*backfill(key="k")] == ["4h"]
 
 

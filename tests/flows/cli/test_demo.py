@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from feature_repo.stores.embedded import stop_server
+from feature_repo.stores.redis.embedded import stop_server
 from flows.settings import Settings
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feature_repo.stores.codec import doubt_key, encode_double, entity_key, field_key
+from feature_repo.stores.redis.codec import doubt_key, encode_double, entity_key, field_key
 from flows.backfill.span import backfill_key, span_of
 from flows.ledger import Ledger
 from flows.materialize import materialize_symbols

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.delta.tables import OfflineTables
 from flows.settings import Settings
 
 Run = Callable[..., Any]

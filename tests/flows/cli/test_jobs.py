@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from feature_repo.catalog import view
-from feature_repo.stores.codec import encode_double, entity_key, field_key
+from feature_repo.stores.redis.codec import encode_double, entity_key, field_key
 from flows.settings import Settings
 
 Fstore = Callable[..., Any]

@@ -14,7 +14,7 @@ from typing import IO, Any
 import httpx
 import pytest
 
-from feature_repo.stores.embedded import stop_server
+from feature_repo.stores.redis.embedded import stop_server
 from flows.settings import Settings
 
 Run = Callable[..., Any]

@@ -12,8 +12,8 @@ from prefect.cli.deploy._schedules import _schedule_config_to_deployment_schedul
 from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
 from feature_repo import catalog
+from feature_repo.home import REPO
 from feature_repo.sessions import bar_close, expected_opens, grid_open
-from feature_repo.stores.home import REPO
 
 FILE = REPO.parent / "deployments" / "prefect.yaml"
 DEPLOYMENTS: dict[str, Any] = {one["name"]: one for one in yaml.safe_load(FILE.read_text())["deployments"]}

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from feature_repo.stores.home import REPO
+from feature_repo.home import REPO
 from flows.settings import Settings
 from tests.flows.processes import worker
 from tests.flows.stack.test_stack import free_port

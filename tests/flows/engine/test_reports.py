@@ -10,16 +10,16 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from flows import shard
+from flows.compute import step
 from flows.engine import artifacts
 from flows.engine.freshness_chart import draw
 from flows.engine.names import run_name
 from flows.ledger import Ledger
 from flows.materialize import flow as batch
 from flows.materialize import materialize_symbols
-from flows.notes import owner
-from flows.outcome import Outcome
 from flows.quality import Verdict
+from flows.runs.outcome import Outcome
+from flows.runs.record import owner
 from flows.settings import Settings
 
 BAR = datetime(2026, 11, 22, 22, tzinfo=UTC)
@@ -81,9 +81,9 @@ def test_what_the_gate_stops_is_told_as_it_reports_it(
                       by_rule={}, reason="too many", rules=(), expectations=1)  # fmt: skip
 
     def stop(*_: Any, **__: Any) -> Any:
-        raise shard.Stopped("bars", verdict, [])
+        raise step.Stopped("bars", verdict, [])
 
-    monkeypatch.setattr(shard, "compute", stop)
+    monkeypatch.setattr(step, "compute", stop)
     told: list[Verdict] = []
     outcomes = materialize_symbols(["EUR/USD"], ["1h"], settings, ledger, now, tell=told.append)
     assert [o.problem for o in outcomes] == ["derived bars: too many"]

@@ -20,10 +20,10 @@ from typing import Any
 import psutil
 import pytest
 
-from feature_repo.stores.home import REPO
+from feature_repo.home import REPO
 from flows.engine.runner import task_runner
 from flows.materialize import flow as batch
-from flows.outcome import Outcome
+from flows.runs.outcome import Outcome
 from flows.settings import Settings, SettingsError, load_settings
 from tests.flows.processes import worker
 from tests.flows.processes.worker import State, assert_same

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from flows.outcome import Outcome
+from flows.runs.outcome import Outcome
 
 PAIRS = ["EUR/USD", "GBP/USD", "USD/JPY"]
 

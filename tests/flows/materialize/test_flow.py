@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from feature_repo import catalog
-from flows import results
 from flows.engine.states import result_of
 from flows.materialize import flow as run
+from flows.runs import store
 from flows.settings import Settings
 from tests.flows.materialize.pairs import PAIRS, check_only, make_pairs
 
@@ -84,14 +84,14 @@ def test_a_shard_that_fails_leaves_the_other_shards(
 ) -> None:
     monkeypatch.setenv("FSTORE_SHARD_SIZE", "1")
     make_pairs(make_bars, take)
-    write = results.store
+    write = store.store
 
     def full_disk(computed: Any, *args: Any, **options: Any) -> datetime:
         if computed[0].job.symbol.name == "GBP/USD":
             raise OSError("No space left on device")
         return write(computed, *args, **options)
 
-    monkeypatch.setattr(results, "store", full_disk)
+    monkeypatch.setattr(store, "store", full_disk)
     monkeypatch.setattr(run, "materialize_shard", run.materialize_shard.with_options(retries=0))
     outcomes = result_of(run.materialize(symbols=PAIRS, return_state=True))
     check_only({(o.symbol, o.timeframe): o for o in outcomes}, held, "GBP/USD", "OSError: No space left on device")

@@ -13,15 +13,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, TIMEFRAMES
-from feature_repo.stores.codec import entity_key, field_key
-from feature_repo.stores.schemas import SCHEMAS
-from feature_repo.stores.tables import OfflineTables
-from flows import shard
-from flows.bars import closes
+from feature_repo.stores.delta.schemas import SCHEMAS
+from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.redis.codec import entity_key, field_key
+from flows.compute import step
+from flows.compute.changes import as_table
+from flows.compute.derive import closes
 from flows.ledger import Ledger
 from flows.materialize import materialize_symbols
-from flows.outcome import Outcome
-from flows.revisions import as_table
+from flows.runs.outcome import Outcome
 from flows.settings import Settings
 from tests.flows.materialize.pairs import PAIRS, check_only, make_pairs
 
@@ -242,8 +242,8 @@ def test_a_symbol_whose_computation_raises(
             raise ValueError("[bold]no such[/] number")
         return input_columns(bars, symbol)
 
-    input_columns = shard.input_columns
-    monkeypatch.setattr(shard, "input_columns", broken)
+    input_columns = step.input_columns
+    monkeypatch.setattr(step, "input_columns", broken)
     check_only(materialize(*PAIRS), held, "GBP/USD", "ValueError: [bold]no such[/] number")
 
 

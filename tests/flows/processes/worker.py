@@ -26,23 +26,23 @@ import pytest
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES, VIEWS
 from feature_repo.sessions import expected_opens
-from feature_repo.stores.codec import FENCE_KEY, read_revision, revision_key
-from feature_repo.stores.connection import connect
+from feature_repo.stores.delta.schemas import TableName
+from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.fence import FencedOutError
-from feature_repo.stores.schemas import TableName
-from feature_repo.stores.tables import OfflineTables
-from flows.ingest import IngestReport, ingest
+from feature_repo.stores.redis.codec import FENCE_KEY, read_revision, revision_key
+from feature_repo.stores.redis.connection import connect
+from flows.ingest.ingest import IngestReport, ingest
 from flows.ledger import LeaseLost, Ledger
 from flows.materialize import materialize_symbols, stages
-from flows.pending import pending
 from flows.quality import suite
 from flows.quality.masks import bad_rows
 from flows.quality.rules import Rule
+from flows.runs.plan import pending
 from flows.settings import Settings
 from flows.sources import SourceBars, SourceNotes
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["flows.ingest", "flows.materialize", "flows.quality.suite"])
+PROCESSES.set_forkserver_preload(["flows.ingest.ingest", "flows.materialize", "flows.quality.suite"])
 
 NOW = datetime(2024, 6, 3, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=2)

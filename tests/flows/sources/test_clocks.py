@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from feature_repo.catalog import SESSIONS, timeframe
 from feature_repo.sessions import expected_opens
-from flows.bars import derive_bars
+from flows.compute.derive import derive_bars
 from flows.sources import SourceBars, SourceError, SourceOptions
 from flows.sources.times import read_times
 from flows.sources.zones import clock

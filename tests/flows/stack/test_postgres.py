@@ -15,7 +15,7 @@ import httpx
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from feature_repo.stores.embedded import stop_server
+from feature_repo.stores.redis.embedded import stop_server
 from flows.stack.processes import Child
 from flows.stack.services import PROJECT, prefect_server
 from tests.postgres import new_database, postgres_url  # noqa: F401 - a fixture

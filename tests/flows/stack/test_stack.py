@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from feature_repo.stores.embedded import running_server
+from feature_repo.stores.redis.embedded import running_server
 from flows.settings import Settings
 from flows.stack import State, running_api, running_state, stack_lines, stop_stack
 from flows.stack.schedules import pause_schedules, resume_schedules

@@ -16,22 +16,22 @@ import numpy as np
 import pandas as pd
 
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES
-from feature_repo.stores.connection import connect
-from feature_repo.stores.schemas import TableName
-from flows.ingest import ingest
+from feature_repo.stores.delta.schemas import TableName
+from feature_repo.stores.redis.connection import connect
+from flows.ingest.ingest import ingest
 from flows.ledger import Ledger
 from flows.materialize import materialize_symbols
-from flows.pending import pending
+from flows.runs.plan import pending
 from flows.settings import Settings
 from flows.sources import SourceBars, SourceNotes
-from flows.stream import LiveBar, Pace, stream
+from flows.stream import LiveBar, StreamConfig, stream
 from flows.stream.feed import SHARDS, stream_key
-from flows.stream.meter import Meter
 from flows.stream.reader import GROUP, Reader
 from flows.stream.session import Session
+from flows.stream.stats import StreamStats
 from tests.flows.processes.worker import PROCESSES, _start_server, _told
 
-FAST = Pace(flush_s=0.15, flush_bars=400, idle_s=0.5, ttl_s=1.0)
+FAST = StreamConfig(flush_s=0.15, flush_bars=400, idle_s=0.5, ttl_s=1.0)
 """Quick enough for a test: a stream that was killed is followed by another after a second."""
 _WITHIN_S = 60.0
 
@@ -77,8 +77,8 @@ def by_batch(settings: Settings, bars: Mapping[str, pd.DataFrame], timeframe: st
 class Running:
     """A session that the test drives step by step."""
 
-    def __init__(self, settings: Settings, redis: Any, *, pace: Pace = FAST, **options: Any) -> None:
-        self.ledger, self.meter, self.stop = ledger_of(settings), Meter(), threading.Event()
+    def __init__(self, settings: Settings, redis: Any, *, pace: StreamConfig = FAST, **options: Any) -> None:
+        self.ledger, self.meter, self.stop = ledger_of(settings), StreamStats(), threading.Event()
         self.reader = Reader(redis, settings.repo().project, range(SHARDS), consumer=options.pop("consumer", "test"))
         run = self.ledger.begin("stream", parameters={})
         self.session = Session(settings, self.ledger, redis, self.reader, shards=range(SHARDS), owner="test", run=run,
@@ -103,7 +103,7 @@ class Running:
         self.session.end()
 
 
-def through_stream(settings: Settings, redis: Any, feed: Any, bars: Sequence[LiveBar], **options: Any) -> Meter:
+def through_stream(settings: Settings, redis: Any, feed: Any, bars: Sequence[LiveBar], **options: Any) -> StreamStats:
     """Feeds bars, and a session that takes them all."""
     feed.put(bars)
     with Running(settings, redis, **options) as running:
@@ -117,7 +117,7 @@ def through_stream(settings: Settings, redis: Any, feed: Any, bars: Sequence[Liv
 class Process:
     """A stream in a process that can be killed."""
 
-    def __init__(self, settings: Settings, pace: Pace = FAST) -> None:
+    def __init__(self, settings: Settings, pace: StreamConfig = FAST) -> None:
         _start_server()
         self._pipe, theirs = PROCESSES.Pipe()
         arguments = (str(settings.home), settings.redis_url, pace, theirs)
@@ -150,7 +150,7 @@ class Process:
             self._pipe.close()
 
 
-def _stream(home: str, redis_url: str, pace: Pace, pipe: Connection) -> None:
+def _stream(home: str, redis_url: str, pace: StreamConfig, pipe: Connection) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     stream(Settings(home=Path(home), redis_url=redis_url), pace=pace, stop=stop, ready=lambda: pipe.send("ready"))

@@ -8,7 +8,7 @@ import pytest
 
 from flows.stream.arrivals import Arrivals
 from flows.stream.bar import LiveBar, to_fields
-from flows.stream.pace import RETRY_S
+from flows.stream.config import RETRY_S
 from flows.stream.reader import Entry
 
 OPEN_US = 1_704_711_600_000_000  # 2024-01-08 11:00 UTC

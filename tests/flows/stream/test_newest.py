@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, TIMEFRAMES
 from feature_repo.kernel_inputs import kernel_inputs
-from flows.increment import STATE_FIELDS, TailTooShort, compute_from
+from flows.compute.increment import STATE_FIELDS, TailTooShort, compute_from
 from flows.quality import nan_allowed
 from flows.stream.newest import newest
 from flows.stream.series import Series

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.fence import FencedOutError
-from feature_repo.stores.tables import OfflineTables
 from flows.ledger import LeaseLost
 from flows.settings import Settings
 from flows.stream import Feed
@@ -169,7 +169,7 @@ def test_the_offline_store_away_for_a_while(
             raise OSError("the disk is full")
         append(self, table, rows, **options)
 
-    monkeypatch.setattr("flows.stream.pace.RETRY_S", (0.01,))
+    monkeypatch.setattr("flows.stream.config.RETRY_S", (0.01,))
     with Running(settings, redis) as running:
         monkeypatch.setattr(OfflineTables, "append", unreachable)
         feed.put(live(known.iloc[1500:1505]))

@@ -13,9 +13,9 @@ import pytest_asyncio
 from redis import Redis
 
 from feature_repo.catalog import TIMEFRAMES
-from feature_repo.stores.connection import connect
-from feature_repo.stores.publish import channel
-from flows.publication import publish_window
+from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.redis.publish import channel
+from flows.runs.publish import publish_window
 from fsclient import FeatureStoreClient, FeatureStoreUnavailable
 from tests.fsclient.stack import HELD, Clock, Market, source, until
 from tests.redis_cluster import HOST, RedisCluster, running_cluster

@@ -1,4 +1,4 @@
-"""Hearing publishes: when it counts as hearing, and how a loss is noticed."""
+"""CacheInvalidator publishes: when it counts as hearing, and how a loss is noticed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from feature_repo.stores.connection import connect, connect_async
-from feature_repo.stores.publish import channel
+from feature_repo.stores.redis.connection import connect, connect_async
+from feature_repo.stores.redis.publish import channel
 from fsclient.cache import listener as module
 from fsclient.cache.listener import PublishListener
 from tests.fsclient.proxy import Proxy

@@ -16,13 +16,13 @@ from werkzeug.serving import make_server
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES
 from feature_repo.repo import Repo
-from feature_repo.stores.connection import connect
-from feature_repo.stores.embedded import ensure_server, stop_server
-from feature_repo.stores.tables import OfflineTables
-from flows.bars import closes
+from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.redis.embedded import ensure_server, stop_server
+from flows.compute.derive import closes
+from flows.compute.rejected import quarantine_rows, store_quarantine
 from flows.dashboard import LedgerOperations
 from flows.ledger import Revision, Verdict
-from flows.quarantine import quarantine_rows, store_quarantine
 from flows.settings import Settings
 from fsclient.dashboard import Access, Sources, create_app
 from fsclient.metrics.history import pack

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 
-from feature_repo.stores.embedded import ensure_server, stop_server
+from feature_repo.stores.redis.embedded import ensure_server, stop_server
 from fsclient.dashboard import Access, Sources
 from fsclient.dashboard.app import PAGES
 from fsclient.dashboard.pages.client import PERIODS

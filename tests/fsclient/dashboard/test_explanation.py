@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from feature_repo.stores.embedded import ensure_server
+from feature_repo.stores.redis.embedded import ensure_server
 from flows.dashboard import LedgerOperations
-from flows.explain import Explanation
+from flows.inspect.explain import Explanation
 from flows.settings import Settings
 from fsclient.dashboard import OperationsError
 from fsclient.dashboard.panels.explanation import explained

@@ -15,8 +15,8 @@ import pytest
 
 from feature_repo import catalog
 from feature_repo.repo import load_repo
-from feature_repo.stores.codec import encode_timestamp, entity_key, timestamp_key
-from feature_repo.stores.connection import connect
+from feature_repo.stores.redis.codec import encode_timestamp, entity_key, timestamp_key
+from feature_repo.stores.redis.connection import connect
 from fsclient.dashboard import Access, OperationsError, Sources
 from fsclient.dashboard.app import PAGES
 from fsclient.dashboard.pages import features, overview

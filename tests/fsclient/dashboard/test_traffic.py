@@ -14,8 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from feature_repo.repo import load_repo
-from feature_repo.stores.connection import connect
-from feature_repo.stores.embedded import ensure_server, stop_server
+from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.redis.embedded import ensure_server, stop_server
 from fsclient.dashboard import Access, Sources
 from fsclient.dashboard.prometheus import exposition
 from fsclient.dashboard.traffic.percentiles import COARSE_MIDDLES, MIDDLES, percentiles

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 import fsclient.fallback.last_good as module
 from feature_repo.repo import Repo
-from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.delta.tables import OfflineTables
 from fsclient import FeatureStoreClient, FeatureStoreUnavailable, StaleDataError
+from fsclient.answers.answers import LatestAnswer, RangeAnswer, latest_answer
+from fsclient.answers.values import NO_BAR, LatestValues
 from fsclient.fallback.last_good import LastGood
-from fsclient.lookup.answers import LatestAnswer, RangeAnswer, latest_answer
-from fsclient.lookup.frames import utc_index
-from fsclient.lookup.latest_request import latest_request
-from fsclient.lookup.values import NO_BAR, LatestValues
+from fsclient.frames import utc_index
 from fsclient.provenance import Provenance, iso
+from fsclient.questions.latest import latest_request
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.stack import (
     HELD,
@@ -181,7 +181,7 @@ def test_a_full_disk_leaves_no_half_written_file(kept: LastGood, folder: Path, m
 
 
 def test_the_folder_does_not_grow_without_bound(kept: LastGood, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_FILES", 5)
+    monkeypatch.setattr(module, "_MAX_FILES", 5)
     for n in range(205):
         kept.spool(f"key {n}", an_answer())
     assert len(list(folder.glob("*"))) <= 105

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from feature_repo.stores.connection import connect
-from feature_repo.stores.embedded import ensure_server, stop_server
+from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.redis.embedded import ensure_server, stop_server
 from fsclient.metrics.history import SlotRows
 from fsclient.metrics.publisher import FINAL_WRITE_S, MetricsPublisher, publishing
 from fsclient.metrics.registry import CallRecord, Metrics

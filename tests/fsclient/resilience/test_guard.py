@@ -10,10 +10,10 @@ import pytest
 from redis.exceptions import AuthenticationError as RedisAuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from feature_repo.stores.codec import CodecError
+from feature_repo.stores.redis.codec import CodecError
 from fsclient.errors import AuthenticationError, FeatureStoreUnavailable, RequestTimeout
 from fsclient.resilience.breaker import BreakerConfig, CircuitBreaker
-from fsclient.resilience.guard import Begun, Guard, Tally
+from fsclient.resilience.guard import Begun, CallStats, Guard
 from fsclient.resilience.retry import Deadline, RetryBudget, RetryPolicy
 
 
@@ -60,7 +60,7 @@ async def settled() -> None:
 
 
 async def test_an_answer_needs_no_task_and_counts_as_a_success() -> None:
-    call, tally = Call(), Tally()
+    call, tally = Call(), CallStats()
     tally.count()
     before = asyncio.all_tasks()
     assert call.begin()
@@ -73,7 +73,7 @@ async def test_an_answer_needs_no_task_and_counts_as_a_success() -> None:
 
 async def test_a_failed_first_attempt_is_retried_and_counts_once() -> None:
     """Fault: the connection is cut while the reply is due."""
-    call, tally = Call(), Tally()
+    call, tally = Call(), CallStats()
     tally.count()
     assert call.begin()
     call.future.set_exception(RedisConnectionError("lost"))

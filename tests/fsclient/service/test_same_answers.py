@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from fsclient import FeatureStoreClient, FeatureStoreError, SyncFeatureStoreClient, feature, provenance
-from fsclient.lookup.registered import registered
+from fsclient.computed.registered import registered
 from tests.fsclient.serving import Serving
 from tests.fsclient.stack import (
     EVERY_FIELD,

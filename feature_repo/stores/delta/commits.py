@@ -1,0 +1,89 @@
+"""Adding rows to a table in one commit, fenced by the versions and the tokens in the table's own log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from feature_repo.stores.delta.root import TableRoot
+from feature_repo.stores.delta.schemas import PARTITIONS, SCHEMAS, TableName, month_of
+from feature_repo.stores.fence import FencedOutError
+
+_TRIES = 10
+
+
+def append(
+    place: TableRoot,
+    table: TableName,
+    rows: pa.Table,
+    *,
+    fences: Mapping[str, int] | None,
+    since: int | None,
+) -> None:
+    """As ``OfflineTables.append``, which tells what the arguments are."""
+    if rows.num_rows == 0:
+        return
+    if place.is_local:
+        Path(place.path(table)).mkdir(parents=True, exist_ok=True)
+    moment = rows["open_time"] if table != "quarantine" else pc.coalesce(rows["open_time"], rows["created"])
+    schema = SCHEMAS[table]
+    rows = rows.append_column("month", month_of(moment)).select(schema.names).cast(schema)
+    properties, upon, seen = None, None, dict[str, int | None]()
+    if fences:
+        properties = CommitProperties(app_transactions=[Transaction(s, token) for s, token in fences.items()])
+        upon = _made(place, table) if since is None else place.open(table, since)
+        seen = dict.fromkeys(fences) if since is None else _tokens(upon, fences)
+    for tries_left in reversed(range(_TRIES)):
+        if fences and upon is not None:
+            found = _tokens(upon, fences)
+            if found != seen or any((found[symbol] or 0) > token for symbol, token in fences.items()):
+                raise FencedOutError(f"another run has written {table} of {_some(fences)} meanwhile")
+        try:
+            write_deltalake(
+                upon or place.path(table),
+                rows,
+                mode="append",
+                partition_by=list(PARTITIONS),
+                schema_mode="merge",  # a new indicator adds a column; old rows read as null, never as a value
+                storage_options=dict(place.options),
+                commit_properties=properties,
+            )
+            return
+        except CommitFailedError:  # another process created the table, or added a column, at the same time
+            if not tries_left:
+                raise
+            if fences:
+                upon = place.open(table)
+
+
+def _made(place: TableRoot, table: TableName) -> DeltaTable:
+    """The table at its newest version, made without rows when there is none.
+
+    Of two writers that each make the table with their first rows, neither is refused and both have their rows in
+    it; of two that write upon an empty one, the second is.
+    """
+    with suppress(CommitFailedError):  # another process made it at the same time
+        DeltaTable.create(
+            place.path(table),
+            SCHEMAS[table],
+            mode="ignore",
+            partition_by=list(PARTITIONS),
+            storage_options=dict(place.options),
+        )
+    return place.open(table)
+
+
+def _tokens(table: DeltaTable, fences: Mapping[str, int]) -> dict[str, int | None]:
+    """The token that last wrote each symbol into a table, as of its version."""
+    return {symbol: table.transaction_version(symbol) for symbol in fences}
+
+
+def _some(fences: Mapping[str, int]) -> str:
+    first, *others = fences
+    return first if not others else f"{first} or one of {len(others)} more symbols"

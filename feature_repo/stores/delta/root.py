@@ -1,0 +1,49 @@
+"""Where the offline tables lie: in a local folder, or below an object store's URL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deltalake import DeltaTable
+
+from feature_repo.stores.delta.schemas import TableName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableRoot:
+    """A root with a table in each of its folders.
+
+    Attributes:
+        options: how to reach an object store; may hold secrets, so they are never shown.
+    """
+
+    root: str
+    options: Mapping[str, str] = field(repr=False)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the tables are files of this machine's."""
+        return "://" not in self.root
+
+    def path(self, table: TableName) -> str:
+        """The folder or URL of a table."""
+        return f"{self.root.rstrip('/')}/{table}"
+
+    def open(self, table: TableName, version: int | None = None) -> DeltaTable:
+        """The table as of a version, or its newest.
+
+        Raises:
+            TableNotFoundError: there is none.
+        """
+        return DeltaTable(self.path(table), version=version, storage_options=dict(self.options))
+
+    def committed_ns(self, table: TableName, version: int) -> int | None:
+        """When a version was committed, nanoseconds; None: it was not, or the object store would have to be asked."""
+        if not self.is_local:
+            return None
+        try:
+            return (Path(self.path(table)) / "_delta_log" / f"{version:020d}.json").stat().st_mtime_ns
+        except FileNotFoundError:
+            return None

@@ -1,0 +1,34 @@
+"""A symbol's indicator rows from its bars."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, Symbol, Timeframe
+from feature_repo.indicators import compute_all
+from feature_repo.kernel_inputs import kernel_inputs
+from flows.compute.derive import closes, opens_us
+
+
+def input_columns(bars: pd.DataFrame, symbol: Symbol) -> dict[str, npt.NDArray[np.float64]]:
+    """What the kernels take, from the bars table of one symbol."""
+    return kernel_inputs(symbol.session, opens_us(bars), {name: bars[name].to_numpy() for name in BAR_FIELDS})
+
+
+def compute_features(bars: pd.DataFrame, *, symbol: Symbol, timeframe: Timeframe) -> pd.DataFrame:
+    """Every indicator of the catalog for every bar.
+
+    Args:
+        bars: the bars table of one symbol and timeframe, all of its history, ascending.
+
+    Returns:
+        A row a bar: ``open_time``, ``event_timestamp`` (datetime64[us, UTC]), every indicator field (float64, NaN in
+        its warm-up).
+    """
+    values = compute_all(input_columns(bars, symbol))
+    frame = pd.DataFrame({name: values[name] for name in INDICATOR_FIELDS}, index=bars.index)
+    frame.insert(0, "open_time", bars["open_time"])
+    frame.insert(1, "event_timestamp", closes(bars, timeframe))
+    return frame

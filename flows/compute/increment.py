@@ -1,0 +1,173 @@
+"""Indicators of some bars of a history, the same to the bit wherever a run begins and ends.
+
+Every indicator is computed in stretches that begin at fixed moments: a stretch is a whole number of timeframes since
+1970, and is computed from as many bars before it as the indicator declares as its warm-up. So a value depends on the
+bars alone, and not on how they were cut into runs: bar by bar, once a day, or all of ten years give the same bits.
+Within the promise (``agreement.RELATIVE``) they are those of a computation over all history at once.
+
+A cumulative indicator never forgets, so it goes on from its stored state:
+
+- on-balance volume adds to the stored sum, in the same order of additions, so that not a bit differs;
+- SuperTrend follows two bands, of which a row stores the one that is tracked. A band is a function of its last value
+  and the bars that follow; so once a computed band has met the stored one, they stay together. Both have met before
+  the first new bar, or all of history is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_repo.catalog import INDICATORS, Indicator, Timeframe
+from feature_repo.indicators import compute
+from flows.compute.agreement import FloatArray, agree
+
+Times = npt.NDArray[np.int64]
+
+STATE_FIELDS: tuple[str, ...] = tuple(n for i in INDICATORS.values() if i.warm_up is None for n in i.outputs)
+"""The fields of cumulative indicators, whose stored values an increment goes on from."""
+_STATE_BARS = 2047  # SuperTrend turns every few dozen bars, so both of its bands meet in so many
+_SHORTEST = 1024
+
+
+class TailTooShort(Exception):  # noqa: N818  # answered by reading more
+    """The rows before the first new bar do not tell how an indicator goes on: all of history is needed."""
+
+
+def warm_up(indicator: Indicator) -> int:
+    """Bars before a stretch that it is computed from."""
+    return _STATE_BARS if indicator.warm_up is None else indicator.warm_up
+
+
+def stretch_bars(indicator: Indicator) -> int:
+    """The length of a stretch, in timeframes: at least the warm-up, so that little is computed twice."""
+    return max(_SHORTEST, 1 << warm_up(indicator).bit_length())
+
+
+LONGEST: Indicator = max(INDICATORS.values(), key=lambda i: (stretch_bars(i), warm_up(i)))
+"""The indicator that needs the most bars before a new one."""
+
+
+def stretch_start(indicator: Indicator, timeframe: Timeframe, open_us: int) -> int:
+    """When the stretch begins that a bar lies in, microseconds since 1970-01-01 UTC."""
+    step = stretch_bars(indicator) * timeframe.microseconds
+    return open_us // step * step
+
+
+def compute_from(
+    first: int,
+    inputs: Mapping[str, FloatArray],
+    opens_us: Times,
+    timeframe: Timeframe,
+    *,
+    whole: bool,
+    stored: Mapping[str, FloatArray],
+) -> dict[str, FloatArray]:
+    """Every indicator of the catalog, of the bars from row ``first`` on.
+
+    Args:
+        inputs: the columns that kernels take, (n,) float64 each, with the bars before row ``first`` that they need.
+        opens_us: (n,) open times, microseconds since 1970-01-01 UTC, ascending.
+        whole: whether row 0 is the first bar of all.
+        stored: ``STATE_FIELDS`` as stored, (n,); NaN where none is. Rows from ``first`` on are not looked at.
+
+    Returns:
+        field -> (n - first,) float64, NaN in warm-up.
+
+    Raises:
+        TailTooShort: more bars are needed, or more of their stored values.
+    """
+    found: dict[str, FloatArray] = {}
+    for indicator in INDICATORS.values():
+        state = {name: stored[name].copy() for name in indicator.outputs} if indicator.warm_up is None else None
+        parts: list[dict[str, FloatArray]] = []
+        for begin, start, stop in _stretches(indicator, timeframe, opens_us, first, whole=whole):
+            part = compute_stretch(indicator, inputs, begin, start, stop, whole=whole, state=state)
+            parts.append(part)
+            if state is not None:
+                for name, values in part.items():
+                    state[name][start:stop] = values
+        for name in indicator.outputs:
+            found[name] = np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
+    return found
+
+
+def _stretches(
+    indicator: Indicator, timeframe: Timeframe, opens_us: Times, first: int, *, whole: bool
+) -> Iterator[tuple[int, int, int]]:
+    """Rows ``(begin, start, stop)``: values of rows ``start`` to ``stop`` are computed from row ``begin`` on."""
+    step, needed = stretch_bars(indicator) * timeframe.microseconds, warm_up(indicator)
+    start = first
+    while start < len(opens_us):
+        begins_us = opens_us[start] // step * step
+        stop = int(np.searchsorted(opens_us, begins_us + step))
+        begin = int(np.searchsorted(opens_us, begins_us)) - needed
+        if begin < 0 and not whole:
+            raise TailTooShort
+        yield max(begin, 0), start, stop
+        start = stop
+
+
+def compute_stretch(
+    indicator: Indicator,
+    inputs: Mapping[str, FloatArray],
+    begin: int,
+    start: int,
+    stop: int,
+    *,
+    whole: bool,
+    state: Mapping[str, FloatArray] | None,
+) -> dict[str, FloatArray]:
+    """One indicator's values of rows ``start`` to ``stop``, computed from row ``begin`` on, or on from its state."""
+
+    def rows(since: int) -> dict[str, FloatArray]:
+        return {name: inputs[name][since:stop] for name in indicator.inputs}
+
+    is_beginning = whole and begin == 0
+    values = compute(indicator, rows(begin))
+    if state is not None and not is_beginning:
+        columns = [inputs[name][begin:stop] for name in indicator.inputs]
+        pairs = {name: (values[name], state[name][begin:stop]) for name in indicator.outputs}
+        carried = _RESUME[indicator.kind](columns, pairs, start - begin)
+        if carried is not None:
+            return carried
+        if not whole:
+            raise TailTooShort
+        values, begin = compute(indicator, rows(0)), 0
+    return {name: column[start - begin :] for name, column in values.items()}
+
+
+Pairs = Mapping[str, tuple[FloatArray, FloatArray]]
+
+
+def _resume_obv(columns: list[FloatArray], rows: Pairs, first: int) -> dict[str, FloatArray] | None:
+    ((name, (computed, stored)),) = rows.items()
+    close, volume = columns
+    known = ~(np.isnan(close) | np.isnan(volume))
+    if not known[first - 1]:
+        return {name: computed[first:]}  # it starts anew after a bar of unknown volume
+    if np.isnan(stored[first - 1]):
+        return None
+    unknown = np.flatnonzero(~known[first:])
+    stop = first + int(unknown[0]) if len(unknown) else len(close)
+    steps = np.sign(close[first:stop] - close[first - 1 : stop - 1]) * volume[first:stop]
+    carried = np.cumsum(np.append(stored[first - 1], steps))[1:]
+    return {name: np.concatenate([carried, computed[stop:]])}
+
+
+def _resume_supertrend(columns: list[FloatArray], rows: Pairs, first: int) -> dict[str, FloatArray] | None:
+    (line, stored_line), (direction, stored_direction) = rows.values()
+    if any(np.isnan(column[:first]).any() for column in columns):
+        return None
+    met = (direction == stored_direction)[:first] & agree(stored_line[:first], line[:first]) & ~np.isnan(line[:first])
+    met[:_ATR_BARS] = False  # until the true range's average has converged, bands move apart again
+    if not (met & (direction[:first] > 0)).any() or not (met & (direction[:first] < 0)).any():
+        return None
+    return {name: computed[first:] for name, (computed, _) in rows.items()}
+
+
+# Of a longer window than SuperTrend's own, so that its average has converged too.
+_ATR_BARS = max(i.warm_up or 0 for i in INDICATORS.values() if i.kind == "atr")
+_RESUME = {"obv": _resume_obv, "supertrend": _resume_supertrend}

@@ -1,0 +1,152 @@
+"""What becomes of quarantined rows when a person looks at them: released into the bars, or discarded for good.
+
+A decision is data, not a memory of work: it is appended to the quarantine itself, as a copy of the row with another
+kind (``bars-released``), so it is as durable as the row and outlives the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe, symbol, timeframe
+from feature_repo.sessions import on_grid
+from feature_repo.stores.delta.schemas import SCHEMAS
+from feature_repo.stores.delta.tables import OfflineTables
+from flows.compute.agreement import same_number
+from flows.compute.changes import as_table, compare
+from flows.compute.derive import closes, opens_us
+from flows.ledger import Lease, Ledger
+from flows.runs.record import noted_revision, owner
+from fsclient.dashboard.operations import Decision, QuarantinedRow, decided_kind
+
+_VALUES = (*BAR_FIELDS, "source_bars")
+
+
+class NotReleasableError(ValueError):
+    """A row that cannot become a bar, or a symbol that another run works on; the message says which and why."""
+
+
+def release(rows: Sequence[QuarantinedRow], *, by: str, tables: OfflineTables, ledger: Ledger, now: datetime) -> int:
+    """Stores quarantined bars as revisions written ``now``, and marks them released; the next run computes with them.
+
+    Everything is checked before anything is written. Each symbol is written under its lease, in one run of the ledger.
+
+    Returns:
+        How many bars were new or differ from what was stored.
+
+    Raises:
+        NotReleasableError: a row is no bar (unreadable, an indicator row, a price that is no number, a time at which
+            no bar opens, two rows for one bar), or another run holds its symbol.
+    """
+    bars = {key: _bars(key, [*group]) for key, group in _by_series(rows)}
+    stored = 0
+    for (name, tf), group in _by_series(rows):
+        found = bars[name, tf]
+        run = ledger.begin("release", parameters={"symbol": name, "timeframe": tf, "rows": len(found), "by": by})
+        try:
+            with ledger.lease([name], owner=owner(run)) as lease:
+                if lease.refused:
+                    raise NotReleasableError(
+                        f"{lease.refused[name].owner} is working on {name}; try again when it is done"
+                    )
+                written = _store(found, symbol(name), timeframe(tf), tables, ledger, lease, run, now)
+                _mark([*group], "released", by=by, tables=tables, now=now)
+        except BaseException as error:
+            ledger.end(run, state="failed", counts={}, problems=[f"{type(error).__name__}: {error}"])
+            raise
+        ledger.end(run, state="completed", counts={"read": len(found), "stored": written})
+        stored += written
+    return stored
+
+
+def discard(rows: Sequence[QuarantinedRow], *, by: str, tables: OfflineTables, now: datetime) -> int:
+    """Marks rows as rightly rejected. Returns how many."""
+    for _, group in _by_series(rows):
+        _mark([*group], "discarded", by=by, tables=tables, now=now)
+    return len(rows)
+
+
+def _by_series(rows: Sequence[QuarantinedRow]) -> Any:
+    def series(row: QuarantinedRow) -> tuple[str, str]:
+        return row.symbol, row.timeframe
+
+    return groupby(sorted(rows, key=series), series)
+
+
+def _bars(key: tuple[str, str], rows: Sequence[QuarantinedRow]) -> pd.DataFrame:
+    """The rows as a bars table, ascending."""
+    name, tf = key
+    found = []
+    for row in rows:
+        where = f"{name} {tf} {row.open_time or 'without a time'} ({row.rule})"
+        if row.kind != "bars" or row.open_time is None:
+            raise NotReleasableError(f"{where} is no bar: only bars with a readable time can be released")
+        values = json.loads(row.row)
+        try:
+            prices = [float(values[field]) for field in BAR_FIELDS[:4]]
+        except (KeyError, TypeError, ValueError):
+            raise NotReleasableError(f"{where} lacks a price") from None
+        if not np.isfinite(prices).all() or min(prices) <= 0:
+            raise NotReleasableError(f"{where} has a price that is no positive number")
+        volume = values.get("volume")
+        found.append([row.open_time, *prices, np.nan if volume is None else float(volume)])
+    frame = pd.DataFrame(found, columns=["open_time", *BAR_FIELDS]).sort_values("open_time", ignore_index=True)
+    frame["open_time"] = frame["open_time"].astype("datetime64[us, UTC]")
+    opens = opens_us(frame)
+    if (np.diff(opens) == 0).any():
+        raise NotReleasableError(f"two of the chosen rows are the same bar of {name} {tf}: release one of them")
+    stray = ~on_grid(symbol(name).session, timeframe(tf), opens)
+    if stray.any():
+        raise NotReleasableError(f"no {tf} bar of {name} opens at {frame['open_time'][stray].iloc[0]}: it fits no bar")
+    return frame.assign(source_bars=np.nan)
+
+
+def _store(
+    bars: pd.DataFrame,
+    spec: Symbol,
+    frame: Timeframe,
+    tables: OfflineTables,
+    ledger: Ledger,
+    lease: Lease,
+    run: str,
+    now: datetime,
+) -> int:
+    since = tables.version("bars")
+    first, last = bars["open_time"].iloc[[0, -1]]
+    known = tables.read("bars", timeframe=frame.name, symbols=[spec.name], start=first, end=last, columns=_VALUES)
+    changes = compare(bars, known, values=_VALUES, same=same_number)
+    if changes.rows.empty:
+        return 0
+    created = lease.stamp(now)
+    rows = changes.written_at(created)
+    rows = rows.assign(event_timestamp=closes(rows, frame))
+    table = as_table(rows, SCHEMAS["bars"], symbol=spec.name, timeframe=frame.name)
+    tables.append("bars", table, fences={spec.name: lease.token}, since=since)
+    ledger.record(revisions=[noted_revision(changes, "bars", run, spec, frame, created)])
+    return changes.stored + changes.revised
+
+
+def _mark(rows: Sequence[QuarantinedRow], decision: Decision, *, by: str, tables: OfflineTables, now: datetime) -> None:
+    """Appends the decision about each row to the quarantine."""
+    frame = pd.DataFrame(
+        {
+            "open_time": pd.Series([row.open_time for row in rows], dtype="datetime64[us, UTC]"),
+            "created": np.datetime64(now.astimezone(UTC).replace(tzinfo=None), "us"),
+            "kind": [decided_kind(row.kind, decision) for row in rows],
+            "rule": [row.rule for row in rows],
+            "rules": [row.rule for row in rows],
+            "detail": f"{decision} by {by}",
+            "row": [row.row for row in rows],
+            "file": [row.file for row in rows],
+            "line": pd.array([row.line for row in rows], dtype="Int64"),
+        }
+    )
+    schema = SCHEMAS["quarantine"]
+    tables.append("quarantine", as_table(frame, schema, symbol=rows[0].symbol, timeframe=rows[0].timeframe))

@@ -1,0 +1,56 @@
+"""How fresh every view is, offline and online."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from feature_repo import catalog
+from feature_repo.freshness import bars_behind
+from feature_repo.stores.redis.codec import decode_timestamp, entity_key, timestamp_key
+from feature_repo.stores.redis.connection import connect, online_url
+from flows.runs.plan import ingested_series, plan
+from flows.settings import Settings
+
+
+def freshness(settings: Settings, now: datetime) -> list[dict[str, Any]]:
+    """A row a symbol and timeframe that has or can have bars: the newest close offline and online, its age in bars.
+
+    Asked of the ledger and the online store: it costs what there are symbols, not what is stored of them.
+    """
+    repo, ledger = settings.repo(), settings.ledger()
+    series, marks = ingested_series(settings.tables(), ledger), ledger.watermarks()
+    names = sorted({symbol for symbol, _ in series})
+    if not names:
+        return []
+    stamps = {tf: timestamp_key(catalog.view("ohlcv", tf).name) for tf in catalog.TIMEFRAMES}
+    with connect(online_url(repo), repo.redis_type) as client, client.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hmget(entity_key(name, repo.project), list(stamps.values()))
+        held = dict(zip(names, pipe.execute(), strict=True))
+    now_us = int(now.timestamp() * 1e6)
+    rows = []
+    for name in names:
+        online = dict(zip(stamps, held[name], strict=True))
+        for tf, source in plan(tf for symbol, tf in series if symbol == name).items():
+            mark, own = marks.get((name, tf)), series.get((name, tf))
+            closes = [mark.event_us if mark else 0, own.last_us + catalog.timeframe(tf).microseconds if own else 0]
+            online_us = decode_timestamp(stamp) if (stamp := online[tf]) else None
+            symbol = catalog.SYMBOLS.get(name)  # one that the catalog has lost still has its bars
+            rows.append(
+                {
+                    "symbol": name,
+                    "timeframe": tf,
+                    "source": source or "ingested",
+                    "offline": _moment(max(closes)),
+                    "online": _moment(online_us or 0),
+                    "age_bars": None
+                    if online_us is None or symbol is None
+                    else bars_behind(symbol.session, catalog.timeframe(tf), online_us, now_us),
+                }
+            )
+    return rows
+
+
+def _moment(us: int) -> datetime | None:
+    return datetime.fromtimestamp(us / 1e6, UTC) if us else None

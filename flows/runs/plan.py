@@ -1,0 +1,245 @@
+"""What a run has to do: which timeframes of which symbols, and from which bar on.
+
+A source bar that was written (new, late or corrected) after the last run touches every timeframe that is made of it,
+from the bar that it lies in. Only files with rows written since are opened, so that asking costs what has changed and
+not what is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from feature_repo import catalog
+from feature_repo.catalog import INDICATORS, TIMEFRAMES, Session, Symbol, Timeframe
+from feature_repo.freshness import next_close
+from feature_repo.moments import to_datetime
+from feature_repo.sessions import grid_open
+from feature_repo.stores.delta.tables import OfflineTables
+from flows.ledger import Ledger, Series, Watermark
+
+DEFINITIONS_DIGEST = hashlib.sha256(repr([*INDICATORS.values()]).encode()).hexdigest()[:16]
+"""Digest of the definitions: what was computed by another recipe is computed anew from all history."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One symbol and timeframe that has something to do.
+
+    Attributes:
+        source: the ingested timeframe that the bars are derived from; None when they are ingested themselves.
+        since_us: open of the first bar that must be made or computed anew, microseconds since 1970-01-01 UTC; None:
+            all of history.
+        first_us: where the source's history begins, likewise.
+        seen_us: the newest source revision that the job takes into account, likewise.
+    """
+
+    symbol: Symbol
+    timeframe: Timeframe
+    source: Timeframe | None
+    since_us: int | None
+    first_us: int
+    seen_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """What is to do, and the watermarks of what is up to date; ``without_bars`` have no stored bars at all."""
+
+    jobs: tuple[Job, ...]
+    done: tuple[Watermark, ...]
+    without_bars: tuple[str, ...]
+
+
+def plan(ingested: Iterable[str]) -> dict[str, str | None]:
+    """Which timeframes a symbol can have: timeframe -> the ingested one it is derived from, None when ingested.
+
+    A derived timeframe is made of the longest ingested one that is shorter; what was ingested is never derived.
+    """
+    held = set(ingested)
+    targets: dict[str, str | None] = {}
+    for name, target in TIMEFRAMES.items():
+        shorter = [tf for tf in held if TIMEFRAMES[tf].seconds < target.seconds]
+        if name in held:
+            targets[name] = None
+        elif shorter:
+            targets[name] = max(shorter, key=lambda tf: TIMEFRAMES[tf].seconds)
+    return targets
+
+
+def ingested_series(tables: OfflineTables, ledger: Ledger) -> dict[tuple[str, str], Series]:
+    """Every ingested series by symbol and timeframe; found again from the bars, all of them, when the ledger is new."""
+    listed = ledger.series()
+    after = to_datetime(max(series.listed_us for series in listed.values())) if listed else None
+    return _list(_keys(tables, written_after=after), listed, ledger)
+
+
+def list_symbol(name: str, tables: OfflineTables, ledger: Ledger) -> None:
+    """Notes what has been ingested of a symbol; of all symbols when the ledger is new."""
+    if not ledger.series():
+        ingested_series(tables, ledger)
+    listed = ledger.series([name])
+    _list(_written([name], (), tables, listed, {}), listed, ledger)
+
+
+def known_symbols(tables: OfflineTables, ledger: Ledger) -> tuple[str, ...]:
+    """Names of the symbols that have bars, sorted."""
+    return tuple(sorted({symbol for symbol, _ in ingested_series(tables, ledger)}))
+
+
+def pending(
+    symbols: Sequence[Symbol],
+    timeframes: Sequence[str],
+    tables: OfflineTables,
+    ledger: Ledger,
+    *,
+    now: datetime,
+) -> Pending:
+    """What is to do for these symbols and timeframes, timeframes from the shortest.
+
+    A stored bar that has not closed by ``now`` (its clock ran ahead) waits, unseen, until it has.
+    """
+    names = [symbol.name for symbol in symbols]
+    listed, marks = ledger.series(names), ledger.watermarks(names)
+    written = _written(names, timeframes, tables, listed, marks)
+    listed = _list(written, listed, ledger)
+    jobs: list[Job] = []
+    done: list[Watermark] = []
+    for symbol in symbols:
+        rows = written[written["symbol"] == symbol.name]
+        targets = plan(tf for name, tf in listed if name == symbol.name)
+        for tf in (tf for tf in timeframes if tf in targets):
+            found = _job(symbol, tf, targets[tf], rows, listed, marks.get((symbol.name, tf)), now)
+            if isinstance(found, Job):
+                jobs.append(found)
+            else:
+                done.append(found)
+    having = {name for name, _ in listed}
+    return Pending(jobs=tuple(jobs), done=tuple(done), without_bars=tuple(n for n in names if n not in having))
+
+
+def every_job(symbol: Symbol, timeframes: Sequence[str], ledger: Ledger) -> Iterator[Job]:
+    """A job over all of history for each timeframe that the symbol can have, whether something is to do or not."""
+    listed = ledger.series([symbol.name])
+    targets = plan(tf for _, tf in listed)
+    for tf in (tf for tf in timeframes if tf in targets):
+        source = targets[tf]
+        series = listed[symbol.name, source or tf]
+        yield Job(
+            symbol=symbol,
+            timeframe=catalog.timeframe(tf),
+            source=catalog.timeframe(source) if source else None,
+            since_us=None,
+            first_us=series.first_us,
+            seen_us=series.listed_us,
+        )
+
+
+def _written(
+    names: Sequence[str],
+    timeframes: Sequence[str],
+    tables: OfflineTables,
+    listed: Mapping[tuple[str, str], Series],
+    marks: Mapping[tuple[str, str], Watermark],
+) -> pd.DataFrame:
+    """Keys of the bars that were written since these symbols were last looked at; all of a symbol's the first time."""
+    known = {name for name, _ in listed}
+    positions = [series.listed_us for series in listed.values()]
+    positions += [mark.seen_us for (_, tf), mark in marks.items() if tf in timeframes]
+    parts = [_keys(tables, symbols=[name]) for name in names if name not in known]
+    if known:
+        parts.append(_keys(tables, symbols=sorted(known), written_after=to_datetime(min(positions))))
+    return pd.concat(parts)
+
+
+def _keys(tables: OfflineTables, **which: Any) -> pd.DataFrame:
+    """Keys of stored bars, every revision: symbol, timeframe, open_us, created_us, and whether it was ingested."""
+    rows = tables.read("bars", columns=["source_bars"], all_revisions=True, **which)
+    return pd.DataFrame(
+        {
+            "symbol": rows["symbol"].to_pandas(),
+            "timeframe": rows["timeframe"].to_pandas(),
+            "open_us": rows["open_time"].cast("int64").to_numpy(),
+            "created_us": rows["created"].cast("int64").to_numpy(),
+            "ingested": rows["source_bars"].is_null().to_numpy(),
+        }
+    )
+
+
+def _list(
+    written: pd.DataFrame, listed: Mapping[tuple[str, str], Series], ledger: Ledger
+) -> dict[tuple[str, str], Series]:
+    """The ledger's list of ingested series, with what was written since."""
+    found = dict(listed)
+    for (symbol, tf), rows in written[written["ingested"]].groupby(["symbol", "timeframe"]):
+        fresh = Series(
+            symbol=symbol,
+            timeframe=tf,
+            first_us=int(rows["open_us"].min()),
+            last_us=int(rows["open_us"].max()),
+            listed_us=int(rows["created_us"].max()),
+        )
+        found[symbol, tf] = found[symbol, tf].joined(fresh) if (symbol, tf) in found else fresh
+    changed = [series for key, series in found.items() if listed.get(key) != series]
+    if changed:
+        ledger.list_series(changed)
+    return found
+
+
+def _job(
+    symbol: Symbol,
+    timeframe: str,
+    source: str | None,
+    written: pd.DataFrame,
+    listed: Mapping[tuple[str, str], Series],
+    mark: Watermark | None,
+    now: datetime,
+) -> Job | Watermark:
+    target, origin = catalog.timeframe(timeframe), catalog.timeframe(source or timeframe)
+    series = listed[symbol.name, origin.name]
+    rows = written[written["timeframe"] == origin.name]
+    if mark is not None:
+        rows = rows[rows["created_us"] > mark.seen_us]
+    now_us = int(now.timestamp() * 1e6)
+    closed = rows["open_us"] + origin.microseconds <= now_us
+    waiting = rows["created_us"][~closed]
+    since_us: int | None = None
+    if mark is not None and mark.recipe == DEFINITIONS_DIGEST:
+        if not closed.any() and not (source and _has_closed(symbol, target, origin, series.last_us, mark, now_us)):
+            return mark
+        changed_us = min([mark.event_us, *rows["open_us"][closed].tolist()])
+        since_us = int(grid_open(symbol.session, target, np.array([changed_us]))[0])
+    return Job(
+        symbol=symbol,
+        timeframe=target,
+        source=catalog.timeframe(source) if source else None,
+        since_us=since_us,
+        first_us=series.first_us,
+        seen_us=min(series.listed_us, int(waiting.min()) - 1) if len(waiting) else series.listed_us,
+    )
+
+
+def _has_closed(
+    symbol: Symbol, target: Timeframe, source: Timeframe, newest_us: int, mark: Watermark, now_us: int
+) -> bool:
+    """Whether the last derived bar has closed without a further source bar: the market rests, and the clock went on."""
+    close_us = int(grid_open(symbol.session, target, np.array([newest_us]))[0]) + target.microseconds
+    return mark.event_us < close_us <= complete_until(symbol.session, source, newest_us, now_us)
+
+
+def complete_until(session: Session, timeframe: Timeframe, newest_us: int, now_us: int) -> int:
+    """Up to when a source is complete: until an open market makes the bar after its newest one, but not beyond now.
+
+    So the last bar of an exchange's day is made when it closes at midnight, and not when the next day's trading begins.
+
+    Args:
+        newest_us: open of the source's newest bar; as all moments here microseconds since 1970-01-01 UTC.
+    """
+    step = timeframe.microseconds
+    return min(next_close(session, timeframe, newest_us + step) - step, now_us)

@@ -1,0 +1,71 @@
+"""What the hot path sets aside is done by the batch flow: first, late and corrected bars, and what a gate stops."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+
+from feature_repo import catalog
+from feature_repo.stores.delta.tables import OfflineTables
+from flows.ingest.ingest import ingest
+from flows.ledger import Ledger
+from flows.materialize import materialize_symbols
+from flows.runs.record import owner
+from flows.settings import Settings
+from flows.sources import SourceBars, SourceNotes
+from flows.stream.bar import LiveBar
+from flows.stream.batch import frame_of
+
+_log = logging.getLogger("fstore")
+
+
+def settle(
+    bars: Mapping[str, Sequence[LiveBar]],
+    settings: Settings,
+    tables: OfflineTables,
+    ledger: Ledger,
+    *,
+    run: str,
+    now: datetime,
+) -> dict[str, str]:
+    """Stores bars as ``fstore ingest`` does and brings their symbols up to date as ``fstore materialize`` does.
+
+    Args:
+        bars: by symbol, in the order that they came: of two for one moment the later is true. A symbol without any is
+            only brought up to date.
+
+    Returns:
+        The symbols that have to wait, of which nothing was done, and why: another run works on them.
+    """
+    with ledger.lease([*bars], owner=owner(run)) as lease:
+        problems = {name: f"{holder.owner} is working on it" for name, holder in lease.refused.items()}
+    free = [name for name in bars if name not in problems]
+    for name in free:
+        series: dict[str, list[LiveBar]] = defaultdict(list)
+        for bar in bars[name]:
+            series[bar.timeframe].append(bar)
+        for timeframe, those in series.items():
+            report = ingest(
+                _source(those), symbol=catalog.symbol(name), timeframe=catalog.timeframe(timeframe), tables=tables,
+                ledger=ledger, now=now, max_bad_share=settings.max_bad_share, final=True,
+            )  # fmt: skip
+            if report.stopped:
+                problems[name] = f"{timeframe} bars: {report.stopped}"
+    for outcome in materialize_symbols(free, list(catalog.TIMEFRAMES), settings, ledger, now, run=run):
+        if outcome.problem:  # the bars are stored: the next run computes them
+            _log.error("stopped %s %s: %s", outcome.symbol, outcome.timeframe, outcome.problem)
+    return problems
+
+
+def _source(bars: Sequence[LiveBar]) -> SourceBars:
+    newest = {bar.open_us: bar for bar in bars}
+    frame = frame_of([newest[us] for us in sorted(newest)])
+    frame = frame.assign(file="stream", line=np.arange(len(frame)) + 1)
+    none = frame.head(0)[["file", "line", "open_time"]].assign(raw="", rule="", detail="")
+    notes = SourceNotes(files=("stream",), rows_read=len(bars), out_of_order=0, duplicates=0, header_lines_skipped=0,
+                        detected={})  # fmt: skip
+    return SourceBars(frame=frame, rejected=none, notes=notes)

@@ -1,0 +1,86 @@
+"""Offline against recomputed: whether a run over all of history would store anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
+from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.window import column, microseconds
+from flows.compute.agreement import BoolArray, FloatArray, agree, same_number
+from flows.compute.changes import compare
+from flows.compute.derive import derive_bars, opens_us
+from flows.compute.step import Computed
+from flows.runs.history import BAR_COLUMNS, History
+from flows.runs.plan import Job
+from flows.verify.findings import Finding, told_bar
+
+
+def bar_findings(job: Job, history: History, computed: Computed, tables: OfflineTables, until_us: int) -> list[Finding]:
+    """Where the stored derived bars are not what their source gives, completeness included."""
+    if job.source is None or history.source is None:
+        return []
+    source: pd.DataFrame = history.source.select(["open_time", *BAR_FIELDS]).to_pandas()
+    fresh = derive_bars(source, session=job.symbol.session, source=job.source, target=job.timeframe)
+    stored = tables.read("bars", timeframe=job.timeframe.name, symbols=[job.symbol.name], columns=BAR_COLUMNS)
+    changes = compare(fresh, stored, values=BAR_COLUMNS, same=same_number)
+    return _findings("bars", changes.rows, stored, opens_us(fresh), computed, until_us, BAR_COLUMNS, same_number)
+
+
+def feature_findings(job: Job, history: History, computed: Computed, until_us: int) -> list[Finding]:
+    """Where the stored indicators are not what the bars give."""
+    known = microseconds(history.bars, "open_time")
+    fresh = computed.feature_changes.rows
+    if job.source is not None:
+        known = np.union1d(known, opens_us(fresh)) if len(fresh) else known
+    return _findings("indicators", fresh, history.features, known, computed, until_us, INDICATOR_FIELDS, agree)
+
+
+def _findings(
+    rule: Literal["bars", "indicators"],
+    changed: pd.DataFrame,
+    stored: pa.Table,
+    explained: npt.NDArray[np.int64],
+    computed: Computed,
+    until_us: int,
+    fields: Sequence[str],
+    same: Callable[[FloatArray, FloatArray], BoolArray],
+) -> list[Finding]:
+    """What ``changed`` (rows that a run would store) and ``stored`` say about each other.
+
+    Args:
+        explained: open times of all rows that may be stored.
+    """
+    held = microseconds(stored, "open_time")
+    found: list[Finding] = []
+    stray = held[(held < until_us) & ~np.isin(held, explained)]
+    if stray.size:
+        found.append(Finding(rule="unexplained", rows=stray.size, detail=f"{rule} of {told_bar(stray[0])}"))
+    if changed.empty:
+        return found
+    opens = opens_us(changed)
+    rejected = [opens_us(rows) for rows in computed.quarantine if len(rows)]  # a gate keeps them from being stored
+    opens_open = opens < until_us
+    known = np.isin(opens, held)
+    absent = opens[opens_open & ~known & ~np.isin(opens, np.concatenate(rejected) if rejected else [])]
+    if absent.size:
+        found.append(Finding(rule="missing", rows=absent.size, detail=f"{rule} of {told_bar(absent[0])}"))
+    at = np.flatnonzero(opens_open & known)
+    if at.size:
+        was = stored.take(np.searchsorted(held, opens[at]))
+        details = []
+        for name in fields:
+            before, after = column(was, name), changed[name].to_numpy(dtype=np.float64)[at]
+            wrong = np.flatnonzero(~same(before, after))
+            if wrong.size:
+                k = wrong[0]
+                values = f"is {float(before[k])!r}, recomputed {float(after[k])!r}"
+                details.append(f"{name} of {told_bar(opens[at[k]])} {values}")
+        found.append(Finding(rule=rule, rows=at.size, detail=details[0] if details else told_bar(opens[at[0]])))
+    return found

@@ -1,0 +1,160 @@
+"""From values to answers: what callers get frames of, each with the record of where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from math import isnan
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from feature_repo.catalog import BAR_FIELDS
+from feature_repo.stores.redis.codec import FloatArray
+from fsclient.answers.ages import Ages, age_of, ages_of
+from fsclient.answers.completeness import find_missing, is_complete
+from fsclient.answers.values import NO_BAR, LatestValues, RangeValues
+from fsclient.cache.isolation import Sealed
+from fsclient.frames import Int64Array, Moments, range_frame, utc_index
+from fsclient.provenance import Provenance, Source, iso
+from fsclient.questions.latest import LatestRequest
+from fsclient.questions.ranges import RangeRequest
+
+_RECORD_BYTES = 1_000  # about what a provenance takes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatestAnswer(Sealed):
+    """A lookup's answer, from which every caller gets a frame of his own.
+
+    Attributes:
+        floats: (m + 1, n) float64, never written: a row a feature, then the ages in bars.
+    """
+
+    request: LatestRequest
+    floats: FloatArray
+    moments: Moments
+    record: Provenance
+
+    @property
+    def nbytes(self) -> int:
+        return _RECORD_BYTES + self.floats.nbytes
+
+    @property
+    def newest(self) -> tuple[Any, ...]:
+        """What tells it from an answer of another bar, or of a correction of this one."""
+        return self.record.as_of, self.floats[:-1].tobytes()
+
+    def fresh(self) -> pd.DataFrame:
+        """A new frame with its own memory."""
+        return self.request.layout.frame(self.floats, self.moments, self.record.as_dict())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeAnswer(Sealed):
+    """A range's answer, from which every caller gets a frame of his own.
+
+    Attributes:
+        values: (m, n) float64, never written: a row a column.
+    """
+
+    index: pd.DatetimeIndex
+    names: tuple[str, ...]
+    values: FloatArray
+    record: Provenance
+
+    @property
+    def nbytes(self) -> int:
+        return _RECORD_BYTES + self.values.nbytes + 8 * len(self.index)
+
+    @property
+    def newest(self) -> tuple[Any, ...]:
+        """What tells it from an answer of another bar, or of a correction of its last one."""
+        return self.record.as_of, self.values[:, -1:].tobytes()
+
+    def fresh(self) -> pd.DataFrame:
+        """A new frame with its own memory."""
+        return range_frame(self.index, self.names, self.values, self.record.as_dict())
+
+
+Answer: TypeAlias = LatestAnswer | RangeAnswer
+
+
+def latest_answer(request: LatestRequest, found: LatestValues, now_us: int, *, source: Source) -> LatestAnswer:
+    """A lookup's answer."""
+    times = ages_of(request, found.event_us, now_us)
+    alone = len(request.symbols) == 1  # then the reader gives the same object until the stored bytes change
+    floats, missing = (_table if alone else _table.__wrapped__)(request, found, times)
+    record = _record(source, now_us, times.as_of, times.age_bars, missing, found.doubt)
+    return LatestAnswer(request=request, floats=floats, moments=times.moments, record=record)
+
+
+def range_answer(
+    request: RangeRequest,
+    values: RangeValues,
+    now_us: int,
+    *,
+    source: Source,
+    names: tuple[str, ...] | None = None,
+    bar_opens: Callable[[], Int64Array] | None = None,
+) -> RangeAnswer:
+    """A range's answer; ``bar_opens`` as ``find_missing`` takes it."""
+    names = names or request.columns
+    table = np.empty((len(names), len(values.opens_us)))
+    for row, name in zip(table, names, strict=True):
+        row[:] = values.columns[name]
+    missing = find_missing(request, values, now_us, bar_opens)
+    event_us = int(values.opens_us[-1]) + request.timeframe.microseconds if len(values.opens_us) else NO_BAR
+    as_of = None if event_us == NO_BAR else iso(event_us)
+    age_bars = age_of(request.symbol, request.timeframe, event_us, now_us)
+    record = _record(source, now_us, as_of, age_bars, missing, values.doubt)
+    return RangeAnswer(index=utc_index(values.opens_us, "open_time"), names=names, values=table, record=record)
+
+
+def _record(
+    source: Source,
+    now_us: int,
+    as_of: str | None,
+    age_bars: int | None,
+    missing: tuple[dict[str, Any], ...],
+    doubt: tuple[dict[str, Any], ...],
+) -> Provenance:
+    return Provenance(
+        source=source,
+        origin=source,
+        read_at=iso(now_us),
+        as_of=as_of,
+        age_bars=age_bars,
+        complete=is_complete(missing),
+        missing=missing,
+        stale=bool(doubt),
+        doubt=doubt,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _table(request: LatestRequest, found: LatestValues, times: Ages) -> tuple[FloatArray, tuple[dict[str, Any], ...]]:
+    """A ``LatestAnswer``'s floats, and what is missing of them."""
+    n, m = found.values.shape
+    floats = np.empty((m + 1, n))
+    floats[:m], floats[m] = found.values.T, times.ages
+    floats.flags.writeable = False
+    return floats, _missing_values(request, found)
+
+
+def _missing_values(request: LatestRequest, found: LatestValues) -> tuple[dict[str, Any], ...]:
+    if not isnan(np.vdot(found.values, found.values)):  # no sum of squares is NaN, but of a NaN
+        return ()
+    empty = np.isnan(found.values)
+    missing: list[dict[str, Any]] = []
+    for i, j in zip(*np.nonzero(empty), strict=True):
+        if found.event_us[i, request.at[j]] == NO_BAR:
+            reason = "no_data"
+        elif not found.stored[i, j]:
+            reason = "not_stored"
+        else:  # of a bar's own fields only the volume may be unknown
+            reason = "not_reported" if request.columns[j][1] in BAR_FIELDS else "warm_up"
+        missing.append({"symbol": request.symbols[i].name, "feature": request.names[j], "reason": reason})
+    return tuple(missing)

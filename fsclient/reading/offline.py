@@ -1,0 +1,62 @@
+"""Reading a range from the offline store. Blocking: the client calls it in a thread of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from deltalake.exceptions import DeltaError
+
+from feature_repo.catalog import BAR_FIELDS
+from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.window import column, microseconds
+from feature_repo.stores.redis.codec import FloatArray
+from fsclient.answers.values import RangeValues
+from fsclient.questions.ranges import RangeRequest
+
+OFFLINE_OUTAGE: tuple[type[Exception], ...] = (OSError, DeltaError, pa.ArrowException)
+"""What says that the offline store cannot answer now."""
+
+
+def read_range(tables: OfflineTables, request: RangeRequest) -> RangeValues:
+    """The newest revision of every bar in the range, or what was known at ``request.as_known_at``.
+
+    Bars and indicators that are asked for together come for the bars that have both.
+    """
+    bar_columns = [name for name in request.columns if name in BAR_FIELDS]
+    others = [name for name in request.columns if name not in BAR_FIELDS]
+    span = _span(request)
+    parts: list[tuple[pa.Table, list[str]]] = []
+    if bar_columns:
+        parts.append((tables.read_range("bars", columns=bar_columns, **span), bar_columns))
+    if others:
+        parts.append((tables.read_range("indicators", columns=others, **span), others))
+    opens = [microseconds(rows, "open_time") for rows, _ in parts]
+    shared = opens[0]
+    for at in opens[1:]:
+        shared = np.intersect1d(shared, at, assume_unique=True)
+    columns: dict[str, FloatArray] = {}
+    unstored: dict[str, int] = {}
+    for (rows, names), at in zip(parts, opens, strict=True):
+        kept = np.searchsorted(at, shared) if len(at) != len(shared) else slice(None)
+        columns |= {name: column(rows, name)[kept] for name in names}
+        for name in (n for n in names if n not in BAR_FIELDS and rows[n].null_count):
+            unstored[name] = int(rows[name].is_null().to_numpy()[kept].sum())  # NaN is a value, null is none
+    return RangeValues(opens_us=shared, columns={name: columns[name] for name in request.columns}, unstored=unstored)
+
+
+def read_opens(tables: OfflineTables, request: RangeRequest) -> npt.NDArray[np.int64]:
+    """Open times of the stored bars in the range, ascending, microseconds UTC."""
+    return microseconds(tables.read_range("bars", columns=[], **_span(request)), "open_time")
+
+
+def _span(request: RangeRequest) -> dict[str, Any]:
+    return {
+        "timeframe": request.timeframe.name,
+        "symbol": request.symbol.name,
+        "start": request.start.to_pydatetime(),
+        "end": request.end.to_pydatetime(),
+        "as_known_at": request.as_known_at and request.as_known_at.to_pydatetime(),
+    }

@@ -1,0 +1,163 @@
+"""Upkeep: fewer files, the same rows, the same tokens; writers and readers go on meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feature_repo.stores.delta.schemas import SCHEMAS
+from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.upkeep import checkpoint, compact, forget_quarantined, vacuum
+from feature_repo.stores.fence import FencedOutError
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+SYMBOLS = ["EUR/USD", "AUD/USD", "GBP/USD"]
+Append = Callable[..., None]
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> OfflineTables:
+    return OfflineTables(str(tmp_path / "offline"))
+
+
+def rows(hour: int, *, value: float = 1.0, created: datetime = START, symbols: list[str] = SYMBOLS) -> pa.Table:
+    """One bar of each symbol."""
+    opened = START + timedelta(hours=hour)
+    columns: dict[str, list[Any]] = {
+        "symbol": symbols,
+        "timeframe": ["1h"] * len(symbols),
+        "open_time": [opened] * len(symbols),
+        "event_timestamp": [opened + timedelta(hours=1)] * len(symbols),
+        "created": [created + timedelta(hours=hour)] * len(symbols),
+        **{name: [value + hour] * len(symbols) for name in ("open", "high", "low", "close", "volume")},
+        "source_bars": [None] * len(symbols),
+        "expected_bars": [None] * len(symbols),
+    }
+    schema = SCHEMAS["bars"]
+    return pa.table({f.name: pa.array(columns[f.name], f.type) for f in schema if f.name != "month"})
+
+
+def fill(tables: OfflineTables, hours: range = range(12)) -> None:
+    for hour in hours:
+        tables.append("bars", rows(hour), fences={"EUR/USD": 1000 + hour}, since=tables.version("bars"))
+
+
+def files(tables: OfflineTables) -> list[Path]:
+    table = tables.delta("bars")
+    assert table
+    return [Path(path.removeprefix("file://")) for path in table.file_uris()]
+
+
+def test_the_same_rows_in_one_file_ordered_by_symbol(tables: OfflineTables) -> None:
+    fill(tables)
+    tables.append("bars", rows(3, value=5.0, created=START + timedelta(days=1)))  # a correction
+    before = tables.read("bars"), tables.read("bars", all_revisions=True)
+    assert len(files(tables)) == 13
+    done = compact(tables, "bars")
+    assert (done.partitions, done.removed, done.added) == (1, 13, 1)
+    assert (tables.read("bars"), tables.read("bars", all_revisions=True)) == before
+    (file,) = files(tables)
+    names = pq.read_table(file, columns=["symbol"])["symbol"].to_pylist()
+    assert names == sorted(names)
+
+
+def test_what_is_compact_is_left_alone(tables: OfflineTables) -> None:
+    fill(tables)
+    compact(tables, "bars")
+    version = tables.version("bars")
+    assert compact(tables, "bars").partitions == 0
+    assert tables.version("bars") == version
+
+
+def test_what_was_known_when_stays(tables: OfflineTables) -> None:
+    fill(tables)
+    tables.append("bars", rows(3, value=5.0, created=START + timedelta(days=1)))
+    moment = START + timedelta(hours=20)
+    before = tables.read("bars", as_known_at=moment)
+    compact(tables, "bars")
+    assert tables.read("bars", as_known_at=moment) == before != tables.read("bars")
+
+
+def test_fencing_tokens_outlive_compaction_vacuum_and_checkpoint(tables: OfflineTables) -> None:
+    fill(tables)
+    since = tables.version("bars")
+    compact(tables, "bars")
+    vacuum(tables, "bars", timedelta(hours=1))
+    assert checkpoint(tables, "bars") == tables.version("bars")
+    table = tables.delta("bars")
+    assert table
+    assert table.transaction_version("EUR/USD") == 1011
+    tables.append("bars", rows(12), fences={"EUR/USD": 1012}, since=since)  # a run that read before it all
+    with pytest.raises(FencedOutError):
+        tables.append("bars", rows(13), fences={"EUR/USD": 900}, since=since)
+
+
+def test_rows_that_are_appended_meanwhile_stay(tables: OfflineTables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One writer appends as fast as it can while another compacts again and again."""
+    fill(tables, range(6))
+    ended = threading.Event()
+
+    def write() -> None:
+        other = OfflineTables(tables.root)
+        try:
+            for hour in range(6, 30):
+                other.append("bars", rows(hour), fences={"EUR/USD": 1000 + hour}, since=other.version("bars"))
+        finally:
+            ended.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    rounds = 0
+    while not ended.is_set():
+        rounds += compact(tables, "bars").partitions
+    writer.join()
+    assert rounds
+    assert tables.read("bars", all_revisions=True).num_rows == 30 * len(SYMBOLS)
+    assert sorted(set(tables.read("bars")["close"].to_pylist())) == [1.0 + hour for hour in range(30)]
+
+
+def test_a_reader_goes_on_with_the_files_it_has_open(tables: OfflineTables) -> None:
+    fill(tables)
+    held = tables.delta("bars")
+    assert held
+    dataset = held.to_pyarrow_dataset()
+    compact(tables, "bars")
+    assert vacuum(tables, "bars", timedelta(days=7)) == 0
+    assert dataset.to_table().num_rows == 12 * len(SYMBOLS)
+
+
+def test_files_that_were_replaced_just_now_are_kept(tables: OfflineTables) -> None:
+    fill(tables)
+    compact(tables, "bars")
+    with pytest.raises(ValueError, match="retention below"):
+        vacuum(tables, "bars", timedelta(0))
+    assert vacuum(tables, "bars", timedelta(hours=1)) == 0
+
+
+def test_old_quarantined_rows_go_and_the_others_stay(tables: OfflineTables) -> None:
+    schema = SCHEMAS["quarantine"]
+    for hour in (0, 24, 48):
+        moment = START + timedelta(hours=hour)
+        row = {"symbol": "EUR/USD", "timeframe": "1h", "open_time": moment, "event_timestamp": moment,
+               "created": moment, "kind": "bars", "rule": "r", "rules": "r", "detail": "", "row": "{}",
+               "file": "f", "line": hour}  # fmt: skip
+        tables.append(
+            "quarantine", pa.table({f.name: pa.array([row[f.name]], f.type) for f in schema if f.name != "month"})
+        )
+    assert forget_quarantined(tables, START + timedelta(hours=24)) == 1
+    assert tables.read("quarantine")["line"].to_pylist() == [24, 48]
+    assert forget_quarantined(tables, START) == 0
+
+
+def test_a_table_that_does_not_exist(tables: OfflineTables) -> None:
+    assert compact(tables, "bars").partitions == 0
+    assert vacuum(tables, "bars", timedelta(days=7)) == 0
+    assert checkpoint(tables, "bars") is None
+    assert forget_quarantined(tables, START) == 0

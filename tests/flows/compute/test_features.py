@@ -1,0 +1,58 @@
+"""Indicator rows of bars: the catalog's fields, beside the bars they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import talib
+
+from feature_repo.catalog import INDICATOR_FIELDS, PRODUCER, SYMBOLS, TIMEFRAMES
+from flows.compute.features import compute_features, input_columns
+
+EURUSD, HOUR = SYMBOLS["EUR/USD"], TIMEFRAMES["1h"]
+Make = Callable[..., pd.DataFrame]
+
+
+def test_a_row_a_bar_with_every_field_of_the_catalog(make_bars: Make) -> None:
+    bars = make_bars(300)
+    rows = compute_features(bars, symbol=EURUSD, timeframe=HOUR)
+    assert list(rows) == ["open_time", "event_timestamp", *INDICATOR_FIELDS]
+    assert (rows.dtypes[[*INDICATOR_FIELDS]] == np.float64).all()
+    assert rows["event_timestamp"].dtype == "datetime64[us, UTC]"
+    assert (rows["open_time"] == bars["open_time"]).all()
+    assert (rows["event_timestamp"] - rows["open_time"] == pd.Timedelta(hours=1)).all()
+
+
+def test_a_field_has_a_value_once_its_lookback_is_over(make_bars: Make) -> None:
+    rows = compute_features(make_bars(300), symbol=EURUSD, timeframe=HOUR)
+    for name in INDICATOR_FIELDS:
+        assert rows[name].iloc[PRODUCER[name].lookback :].notna().all(), name
+    assert rows["sma_200"].first_valid_index() == 199
+
+
+def test_values_are_talibs(make_bars: Make) -> None:
+    bars = make_bars(300)
+    rows = compute_features(bars, symbol=EURUSD, timeframe=HOUR)
+    close = bars["close"].to_numpy()
+    np.testing.assert_array_equal(rows["sma_50"], talib.SMA(close, 50))
+    np.testing.assert_array_equal(rows["rsi_14"], talib.RSI(close, 14))
+
+
+def test_rows_keep_the_bars_index(make_bars: Make) -> None:
+    bars = make_bars(30).set_index(np.arange(100, 130))
+    assert list(compute_features(bars, symbol=EURUSD, timeframe=HOUR).index) == list(range(100, 130))
+
+
+def test_no_bars_make_no_rows(make_bars: Make) -> None:
+    rows = compute_features(make_bars(0), symbol=EURUSD, timeframe=HOUR)
+    assert (len(rows), list(rows)[2:]) == (0, [*INDICATOR_FIELDS])
+
+
+def test_the_trading_day_turns_at_five_in_new_york(make_bars: Make) -> None:
+    bars = make_bars(60)
+    day = input_columns(bars, EURUSD)["session_day"]
+    turns = bars["open_time"][1:][np.diff(day) != 0].dt.tz_convert("America/New_York")
+    assert set(turns.dt.hour) == {17}
+    assert day.dtype == np.float64

@@ -1,0 +1,75 @@
+"""Freshness: what the two stores hold of each symbol and timeframe, and how old it is in bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from feature_repo import catalog
+from flows.inspect.status import freshness
+from flows.ledger import Ledger
+from flows.materialize import materialize_symbols
+from flows.settings import Settings
+
+Make = Callable[..., pd.DataFrame]
+
+
+def test_nothing_stored_is_no_row(settings: Settings, now: datetime) -> None:
+    assert freshness(settings, now) == []
+
+
+def test_bars_that_are_not_published_have_no_age(
+    make_bars: Make, take: Callable[..., Any], settings: Settings, now: datetime
+) -> None:
+    bars = make_bars(30)
+    take(bars)
+    rows = freshness(settings, now)
+    assert [(row["symbol"], row["timeframe"], row["source"]) for row in rows] == [
+        ("EUR/USD", "1h", "ingested"),
+        ("EUR/USD", "4h", "1h"),
+        ("EUR/USD", "1d", "1h"),
+    ]
+    assert [row["offline"] for row in rows] == [bars["open_time"].iloc[-1] + timedelta(hours=1), None, None]
+    assert {(row["online"], row["age_bars"]) for row in rows} == {(None, None)}
+
+
+def test_age_counts_the_bars_that_an_open_market_has_made_since(
+    make_bars: Make, take: Callable[..., Any], settings: Settings, ledger: Ledger
+) -> None:
+    bars = make_bars(118)  # Monday 00:00 UTC to the market's close, Friday 17:00 New York
+    take(bars)
+    friday = datetime(2024, 1, 12, 22, tzinfo=UTC)
+    assert bars["open_time"].iloc[-1] + timedelta(hours=1) == friday
+    materialize_symbols(["EUR/USD"], ["1h", "4h"], settings, ledger, friday)
+
+    def ages(later: timedelta) -> dict[str, int]:
+        rows = freshness(settings, friday + later)
+        return {row["timeframe"]: row["age_bars"] for row in rows if row["timeframe"] != "1d"}
+
+    assert ages(timedelta()) == {"1h": 0, "4h": 0}
+    assert ages(timedelta(days=2)) == {"1h": 0, "4h": 0}  # over the weekend Friday's last bar is not old
+    assert ages(timedelta(days=2, hours=5)) == {"1h": 5, "4h": 1}
+    assert {row["online"] for row in freshness(settings, friday)} == {friday, None}
+
+
+def test_a_symbol_that_the_catalog_has_lost_is_still_shown(
+    make_bars: Make,
+    take: Callable[..., Any],
+    settings: Settings,
+    ledger: Ledger,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    take(make_bars(30))
+    take(make_bars(30, symbol="GBP/USD"), symbol="GBP/USD")
+    materialize_symbols(["EUR/USD", "GBP/USD"], ["1h"], settings, ledger, now)
+    left = {name: symbol for name, symbol in catalog.SYMBOLS.items() if name != "GBP/USD"}
+    monkeypatch.setattr(catalog, "SYMBOLS", left)
+    rows = {row["symbol"]: row for row in reversed(freshness(settings, datetime(2024, 6, 3, 12, tzinfo=UTC)))}
+    assert rows["GBP/USD"]["online"] is not None
+    assert rows["GBP/USD"]["age_bars"] is None
+    assert rows["EUR/USD"]["age_bars"] > 0

@@ -1,0 +1,196 @@
+"""What a run finds to do: what was written since, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_repo.catalog import SYMBOLS, TIMEFRAMES
+from feature_repo.freshness import next_close
+from feature_repo.sessions import expected_opens
+from feature_repo.stores.delta.tables import OfflineTables
+from flows.ledger import Ledger
+from flows.materialize import materialize_symbols
+from flows.runs.plan import Job, Pending, complete_until, known_symbols, pending, plan
+from flows.settings import Settings
+
+Make = Callable[..., pd.DataFrame]
+HOUR = timedelta(hours=1)
+FRAMES = ("1h", "4h", "1d")
+EURUSD, GBPUSD = SYMBOLS["EUR/USD"], SYMBOLS["GBP/USD"]
+
+
+@pytest.fixture
+def ask(tables: OfflineTables, ledger: Ledger, now: datetime) -> Callable[..., Pending]:
+    def run(*symbols: str, at: datetime = now, timeframes: tuple[str, ...] = FRAMES) -> Pending:
+        return pending([SYMBOLS[s] for s in symbols or ("EUR/USD",)], timeframes, tables, ledger, now=at)
+
+    return run
+
+
+@pytest.fixture
+def materialize(settings: Settings, ledger: Ledger, now: datetime) -> Callable[..., None]:
+    def run(*symbols: str, timeframes: tuple[str, ...] = FRAMES) -> None:
+        outcomes = materialize_symbols(symbols or ("EUR/USD",), timeframes, settings, ledger, now)
+        assert not any(outcome.problem for outcome in outcomes), outcomes
+
+    return run
+
+
+def jobs_of(found: Pending) -> dict[str, Job]:
+    return {job.timeframe.name: job for job in found.jobs}
+
+
+def opened(job: Job) -> datetime:
+    """Where a job begins."""
+    assert job.since_us is not None
+    return datetime.fromtimestamp(job.since_us / 1e6, UTC)
+
+
+# ------------------------------------------------------------------------------------------------------- plan
+
+
+def test_a_timeframe_is_made_of_the_longest_shorter_one() -> None:
+    assert plan(["1h"]) == {"1h": None, "4h": "1h", "1d": "1h"}
+    assert plan(["1m", "1h"])["4h"] == "1h"
+    assert plan(["1m", "1h"])["30m"] == "1m"
+    assert plan(["1d"]) == {"1d": None}
+    assert plan([]) == {}
+
+
+@given(st.sets(st.sampled_from([*TIMEFRAMES])))
+def test_what_is_ingested_is_never_derived_and_nothing_is_made_of_a_longer_one(ingested: set[str]) -> None:
+    for target, source in plan(ingested).items():
+        assert (source is None) == (target in ingested)
+        assert source is None or TIMEFRAMES[source].seconds < TIMEFRAMES[target].seconds
+
+
+# ---------------------------------------------------------------------------------------------------- pending
+
+
+def test_the_first_time_everything_is_to_do(make_bars: Make, take: Any, ask: Any) -> None:
+    take(make_bars(100))
+    found = ask("EUR/USD", "GBP/USD")
+    assert [(job.symbol.name, job.timeframe.name) for job in found.jobs] == [("EUR/USD", tf) for tf in FRAMES]
+    assert {job.since_us for job in found.jobs} == {None}
+    assert [job.source and job.source.name for job in found.jobs] == [None, "1h", "1h"]
+    assert (found.done, found.without_bars) == ((), ("GBP/USD",))
+
+
+def test_what_is_done_is_not_to_do(make_bars: Make, take: Any, ask: Any, materialize: Any) -> None:
+    bars = make_bars(100)
+    take(bars)
+    materialize()
+    assert ask().jobs == ()
+    take(bars)
+    assert ask().jobs == ()
+    assert {mark.timeframe for mark in ask().done} == {*FRAMES}
+
+
+def test_a_new_bar_is_to_do_from_where_it_lies(make_bars: Make, take: Any, ask: Any, materialize: Any) -> None:
+    bars = make_bars(101)
+    take(bars.head(100))
+    materialize()
+    take(bars)
+    found = jobs_of(ask())
+    newest = bars["open_time"].iloc[-1].to_pydatetime()
+    assert opened(found["1h"]) == newest
+    assert all(opened(found[tf]) <= newest for tf in FRAMES)
+    assert newest - opened(found["4h"]) < timedelta(hours=4) + timedelta(hours=4)
+
+
+def test_a_correction_is_to_do_from_the_bar_that_it_lies_in(
+    make_bars: Make, take: Any, ask: Any, materialize: Any
+) -> None:
+    bars = make_bars(300)
+    take(bars)
+    materialize()
+    bars.loc[150, "volume"] += 1
+    take(bars)
+    found, corrected = jobs_of(ask()), bars["open_time"].iloc[150].to_pydatetime()
+    assert opened(found["1h"]) == corrected
+    for tf, job in found.items():
+        assert timedelta(0) <= corrected - opened(job) < timedelta(seconds=TIMEFRAMES[tf].seconds)
+
+
+def test_one_symbols_news_are_no_work_for_another(make_bars: Make, take: Any, ask: Any, materialize: Any) -> None:
+    for name in ("EUR/USD", "GBP/USD"):
+        take(make_bars(100), symbol=name)
+    materialize("EUR/USD", "GBP/USD")
+    take(make_bars(101), symbol="GBP/USD")
+    assert {job.symbol.name for job in ask("EUR/USD", "GBP/USD").jobs} == {"GBP/USD"}
+
+
+def test_a_timeframe_that_was_left_out_is_still_to_do(make_bars: Make, take: Any, ask: Any, materialize: Any) -> None:
+    bars = make_bars(101)
+    take(bars.head(100))
+    materialize()
+    take(bars)
+    materialize(timeframes=("1h",))
+    assert [*jobs_of(ask())] == ["4h", "1d"]
+
+
+def test_a_bar_that_has_not_closed_waits_and_is_not_forgotten(
+    make_bars: Make, take: Any, ask: Any, materialize: Any, now: datetime
+) -> None:
+    """Fault: it was stored under a clock that ran ahead."""
+    known = make_bars(100, start=datetime(2024, 5, 27, tzinfo=UTC))
+    take(known)
+    materialize()
+    early = make_bars(1, start=now + HOUR, seed=3)
+    take(early, now=now + 3 * HOUR)
+    assert ask().jobs == ()
+    assert opened(jobs_of(ask(at=now + 2 * HOUR))["1h"]) <= now + HOUR
+
+
+def test_a_shorter_timeframe_that_comes_later_becomes_the_source(
+    make_bars: Make, take: Any, ask: Any, materialize: Any
+) -> None:
+    take(make_bars(60))
+    materialize()
+    take(make_bars(400, "30m"), "30m")
+    found = {job.timeframe.name: job.source for job in ask(timeframes=("30m", "1h", "4h")).jobs}
+    assert found == {"30m": None}  # 1h stays ingested, and 4h is made of it
+
+
+def test_a_lost_list_of_series_is_found_again(
+    make_bars: Make, take: Any, tables: OfflineTables, ledger: Ledger, settings: Settings, now: datetime
+) -> None:
+    take(make_bars(100))
+    take(make_bars(100), symbol="GBP/USD")
+    assert known_symbols(tables, ledger) == ("EUR/USD", "GBP/USD")
+    with Ledger(f"sqlite:///{settings.home / 'another.db'}", now=now.timestamp) as empty:
+        assert known_symbols(tables, empty) == ("EUR/USD", "GBP/USD")
+        found = pending([EURUSD, GBPUSD], FRAMES, tables, empty, now=now)
+    assert len(found.jobs) == 6
+
+
+# ------------------------------------------------------------------------------------------------- complete_until
+
+
+@given(
+    st.sampled_from(["EUR/USD", "AUD/USD.MT", "BTC/USD", "AAPL"]),
+    st.sampled_from(["15m", "1h"]),
+    st.integers(0, 250),
+    st.integers(0, 10 * 86_400),
+)
+def test_a_source_is_complete_until_the_next_bar_of_an_open_market(
+    name: str, timeframe: str, which: int, passed_s: int
+) -> None:
+    session, frame = SYMBOLS[name].session, TIMEFRAMES[timeframe]
+    start = int(datetime(2024, 10, 21, tzinfo=UTC).timestamp()) * 1_000_000
+    opens = expected_opens(session, frame, start, start + 60 * 86_400_000_000)
+    newest = int(opens[which])
+    now_us = newest + frame.microseconds + passed_s * 1_000_000
+    until = complete_until(session, frame, newest, now_us)
+    assert newest + frame.microseconds <= until <= now_us
+    between = opens[(opens > newest) & (opens < until)]
+    assert np.array_equal(between, [])
+    assert until in (now_us, next_close(session, frame, newest + frame.microseconds) - frame.microseconds)
