@@ -24,7 +24,7 @@ def dashboard(
     ] = "",
 ) -> None:
     """Serve the dashboard: clients, features, quality, pipelines, alerts; and /metrics for Prometheus."""
-    from flows.dashboard import LedgerOperations
+    from flows.cli.operations import LedgerOperations
     from fsclient.dashboard import Access, AccessError, Sources, read_key, serve
 
     settings = load_settings()

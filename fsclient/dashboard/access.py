@@ -21,7 +21,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from flask import Flask, Response, redirect, request
 
-from fsclient.access import is_loopback, is_same_origin, names_this_machine
+from fsclient.remote.access import is_loopback, is_same_origin, names_this_machine
 
 COOKIE = "fstore_dashboard"
 SESSION_S = 12 * 3600.0

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from fsclient.access import is_loopback
 from fsclient.errors import CLOSED, FeatureStoreError, FeatureStoreUnavailable, InvalidRequestError
 from fsclient.reading.per_loop import PerLoop
+from fsclient.remote.access import is_loopback
 from fsclient.remote.encoding import ARROW, JSON, ReplyError
 from fsclient.remote.problems import read_problem
 

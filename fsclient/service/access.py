@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from fsclient.access import is_loopback, is_same_origin, names_this_machine
 from fsclient.errors import AuthenticationError
+from fsclient.remote.access import is_loopback, is_same_origin, names_this_machine
 from fsclient.remote.encoding import JSON
 from fsclient.remote.problems import problem
 from fsclient.service.keys import KeyFile, KeysError

@@ -19,9 +19,9 @@ from feature_repo.repo import Repo
 from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.embedded import ensure_server, stop_server
+from flows.cli.operations import LedgerOperations
 from flows.compute.derive import closes
 from flows.compute.rejected import quarantine_rows, store_quarantine
-from flows.dashboard import LedgerOperations
 from flows.ledger import Revision, Verdict
 from flows.settings import Settings
 from fsclient.dashboard import Access, Sources, create_app

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from feature_repo.stores.redis.embedded import ensure_server
-from flows.dashboard import LedgerOperations
+from flows.cli.operations import LedgerOperations
 from flows.inspect.explain import Explanation
 from flows.settings import Settings
 from fsclient.dashboard import OperationsError
