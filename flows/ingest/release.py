@@ -17,6 +17,7 @@ import pandas as pd
 
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe, symbol, timeframe
 from feature_repo.sessions import on_grid
+from feature_repo.stores.delta.quarantine import Decision, QuarantinedRow, decided_kind
 from feature_repo.stores.delta.schemas import SCHEMAS
 from feature_repo.stores.delta.tables import OfflineTables
 from flows.compute.agreement import same_number
@@ -24,7 +25,6 @@ from flows.compute.changes import as_table, compare
 from flows.compute.derive import closes, opens_us
 from flows.ledger import Lease, Ledger
 from flows.runs.record import noted_revision, owner
-from fsclient.dashboard.operations import Decision, QuarantinedRow, decided_kind
 
 _VALUES = (*BAR_FIELDS, "source_bars")
 

@@ -9,17 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
+from feature_repo.stores.delta.quarantine import QuarantinedRow
 from fsclient.dashboard.explanation import Explanation
-
-Decision = Literal["released", "discarded"]
-DECISIONS: tuple[Decision, ...] = ("released", "discarded")
-
-
-def decided_kind(kind: str, decision: Decision) -> str:
-    """The kind under which the quarantine keeps the decision about a row of ``kind``, such as ``bars-released``."""
-    return f"{kind}-{decision}"
 
 
 class OperationsError(RuntimeError):
@@ -108,32 +101,6 @@ class Definition:
     version: str
     created: datetime | None
     updated: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuarantinedRow:
-    """A row that a gate rejected, with what was decided about it.
-
-    Attributes:
-        id: names the row: the same row rejected by the same rule has the same.
-        open_time: None when the row had no readable time.
-        kind: what it would have been: ``bars`` or ``indicators``.
-        row: the row as JSON.
-        decision: what was decided about it; None while nobody has.
-    """
-
-    id: str
-    symbol: str
-    timeframe: str
-    open_time: datetime | None
-    created: datetime
-    kind: str
-    rule: str
-    detail: str
-    row: str
-    file: str
-    line: int | None
-    decision: Decision | None = None
 
 
 class Operations(Protocol):

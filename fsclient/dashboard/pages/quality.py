@@ -9,10 +9,10 @@ from typing import Any
 
 from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 
+from feature_repo.stores.delta.quarantine import Decision
 from fsclient.dashboard import formats, widgets
 from fsclient.dashboard.charts.quality import broken_rules, verdicts_by_day
 from fsclient.dashboard.market import OUTAGE
-from fsclient.dashboard.operations import Decision
 from fsclient.dashboard.panels import gaps, quarantine
 from fsclient.dashboard.sources import Sources
 from fsclient.dashboard.theme import Theme, theme
@@ -163,11 +163,14 @@ def _content(sources: Sources, look: Theme) -> dict[str, Any]:
     verdicts, why = sources.ask(lambda o: o.verdicts(since=sources.now - timedelta(days=DAYS), limit=5000))
     doubts, _ = sources.ask(lambda o: o.doubts())
     try:
-        held = sources.quarantine.rows()
+        quarantined = sources.quarantine.counts()
         trouble = ""
     except OUTAGE as error:
-        held, trouble = [], f"the offline store can't be read ({type(error).__name__})"
-    by_rule = Counter(row.rule for row in held)
+        quarantined, trouble = {}, f"the offline store can't be read ({type(error).__name__})"
+    by_rule = Counter[str]()
+    for (rule, _), number in quarantined.items():
+        by_rule[rule] += number
+    waiting = sum(number for (_, decision), number in quarantined.items() if decision is None)
     passed = sum(v.passed for v in verdicts)
     bad = sum(v.bad_rows for v in verdicts)
     judged = sum(v.rows for v in verdicts)
@@ -180,7 +183,8 @@ def _content(sources: Sources, look: Theme) -> dict[str, Any]:
             widgets.tile("Rows judged", formats.count(judged) if verdicts else formats.ABSENT, none or
                          f"{formats.count(bad)} bad"),
             widgets.tile("Bad rows", formats.share(bad / judged if judged else None), none or "of those judged"),
-            widgets.tile("In quarantine", formats.count(len(held)), trouble or formats.plural(len(by_rule), "rule")),
+            widgets.tile("In quarantine", formats.count(by_rule.total()),
+                         trouble or f"{formats.count(waiting)} waiting, {formats.plural(len(by_rule), 'rule')}"),
             widgets.tile("In doubt", formats.ABSENT if why else str(len(doubts)), none or "unproven views",
                          "" if why else "bad" if doubts else "good"),
         ]

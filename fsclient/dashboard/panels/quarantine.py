@@ -8,13 +8,14 @@ from typing import Any
 
 from dash import dcc, html
 
+from feature_repo.stores.delta.quarantine import Decision, QuarantinedRow
 from fsclient.dashboard import formats, widgets
 from fsclient.dashboard.market import OUTAGE
-from fsclient.dashboard.operations import Decision, OperationsError, QuarantinedRow
+from fsclient.dashboard.operations import OperationsError
+from fsclient.dashboard.quarantine import MAX_ROWS_SHOWN
 from fsclient.dashboard.sources import Sources
 from fsclient.dashboard.widgets import Tone
 
-ROWS_SHOWN = 50
 STATES = {"waiting": "waiting", "released": "released", "discarded": "discarded", "all": "all"}
 _TONES: dict[str, Tone] = {"released": "info", "discarded": ""}
 
@@ -64,28 +65,26 @@ def actions(sources: Sources) -> html.Div:
 
 
 def rows(sources: Sources, state: str, rule: str | None) -> tuple[Any, list[str]]:
-    """The quarantined rows of a state and rule, and the rules there are."""
+    """The newest quarantined rows of a decision and rule, and all rules there are."""
     try:
-        held = sources.quarantine.rows()
+        counts, newest = sources.quarantine.counts(), sources.quarantine.rows()
     except OUTAGE as error:
         return widgets.empty("The offline store can't be read", type(error).__name__), []
-    rules = sorted({row.rule for row in held})
-    meant = [
-        row
-        for row in held
-        if (not rule or row.rule == rule) and (state == "all" or (row.decision or "waiting") == state)
-    ]
-    if not held:
-        return widgets.empty("Nothing is in quarantine", "Rows that break a rule are kept here, with the rule."), []
-    if not meant:
+    if not counts:
+        return widgets.empty("The quarantine is empty", "Rows that break a rule are kept here, with the rule."), []
+
+    def is_chosen(of_rule: str, decision: Decision | None) -> bool:
+        return (not rule or of_rule == rule) and (state == "all" or (decision or "waiting") == state)
+
+    rules = sorted({of_rule for of_rule, _ in counts})
+    total = sum(number for (of_rule, decision), number in counts.items() if is_chosen(of_rule, decision))
+    shown = [row for row in newest if is_chosen(row.rule, row.decision)][:MAX_ROWS_SHOWN]
+    if not shown:
         return widgets.empty("No such rows", "Choose another decision or rule."), rules
-    shown = meant[:ROWS_SHOWN]
     columns = {"box": "", "bar": "symbol", "open": "open time (UTC)", "kind": "kind", "rule": "rule",
                "detail": "what was seen", "row": "row", "from": "from", "at": "quarantined"}  # fmt: skip
-    now = sources.now
-    lines = [_line(row, now) for row in shown]
-    newest = f"the newest {len(shown):,} of {len(meant):,} rows"
-    count = newest if len(meant) > len(shown) else formats.plural(len(meant), "row")
+    lines = [_line(row, sources.now) for row in shown]
+    count = formats.plural(total, "row") if total == len(shown) else f"the newest {len(shown):,} of {total:,} rows"
     grid = widgets.table(columns, lines, wrapped=["detail", "row"], height=460)
     return [html.Div(count, className="result", style={"marginBottom": "6px"}), grid], rules
 

@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES
+from feature_repo.stores.delta.quarantine import QuarantinedRow
+from flows.cli.operations import LedgerOperations
 from flows.compute.rejected import quarantine_rows, store_quarantine
-from flows.dashboard import LedgerOperations
 from flows.settings import Settings
-from fsclient.dashboard.operations import OperationsError, QuarantinedRow
+from fsclient.dashboard.operations import OperationsError
 from fsclient.dashboard.quarantine import Quarantine
 
 NOW = datetime(2024, 6, 26, 12, 30, tzinfo=UTC)
@@ -45,7 +46,7 @@ def quarantined(settings: Settings, **changed: Any) -> list[QuarantinedRow]:
     }).assign(**changed)  # fmt: skip
     rows = quarantine_rows(bad, kind="bars", timeframe=HOUR, now=NOW - timedelta(hours=1))
     store_quarantine(settings.tables(), rows, symbol=SYMBOLS["EUR/USD"], timeframe=HOUR)
-    return Quarantine(settings.tables()).rows()
+    return list(Quarantine(settings.tables()).rows())
 
 
 def decisions(settings: Settings) -> list[str | None]:
