@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.connection import parse_url
 
-from feature_repo.home import DEFAULT_HOME, REPO, resolve_home
+from feature_repo.home import DEFAULT_HOME, PROJECT, resolve_home
 from feature_repo.repo import Repo, load_repo
 from feature_repo.stores.delta.tables import OfflineTables
 
@@ -97,7 +97,7 @@ def _ledger(url: str) -> Ledger:
 
 
 def load_settings(environ: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:
-    """Reads ``fstore.toml`` beside the project and then the environment, which wins.
+    """Reads ``fstore.toml`` in the project's folder and then the environment, which wins.
 
     An empty variable counts as not set, as Compose files and CI systems pass on what they do not know. Other
     ``FSTORE_*`` variables are left alone: ``feature_store.yaml`` may have some of its own.
@@ -106,7 +106,7 @@ def load_settings(environ: Mapping[str, str] | None = None, file: Path | None = 
         SettingsError: an unknown name in the file, or a value that is not of the setting's type.
     """
     environ = os.environ if environ is None else environ
-    file = file or REPO.parent / "fstore.toml"
+    file = file or PROJECT / "fstore.toml"
     known = {f.name for f in fields(Settings)}
     given: dict[str, object] = {}
     if file.exists():

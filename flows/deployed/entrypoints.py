@@ -1,6 +1,6 @@
 """The flows as they are deployed: what their forms ask for, how long they may take, and how they end.
 
-Each is a shell around a flow of the platform, shaped by Prefect's own needs; `deployments/prefect.yaml` names them.
+Each is a shell around a flow of the platform, shaped by Prefect's own needs; `prefect.yaml` beside it names them.
 None tries again: tasks do, where it helps, and the next run on schedule makes good what this one left.
 """
 

@@ -13,7 +13,10 @@ from feature_repo.home import REPO
 from flows.stack.schedules import POOL
 
 PROJECT = REPO.parent
-"""The folder of ``flows/`` and ``deployments/``."""
+"""The folder that holds the package ``flows``: the project's, or where a wheel was installed."""
+
+PREFECT_FILE = PROJECT / "flows" / "deployed" / "prefect.yaml"
+"""The platform's deployments."""
 
 _PREFECT = (sys.executable, "-m", "prefect")
 _FSTORE = (sys.executable, "-c", "from flows.cli import main; main()")

@@ -23,7 +23,7 @@ from flows.stack.errors import StackError
 from flows.stack.ports import require_free
 from flows.stack.processes import Child, Identity, kill, wait_for_end
 from flows.stack.schedules import end_abandoned, ensure_pool, pause_schedules, resume_schedules
-from flows.stack.services import PROJECT, Service
+from flows.stack.services import PREFECT_FILE, PROJECT, Service
 from flows.stack.state import State, clear_state, read_state, take_lock, write_state
 
 HOST = "127.0.0.1"
@@ -42,18 +42,15 @@ class Plan:
     Attributes:
         api_url: a Prefect server that somebody else runs; empty: one of the stack's own, on ``prefect_port``.
         dashboard_port: None: no dashboard.
-        project: the folder that flows are run in, and whose ``deployments/prefect.yaml`` is deployed when it exists.
+        project: the folder that flows are run in.
+        prefect_file: what is deployed.
     """
 
     prefect_port: int = 4200
     dashboard_port: int | None = 8050
     api_url: str = field(default_factory=given_api_url)
     project: Path = PROJECT
-
-    @property
-    def prefect_file(self) -> Path:
-        """What is deployed."""
-        return self.project / "deployments" / "prefect.yaml"
+    prefect_file: Path = PREFECT_FILE
 
 
 class Stopped(Exception):  # noqa: N818  # no error: somebody asked for it
@@ -147,8 +144,7 @@ class Supervisor:
         ensure_pool(self._api_url)
         if not plan.api_url:  # on a server of somebody else's, another worker may be at them
             end_abandoned(self._api_url)
-        if plan.prefect_file.exists():
-            self._deploy(plan.prefect_file)
+        self._deploy(plan.prefect_file)
         active = resume_schedules(self._api_url, home)
         self._place("scheduled", ", ".join(sorted(active)) or "no deployment")
         self._begin(services.worker())

@@ -49,7 +49,8 @@ home, port, api_url, project = sys.argv[1:]
 stop = threading.Event()
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: stop.set())
-plan = Plan(prefect_port=int(port), dashboard_port=None, api_url=api_url, project=Path(project))
+plan = Plan(prefect_port=int(port), dashboard_port=None, api_url=api_url,
+            project=Path(project), prefect_file=Path(project, "prefect.yaml"))
 try:
     ran = Supervisor(Settings(home=Path(home)), plan, stop=stop, tell=print).run(lambda: print("ready"))
 except StackError as error:
@@ -104,9 +105,8 @@ def owned_by(home: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
-    (folder / "deployments").mkdir()
     (folder / "tick.py").write_text(TICK)
-    (folder / "deployments" / "prefect.yaml").write_text(DEPLOYMENTS)
+    (folder / "prefect.yaml").write_text(DEPLOYMENTS)
     return folder
 
 
