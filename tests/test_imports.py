@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,56 @@ HOUSE: dict[str, tuple[str, ...]] = {
     "fsclient": ("feature_repo", "fsclient"),
     "flows": PARTS,
 }
+# The rooms of ``flows/``: what each may import of the others. Pure computation at the bottom, commands at the top.
+_RUN = ("errors", "settings", "sources", "ledger", "quality", "compute", "runs")
+ROOMS: dict[str, tuple[str, ...]] = {
+    "errors": (),
+    "sources": ("errors",),
+    "ledger": ("errors",),
+    "quality": (),  # pure, as is ``compute``: no ledger, settings, Prefect, nor a store that writes
+    "compute": ("quality",),
+    "settings": ("errors", "ledger"),
+    "runs": ("errors", "settings", "ledger", "quality", "compute"),
+    "inspect": _RUN,
+    "engine": ("errors", "settings", "ledger", "runs"),
+    "apply": (),
+    **dict.fromkeys(("ingest", "materialize", "backfill", "verify", "maintain"), (*_RUN, "engine")),
+    "stream": (*_RUN, "engine"),
+    "alerts": (*_RUN, "engine", "inspect"),
+    "stack": ("errors", "settings"),
+}
+# These bring the rooms together, so they may import all of them.
+COMPOSERS = ("cli", "deployed", "dashboard")
+# The client's own packages: they install with it, and so neither extras nor what extras need may be imported there.
+CLIENT_EXTRAS = ("fsclient.service", "fsclient.dashboard", "fastapi", "starlette", "dash", "plotly", "sqlalchemy")
+# What ``flows`` may import of the client: plain words and errors; its extras are for who puts rooms together.
+CLIENT_WORDS = ("fsclient.errors", "fsclient.metrics")
+STORES_THAT_WRITE = ("feature_repo.stores.delta.tables", "feature_repo.stores.redis.publish",
+                     "feature_repo.stores.redis.doubt", "feature_repo.stores.redis.connection",
+                     "feature_repo.stores.online", "feature_repo.stores.offline")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """An arrow through a wall, and why it is there."""
+
+    importer: str
+    imported: str
+    reason: str
+
+
+DOORS: tuple[Door, ...] = (
+    Door(importer="flows.stream.slow_path", imported="flows.ingest",
+         reason="what is not ordinary is decided in one place, the batch flow's"),
+    Door(importer="flows.stream.slow_path", imported="flows.materialize", reason="as above"),
+    Door(importer="flows.stream.loaded", imported="flows.materialize",
+         reason="a symbol is up to date before its live bars are taken"),
+    Door(importer="flows.ingest.release", imported="fsclient.dashboard", reason="to be moved"),
+    Door(importer="flows.compute", imported="flows.runs", reason="to be moved"),
+    Door(importer="flows.compute", imported="flows.settings", reason="to be moved"),
+    Door(importer="flows.compute", imported="flows.sources", reason="to be moved"),
+    Door(importer="flows.compute", imported="feature_repo.stores.delta.tables", reason="to be moved"),
+)  # fmt: skip
 FLOWS_ONLY = ("prefect", "great_expectations")
 ENVIRONMENT_READERS = {
     "flows/settings.py",
@@ -86,10 +139,33 @@ def _may_import(importer: str, name: str) -> bool:
         return name.partition(".")[0] in sys.stdlib_module_names
     if within(name, *FLOWS_ONLY):
         return within(importer, "flows")
+    if any(within(importer, door.importer) and within(name, door.imported) for door in DOORS):
+        return True
+    if within(importer, "fsclient") and not within(importer, *CLIENT_EXTRAS) and within(name, *CLIENT_EXTRAS):
+        return False
+    if within(importer, "flows") and room_of(importer) not in COMPOSERS and not _is_in_reach(importer, name):
+        return False
     if within(name, *PARTS):
         allowed = next(rows for place, rows in HOUSE.items() if within(importer, place))
         return name == "feature_repo" or within(name, *allowed)
     return not within(name, "tests", "deployments")
+
+
+def room_of(name: str) -> str:
+    """The room of ``flows`` that a module lies in; empty for ``flows`` itself."""
+    return ".".join(name.split(".")[1:2])
+
+
+def _is_in_reach(importer: str, name: str) -> bool:
+    """Whether a room of ``flows`` may import a module."""
+    room = room_of(importer)
+    if room in ("compute", "quality") and within(name, "fsclient", *STORES_THAT_WRITE):
+        return False
+    if within(name, "fsclient"):
+        return name == "fsclient" or within(name, *CLIENT_WORDS)
+    if within(name, "flows"):
+        return not room or room_of(name) in ("", room, *ROOMS[room])
+    return True
 
 
 def reads_environment(source: str) -> bool:
@@ -106,6 +182,89 @@ def reads_environment(source: str) -> bool:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_imports_only_what_the_house_allows(path: Path) -> None:
     assert broken_arrows(module_name(path), path.read_text()) == []
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: f"{door.importer} to {door.imported}")
+def test_a_door_in_a_wall_is_used(door: Door) -> None:
+    """One that nobody goes through any longer is walled up."""
+    users = [path for path in MODULES if within(module_name(path), door.importer)]
+    used = {name for path in users for name in imports(path.read_text(), module_name(path))}
+    assert any(within(name, door.imported) for name in used)
+
+
+def test_every_room_has_a_row() -> None:
+    assert {room_of(module_name(path)) for path in MODULES if within(module_name(path), "flows")} - {""} == {
+        *ROOMS, *COMPOSERS
+    }  # fmt: skip
+
+
+def test_no_arrow_points_up() -> None:
+    assert cycle_in(ROOMS) == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert cycle_in({module_name(path): needed(module_name(path), path.read_text()) for path in MODULES}) == []
+
+
+def needed(importer: str, source: str) -> set[str]:
+    """The modules of the house that a module imports when it runs, not only for its type hints."""
+    names = {module_name(path) for path in MODULES}
+    found = {name for name in imports(without_hints(source), importer) if name in names}
+    return {name for name in found if not within(importer, name)}  # a package is there before what lies in it
+
+
+def without_hints(source: str) -> str:
+    """The source less its ``if TYPE_CHECKING`` blocks."""
+    tree = parsed(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            node.body = [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def cycle_in(arrows: Mapping[str, Iterable[str]]) -> list[str]:
+    """The names along a circle of arrows; none when there is no circle."""
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+INSPECT = [path for path in MODULES if within(module_name(path), "flows.inspect")]
+
+
+@pytest.mark.parametrize("path", INSPECT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_inspects_writes_nothing(path: Path) -> None:
+    assert writes(path.read_text()) == []
+
+
+def writes(source: str) -> list[str]:
+    """The calls of a module that write to the ledger, the tables or the online store."""
+    calls = [node.func for node in ast.walk(parsed(source)) if isinstance(node, ast.Call)]
+    names = {func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "") for func in calls}
+    appends = {
+        ast.unparse(func)
+        for func in calls
+        if isinstance(func, ast.Attribute) and func.attr == "append" and "tables" in ast.unparse(func.value)
+    }
+    return sorted((names & (ledger_writers() | STORE_WRITERS)) | appends)
+
+
+STORE_WRITERS = {
+    *("publish", "publish_window", "mark_doubt", "lift_doubt", "forget_revisions", "hset", "hdel", "delete", "eval"),
+    *("cast_doubt", "end_doubt", "restate_doubts", "store_bars", "store_quarantine", "note_series", "list_symbol"),
+}
+
+
+@cache
+def ledger_writers() -> frozenset[str]:
+    """The ledger's public methods that write."""
+    trees = [parsed(path.read_text()) for path in MODULES if within(module_name(path), "flows.ledger")]
+    functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    return frozenset(
+        node.name for node in functions if "self._writing()" in ast.unparse(node) and not node.name.startswith("_")
+    )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -155,8 +314,36 @@ def imported_at_once(source: str) -> set[str]:
         ("fsclient.client", "import great_expectations as gx", ["great_expectations"]),
         ("fsclient.client", "from flows.settings import load_settings",
          ["flows.settings", "flows.settings.load_settings"]),
-        ("flows.compute.step", "from fsclient import errors", []),
         ("flows.compute.step", "import tests.conftest", ["tests.conftest"]),
+        # pure computation
+        ("flows.compute.derive", "from flows.ledger import Ledger", ["flows.ledger", "flows.ledger.Ledger"]),
+        ("flows.compute.derive", "from feature_repo.stores.redis.publish import publish",
+         ["feature_repo.stores.redis.publish", "feature_repo.stores.redis.publish.publish"]),
+        ("flows.compute.derive", "from flows.quality import Verdict", []),
+        ("flows.quality.gate", "from flows.settings import Settings", ["flows.settings", "flows.settings.Settings"]),
+        ("flows.quality.gate", "from flows.compute import derive", ["flows.compute", "flows.compute.derive"]),
+        ("flows.quality.gate", "from fsclient import errors", ["fsclient", "fsclient.errors"]),
+        # a run's books
+        ("flows.runs.store", "from flows.materialize import flow", ["flows.materialize", "flows.materialize.flow"]),
+        ("flows.runs.store", "from flows.ledger import Ledger", []),
+        # one flow's folder and another's, and the dashboard
+        ("flows.backfill.symbol", "from flows.verify import flow", ["flows.verify", "flows.verify.flow"]),
+        ("flows.backfill.symbol", "import fsclient.dashboard.app", ["fsclient.dashboard.app"]),
+        ("flows.backfill.symbol", "import flows.runs.store", []),
+        ("flows.stream.session", "import flows.ingest.ingest", ["flows.ingest.ingest"]),
+        ("flows.stream.slow_path", "import flows.ingest.ingest", []),
+        # upwards
+        ("flows.ledger.runs", "from flows.runs.plan import Job", ["flows.runs.plan", "flows.runs.plan.Job"]),
+        ("flows.inspect.status", "from flows.engine import names", ["flows.engine", "flows.engine.names"]),
+        ("flows.cli.jobs", "from flows.materialize import flow", []),
+        # the client without its extras
+        ("fsclient.client", "from fsclient.service import app", ["fsclient.service", "fsclient.service.app"]),
+        ("fsclient.client", "import fsclient.dashboard.theme", ["fsclient.dashboard.theme"]),
+        ("fsclient.metrics.store", "def late():\n    import sqlalchemy", ["sqlalchemy"]),
+        ("fsclient.client", "from fastapi import FastAPI", ["fastapi", "fastapi.FastAPI"]),
+        ("fsclient.client", "import dash", ["dash"]),
+        ("fsclient.service.app", "from fastapi import FastAPI", []),
+        ("fsclient.dashboard.app", "import dash", []),
     ],
 )  # fmt: skip
 def test_a_broken_arrow_is_found(importer: str, line: str, found: list[str]) -> None:
@@ -175,3 +362,24 @@ def test_a_broken_arrow_is_found(importer: str, line: str, found: list[str]) -> 
 )
 def test_reading_the_environment_is_found(line: str, found: bool) -> None:
     assert reads_environment(line) is found
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("ledger.begin('x', parameters={})", ["begin"]),
+        ("settings.ledger().list_series(rows)", ["list_series"]),
+        ("publish(client, project, symbol, rows)", ["publish"]),
+        ("tables.append('bars', rows)", ["tables.append"]),
+        ("rows.append(row)\nledger.runs()\ntables.read('bars')", []),
+    ],
+)
+def test_writing_is_found(line: str, found: list[str]) -> None:
+    assert writes(line) == found
+
+
+def test_a_circle_is_found() -> None:
+    assert cycle_in({"a": ["b"], "b": ["c"], "c": ["a"]}) != []
+    hint = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from flows.runs import store\n"
+    assert needed("flows.ledger", hint + "import flows.errors") == {"flows.errors"}
+    assert needed("flows.ledger", "def late():\n    from flows.runs import store") == {"flows.runs", "flows.runs.store"}
