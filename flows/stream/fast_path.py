@@ -25,10 +25,10 @@ from flows.compute.agreement import same_number
 from flows.compute.derive import opens_us
 from flows.compute.increment import TailTooShort
 from flows.quality import bar_rules, indicator_rules
+from flows.quality.fast_rules import FastRules
 from flows.quality.rules import CLOSED_FOR_S, ON_GRID
 from flows.runs.plan import complete_until
 from flows.stream.bar import LiveBar
-from flows.stream.fast_rules import FastRules
 from flows.stream.series import Series
 
 FloatArray = npt.NDArray[np.float64]

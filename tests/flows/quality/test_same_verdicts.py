@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, symbol, timeframe
+from flows.quality.fast_rules import FastRules
 from flows.quality.masks import bad_rows
 from flows.quality.rules import (
     CLOSED_FOR_S,
@@ -26,7 +27,6 @@ from flows.quality.rules import (
     may_be_nan_column,
 )
 from flows.quality.suite import evaluate
-from flows.stream.fast_rules import FastRules
 
 BARS = bar_rules(symbol("EUR/USD"), timeframe("1m"))
 INDICATORS = indicator_rules()

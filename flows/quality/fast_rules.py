@@ -13,8 +13,7 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
-from flows.quality import Rule
-from flows.quality.rules import Ascending, InOrder, NotEmpty, Present, Typed, Unique, Within
+from flows.quality.rules import Ascending, InOrder, NotEmpty, Present, Rule, Typed, Unique, Within
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
