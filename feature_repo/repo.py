@@ -17,6 +17,8 @@ from feature_repo.home import DEFAULT_HOME, HOME_VARIABLE, REPO, resolve_home, r
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+    from feature_repo.stores.tables import OfflineTables
+
 FILE_VARIABLE = "FEAST_FS_YAML_FILE_PATH"
 """Feast's own name for the variable that says which file it reads, so that its commands and ours read the same one."""
 
@@ -43,6 +45,12 @@ class Repo:
     redis_url: str | None = field(repr=False)
     redis_type: str
     raw: Mapping[str, Any] = field(repr=False)
+
+    def tables(self) -> OfflineTables:
+        """The offline store's tables."""
+        from feature_repo.stores.delta.tables import DeltaTables
+
+        return DeltaTables(self.offline, self.storage_options)
 
     def feature_store(self) -> FeatureStore:
         """Feast's own view of this repository."""

@@ -11,8 +11,7 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 from feature_repo.stores.delta.schemas import TableName
-from feature_repo.stores.delta.tables import OfflineTables
-from feature_repo.stores.delta.upkeep import SHORTEST_RETENTION, checkpoint, compact, forget_quarantined, vacuum
+from feature_repo.stores.tables import SHORTEST_RETENTION, OfflineTables
 from flows.engine.names import flow_run_id
 from flows.ledger import Ledger
 from flows.settings import load_settings
@@ -66,17 +65,9 @@ def maintain_stores(tables: OfflineTables, ledger: Ledger, retention: Retention,
     done: list[Maintained] = []
     names: tuple[TableName, ...] = get_args(TableName)
     for i, name in enumerate(names):
-        rows = forget_quarantined(tables, now - retention.quarantine) if name == "quarantine" else 0
-        compacted = compact(tables, name)
-        done.append(
-            Maintained(
-                table=name,
-                **asdict(compacted),
-                deleted_rows=rows,
-                deleted_files=vacuum(tables, name, retention.files),
-                version=checkpoint(tables, name),
-            )
-        )
+        before = now - retention.quarantine if name == "quarantine" else None
+        upkeep = tables.maintain(name, retention=retention.files, quarantined_before=before)
+        done.append(Maintained(table=name, **asdict(upkeep)))
         log.info("%s", name, extra={"done": i + 1, "total": len(names) + 1})
     done.append(Maintained(table="ledger", deleted_rows=ledger.prune(now - retention.history)))
     return done

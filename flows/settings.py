@@ -17,7 +17,7 @@ from redis.connection import parse_url
 
 from feature_repo.home import DEFAULT_HOME, PROJECT, resolve_home
 from feature_repo.repo import Repo, load_repo
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.tables import OfflineTables
 
 if TYPE_CHECKING:
     from flows.ledger import Ledger
@@ -81,8 +81,7 @@ class Settings:
 
     def tables(self) -> OfflineTables:
         """The offline store's tables."""
-        repo = self.repo()
-        return OfflineTables(repo.offline, repo.storage_options)
+        return self.repo().tables()
 
     def ledger(self) -> Ledger:
         """The ledger, one a process: who works on what, and how far each symbol has come."""

@@ -14,9 +14,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from feature_repo import catalog
 from feature_repo.catalog import WINDOW_TIME
 from feature_repo.stores.delta.schemas import REVISED
-from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.delta.window import read_window
 from feature_repo.stores.redis.doubt import forget_revisions
+from feature_repo.stores.tables import OfflineTables
 from flows.backfill.limits import limit_computed, limit_history
 from flows.backfill.span import Span
 from flows.compute import step

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from deltalake.exceptions import DeltaError
 from redis.exceptions import RedisError
 
 from feature_repo import catalog
@@ -207,7 +206,7 @@ def _translated() -> Iterator[None]:
         yield
     except _TELLING as error:  # their messages name the remedy
         raise OperationsError(str(error)) from error
-    except (DeltaError, OSError) as error:
+    except OSError as error:
         raise OperationsError(f"the offline store can't be read or written ({type(error).__name__})") from error
 
 

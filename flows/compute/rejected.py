@@ -12,7 +12,7 @@ import pandas as pd
 
 from feature_repo.catalog import Symbol, Timeframe
 from feature_repo.stores.delta.schemas import SCHEMAS
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.tables import OfflineTables
 from flows.compute.changes import as_table
 from flows.compute.derive import closes
 from flows.sources import SourceBars

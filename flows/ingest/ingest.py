@@ -18,7 +18,7 @@ from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
 from feature_repo.gaps import Gaps, find_gaps
 from feature_repo.sessions import is_open, on_grid
 from feature_repo.stores.delta.schemas import SCHEMAS, TIME
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.tables import OfflineTables
 from flows.compute.agreement import same_number
 from flows.compute.changes import as_table, compare
 from flows.compute.derive import closes, opens_us

@@ -13,10 +13,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo import catalog
 from feature_repo.stores.delta.schemas import REVISED
-from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.delta.window import read_windows
 from feature_repo.stores.fence import FencedOutError
 from feature_repo.stores.redis.connection import connect, online_url
+from feature_repo.stores.tables import OfflineTables
 from flows.compute import step
 from flows.compute.increment import TailTooShort
 from flows.ledger import Lease, LeaseLost, Ledger, Watermark

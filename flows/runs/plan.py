@@ -21,7 +21,7 @@ from feature_repo.catalog import INDICATORS, TIMEFRAMES, Session, Symbol, Timefr
 from feature_repo.freshness import next_close
 from feature_repo.moments import to_datetime
 from feature_repo.sessions import grid_open
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.tables import OfflineTables
 from flows.ledger import Ledger, Series, Watermark
 
 DEFINITIONS_DIGEST = hashlib.sha256(repr([*INDICATORS.values()]).encode()).hexdigest()[:16]

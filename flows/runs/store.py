@@ -11,7 +11,7 @@ import pyarrow as pa
 from feature_repo.catalog import Symbol, Timeframe
 from feature_repo.freshness import bars_behind
 from feature_repo.stores.delta.schemas import REVISED, SCHEMAS, Revised
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.tables import OfflineTables
 from flows.compute.changes import Changes, as_table
 from flows.compute.rejected import store_quarantine
 from flows.compute.step import Computed, Stopped

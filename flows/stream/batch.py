@@ -16,7 +16,7 @@ from feature_repo.catalog import symbol as known_symbol
 from feature_repo.catalog import timeframe as known_timeframe
 from feature_repo.sessions import on_grid
 from feature_repo.stores.delta.schemas import REVISED, SCHEMAS, TIME, TableName
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.tables import OfflineTables
 from flows.compute.changes import as_table
 from flows.compute.derive import opens_us
 from flows.compute.rejected import quarantine_rows, store_quarantine

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 from feature_repo.moments import to_us
 from feature_repo.stores.delta.schemas import REVISED, TableName
-from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.delta.window import microseconds
+from feature_repo.stores.tables import OfflineTables
 from flows.ledger import Holder, Lease, Ledger
 
 _SKEW = timedelta(seconds=60)  # by how much another host's clock may be behind

@@ -9,8 +9,8 @@ import numpy as np
 
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe, timeframe
 from feature_repo.sessions import bar_close
-from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.delta.window import column, microseconds, read_windows
+from feature_repo.stores.tables import OfflineTables
 from flows.compute.increment import STATE_FIELDS
 from flows.ledger import Ledger
 from flows.runs.history import History, read_histories

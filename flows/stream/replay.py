@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pandas as pd
 
 from feature_repo.catalog import Symbol, Timeframe
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.tables import OfflineTables
 from flows.compute.derive import closes
 from flows.stream.batch import live_bars
 from flows.stream.feed import Feed

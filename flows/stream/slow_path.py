@@ -10,7 +10,7 @@ from datetime import datetime
 import numpy as np
 
 from feature_repo import catalog
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.tables import OfflineTables
 from flows.ingest.ingest import ingest
 from flows.ledger import Ledger
 from flows.materialize import materialize_symbols

@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.fence import FencedOutError
+from feature_repo.stores.tables import OfflineTables
 from flows.ledger import LeaseLost, Ledger
 from flows.runs.record import at_stage
 from flows.stream.arrivals import Item

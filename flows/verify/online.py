@@ -9,7 +9,6 @@ import numpy as np
 
 from feature_repo.catalog import VIEW_KINDS, View, view
 from feature_repo.moments import to_datetime
-from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.delta.window import Window, read_window
 from feature_repo.stores.redis.codec import (
     CodecError,
@@ -23,6 +22,7 @@ from feature_repo.stores.redis.codec import (
     revision_key,
     timestamp_key,
 )
+from feature_repo.stores.tables import OfflineTables
 from flows.compute.agreement import equal
 from flows.runs.plan import Job
 from flows.runs.publish import view_rows

@@ -10,22 +10,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from cachetools import LRUCache
-from deltalake.exceptions import DeltaError
 
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES, symbol, timeframe
 from feature_repo.gaps import Gaps, find_gaps
 from feature_repo.sessions import DAY_US, expected_opens, session_day
-from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.delta.window import column, microseconds
 from feature_repo.stores.redis.codec import FloatArray
+from feature_repo.stores.tables import OfflineTables
 
 T = TypeVar("T")
 Int64Array = npt.NDArray[np.int64]
 
-OUTAGE: tuple[type[Exception], ...] = (OSError, DeltaError, pa.ArrowException)
-"""What says that the offline store can't be read."""
 MOST_BARS = 1_500
 
 _MAX_OPENS = 24
@@ -67,7 +63,7 @@ class Market:
         self._charts: LRUCache[Any, Any] = LRUCache(_MAX_CHARTS)
 
     def symbols(self) -> tuple[str, ...]:
-        """Symbols of the catalog that have bars, in its order. Raises ``OUTAGE``."""
+        """Symbols of the catalog that have bars, in its order. Raises ``OFFLINE_OUTAGE``."""
         version = self._tables.version("bars")
 
         def read() -> tuple[str, ...]:
@@ -77,7 +73,7 @@ class Market:
         return self._once(("symbols", version), read)
 
     def timeframes(self, name: str) -> tuple[str, ...]:
-        """Timeframes that a symbol has bars of, from the shortest. Raises ``OUTAGE``."""
+        """Timeframes that a symbol has bars of, from the shortest. Raises ``OFFLINE_OUTAGE``."""
         version = self._tables.version("bars")
 
         def read() -> tuple[str, ...]:
@@ -90,7 +86,7 @@ class Market:
     def chart(
         self, name: str, tf: str, *, bars: int, fields: Sequence[str] = (), end: datetime | None = None
     ) -> Chart | None:
-        """The last ``bars`` bars that opened at or before ``end``; None when there are none. Raises ``OUTAGE``."""
+        """The last bars that opened at or before ``end``; None if there are none. Raises ``OFFLINE_OUTAGE``."""
         versions = self._tables.version("bars"), self._tables.version("indicators")
         key = ("chart", *versions, name, tf, bars, tuple(fields), end)
         return self._once(key, lambda: self._read_chart(name, tf, min(bars, MOST_BARS), fields, end))
@@ -132,7 +128,7 @@ class Market:
         return counts[np.searchsorted(opens, at)] - 1
 
     def opens(self, name: str, tf: str) -> Int64Array:
-        """Open times of all stored bars, microseconds UTC, ascending. Raises ``OUTAGE``."""
+        """Open times of all stored bars, microseconds UTC, ascending. Raises ``OFFLINE_OUTAGE``."""
         key = (self._tables.version("bars"), name, tf)
         with self._lock:
             held = self._opens.get(key)
@@ -144,7 +140,7 @@ class Market:
         return held
 
     def missing_by_day(self, name: str, tf: str) -> dict[date, int]:
-        """Trading day -> bars that an open market made and nobody has. Raises ``OUTAGE``."""
+        """Trading day -> bars that an open market made and nobody has. Raises ``OFFLINE_OUTAGE``."""
         version = self._tables.version("bars")
         return self._once(("missing", version, name, tf), lambda: self._read_missing(name, tf))
 

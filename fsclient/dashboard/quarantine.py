@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from feature_repo.stores.delta.quarantine import Decision, QuarantinedRow, QuarantineReport, report_quarantine
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.tables import OfflineTables
 
 MAX_ROWS_SHOWN = 50
 """Rows that a page lists at once; of each rule and decision so many of the newest are kept."""
@@ -22,11 +22,11 @@ class Quarantine:
         self._read: tuple[Any, QuarantineReport] | None = None
 
     def counts(self) -> Mapping[tuple[str, Decision | None], int]:
-        """(rule, decision) -> rows, all rows of the table counted. Raises ``OUTAGE``."""
+        """(rule, decision) -> rows, all rows of the table counted. Raises ``OFFLINE_OUTAGE``."""
         return self._report().counts
 
     def rows(self) -> tuple[QuarantinedRow, ...]:
-        """The newest rows of each rule and decision, ``MAX_ROWS_SHOWN`` of each; newest first. Raises ``OUTAGE``."""
+        """The newest ``MAX_ROWS_SHOWN`` rows of each rule and decision, newest first. Raises ``OFFLINE_OUTAGE``."""
         return self._report().newest
 
     def _report(self) -> QuarantineReport:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from feature_repo.repo import Repo
-from feature_repo.stores.delta.tables import OfflineTables
 from fsclient.dashboard.access import Access
 from fsclient.dashboard.market import Market
 from fsclient.dashboard.online import OnlineStore
@@ -52,7 +51,7 @@ class Sources:
     ) -> Sources:
         """The sources of a feature repository."""
         online = OnlineStore(repo, now=now)
-        tables = OfflineTables(repo.offline, repo.storage_options)
+        tables = repo.tables()
         return cls(
             repo=repo,
             access=access,

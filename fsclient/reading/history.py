@@ -10,8 +10,8 @@ import numpy as np
 from feature_repo.catalog import BAR_FIELDS, PRODUCER, Symbol, Timeframe
 from feature_repo.indicators import compute
 from feature_repo.kernel_inputs import kernel_inputs
-from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.delta.window import column, microseconds
+from feature_repo.stores.tables import OfflineTables
 from fsclient.answers.values import NO_BAR, LatestValues, RangeValues
 from fsclient.questions.latest import LatestRequest
 from fsclient.questions.ranges import ComputeRequest, RangeRequest

@@ -7,17 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from deltalake.exceptions import DeltaError
 
 from feature_repo.catalog import BAR_FIELDS
-from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.delta.window import column, microseconds
 from feature_repo.stores.redis.codec import FloatArray
+from feature_repo.stores.tables import OfflineTables
 from fsclient.answers.values import RangeValues
 from fsclient.questions.ranges import RangeRequest
-
-OFFLINE_OUTAGE: tuple[type[Exception], ...] = (OSError, DeltaError, pa.ArrowException)
-"""What says that the offline store cannot answer now."""
 
 
 def read_range(tables: OfflineTables, request: RangeRequest) -> RangeValues:

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 from feature_repo.catalog import BAR_FIELDS
 from feature_repo.repo import Repo
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.tables import OFFLINE_OUTAGE
 from fsclient.answers.answers import LatestAnswer, RangeAnswer, latest_answer, range_answer
 from fsclient.answers.values import RangeValues, WindowValues
 from fsclient.errors import CLOSED, FeatureStoreUnavailable, RequestTimeout
 from fsclient.questions.latest import LatestRequest
 from fsclient.questions.ranges import ComputeRequest, RangeRequest, closed_part
 from fsclient.reading.history import compute_range, history_before, recompute_latest
-from fsclient.reading.offline import OFFLINE_OUTAGE, read_opens, read_range
+from fsclient.reading.offline import read_opens, read_range
 from fsclient.reading.online import OnlineReader, latest_values
 from fsclient.resilience.breaker import CircuitBreaker, Transition
 from fsclient.resilience.breaker_config import BreakerConfig
@@ -60,7 +60,7 @@ class StoreReader:
         self._now, self._clock = now, clock
         self._closed = False
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="fsclient")
-        self._tables = OfflineTables(repo.offline, repo.storage_options)
+        self._tables = repo.tables()
         self.online = OnlineReader(
             repo, timeout_s=timeout_s * (1 - kept_share), threads=self._threads, on_first_answer=on_online
         )

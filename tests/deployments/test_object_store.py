@@ -16,7 +16,7 @@ from feature_repo import catalog
 from feature_repo.home import REPO
 from feature_repo.repo import FILE_VARIABLE, Repo, load_repo
 from feature_repo.stores.delta.schemas import SCHEMAS, TIME
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 
 moto_server = pytest.importorskip("moto.server", reason="moto's S3 server is not installed")
 
@@ -76,9 +76,9 @@ def rows(symbol: str, value: float = 1.0) -> pa.Table:
 
 
 def test_bars_are_kept_and_read_again(repo: Repo) -> None:
-    tables = OfflineTables(repo.offline, repo.storage_options)
+    tables = DeltaTables(repo.offline, repo.storage_options)
     tables.append("bars", rows("EUR/USD"))
-    again = OfflineTables(repo.offline, repo.storage_options)
+    again = DeltaTables(repo.offline, repo.storage_options)
     assert again.read("bars", columns=["close"]).num_rows == N
     assert list(again.symbols()) == ["EUR/USD"]
     one = again.read_range("bars", timeframe="1h", symbol="EUR/USD", start=None, end=None, columns=["close"])
@@ -87,10 +87,10 @@ def test_bars_are_kept_and_read_again(repo: Repo) -> None:
 
 
 def test_writers_at_once_lose_nothing(repo: Repo) -> None:
-    OfflineTables(repo.offline, repo.storage_options).append("bars", rows("EUR/USD"))
+    DeltaTables(repo.offline, repo.storage_options).append("bars", rows("EUR/USD"))
 
     def write(symbol: str) -> None:
-        OfflineTables(repo.offline, repo.storage_options).append("bars", rows(symbol))
+        DeltaTables(repo.offline, repo.storage_options).append("bars", rows(symbol))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, ["GBP/USD", "USD/JPY", "AUD/USD", "NZD/USD"]))
@@ -100,7 +100,7 @@ def test_writers_at_once_lose_nothing(repo: Repo) -> None:
 
 def test_the_secret_is_not_shown(repo: Repo) -> None:
     assert SECRET not in repr(repo)
-    wrong = OfflineTables(repo.offline.replace(BUCKET, "no-such-bucket"), repo.storage_options)
+    wrong = DeltaTables(repo.offline.replace(BUCKET, "no-such-bucket"), repo.storage_options)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is, the secret is not in it
         wrong.append("bars", rows("EUR/USD"))
     assert SECRET not in f"{caught.value!r} {caught.value}"

@@ -15,7 +15,7 @@ import pytest
 from feature_repo import catalog
 from feature_repo.repo import Repo, load_repo
 from feature_repo.stores.delta.schemas import SCHEMAS, TIME, TableName
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.embedded import ensure_server, stop_server
 
@@ -56,10 +56,10 @@ def feature_store(repo: Repo) -> Any:
 
 
 @pytest.fixture
-def tables(repo: Repo) -> Iterator[OfflineTables]:
+def tables(repo: Repo) -> Iterator[DeltaTables]:
     """The repository's offline tables, emptied."""
     shutil.rmtree(repo.offline, ignore_errors=True)
-    yield OfflineTables(repo.offline)
+    yield DeltaTables(repo.offline)
     shutil.rmtree(repo.offline, ignore_errors=True)
 
 

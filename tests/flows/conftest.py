@@ -14,7 +14,7 @@ import pytest
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES, WINDOW_FIELDS, view
 from feature_repo.sessions import expected_opens
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.codec import (
     FENCE_KEY,
     decode_array,
@@ -64,7 +64,7 @@ def settings(server_url: str, redis: Any, tmp_path: Any, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def tables(settings: Settings) -> OfflineTables:
+def tables(settings: Settings) -> DeltaTables:
     return settings.tables()
 
 
@@ -144,7 +144,7 @@ Take = Callable[..., IngestReport]
 
 
 @pytest.fixture
-def take(tables: OfflineTables, ledger: Ledger, source_of: Callable[[pd.DataFrame], SourceBars]) -> Take:
+def take(tables: DeltaTables, ledger: Ledger, source_of: Callable[[pd.DataFrame], SourceBars]) -> Take:
     """Ingests bars into the test's tables."""
 
     def run(
@@ -209,7 +209,7 @@ def held(redis: Any, settings: Settings) -> Callable[..., Held | None]:
 
 
 @pytest.fixture
-def contents(redis: Any, tables: OfflineTables) -> Callable[[], tuple[Any, ...]]:
+def contents(redis: Any, tables: DeltaTables) -> Callable[[], tuple[Any, ...]]:
     """All that is stored, to compare before and after: each table's version, and the online store's bytes (but who
     wrote them last).
     """

@@ -18,7 +18,7 @@ from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, TIMEFRAM
 from feature_repo.repo import Repo, load_repo
 from feature_repo.sessions import expected_opens
 from feature_repo.stores.delta.schemas import SCHEMAS
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.delta.window import Window, read_window
 from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.embedded import ensure_server
@@ -67,7 +67,7 @@ class Market:
 
     repo: Repo
     url: str
-    tables: OfflineTables
+    tables: DeltaTables
     windows: Mapping[tuple[str, str], Window]
 
     def publish(self, symbol: str, timeframe: str, window: Window | None = None) -> bool:
@@ -124,14 +124,14 @@ def make_bars(
     return frame
 
 
-def store_bars(bars: pd.DataFrame, symbol: str, timeframe: str, tables: OfflineTables, created: datetime) -> None:
+def store_bars(bars: pd.DataFrame, symbol: str, timeframe: str, tables: DeltaTables, created: datetime) -> None:
     """Appends bars to the offline store without a gate, as revisions of a moment."""
     closes = bars["open_time"] + np.timedelta64(TIMEFRAMES[timeframe].seconds, "s")
     rows = bars.assign(event_timestamp=closes, created=pd.Timestamp(created))
     tables.append("bars", as_table(rows, SCHEMAS["bars"], symbol=symbol, timeframe=timeframe))
 
 
-def store_indicators(rows: pd.DataFrame, symbol: str, timeframe: str, tables: OfflineTables, created: datetime) -> None:
+def store_indicators(rows: pd.DataFrame, symbol: str, timeframe: str, tables: DeltaTables, created: datetime) -> None:
     """Appends indicator rows (``open_time`` and fields) likewise."""
     closes = rows["open_time"] + np.timedelta64(TIMEFRAMES[timeframe].seconds, "s")
     whole = rows.reindex(columns=["open_time", *INDICATOR_FIELDS]).assign(
@@ -141,7 +141,7 @@ def store_indicators(rows: pd.DataFrame, symbol: str, timeframe: str, tables: Of
 
 
 def store_all(
-    hours: pd.DataFrame, symbol: str, timeframes: Sequence[str], tables: OfflineTables, created: datetime
+    hours: pd.DataFrame, symbol: str, timeframes: Sequence[str], tables: DeltaTables, created: datetime
 ) -> None:
     """Stores hourly bars, those derived of them, and the indicators of all, as of a moment."""
     spec = SYMBOLS[symbol]
@@ -157,7 +157,7 @@ def store_all(
 
 def build(repo: Repo, url: str) -> Market:
     """Stores the market."""
-    tables = OfflineTables(repo.offline)
+    tables = DeltaTables(repo.offline)
     windows: dict[tuple[str, str], Window] = {}
     for seed, symbol in enumerate(HELD):
         store_all(make_bars(symbol, "1h", START, NEWEST, seed=seed), symbol, ("1h", "4h"), tables, NOW)
@@ -176,7 +176,7 @@ def repo_of(market: Market, home: Path, port: int) -> Repo:
     return replace(market.repo, home=home, redis_url=f"redis://127.0.0.1:{port}")
 
 
-def bars_from(tables: OfflineTables, symbol: str, timeframe: str) -> dict[str, np.ndarray[Any, Any]]:
+def bars_from(tables: DeltaTables, symbol: str, timeframe: str) -> dict[str, np.ndarray[Any, Any]]:
     """All of a symbol's stored bars as float64 arrays, and ``open_time`` as datetime64[us]."""
     rows = tables.read("bars", symbols=[symbol], timeframe=timeframe, columns=BAR_FIELDS)
     found = {name: rows[name].to_numpy().astype(np.float64) for name in BAR_FIELDS}
@@ -213,7 +213,7 @@ ALL_TIMEFRAMES = tuple(catalog.TIMEFRAMES)
 def fill_home(home: Path, start: datetime, newest: datetime, *, timeframes: tuple[str, ...] = ("1h", "4h")) -> None:
     """A small home as a run leaves it, its embedded server running: bars and indicators of ``HELD``, and published."""
     repo = load_repo(variables={"FSTORE_HOME": str(home), "FSTORE_REDIS_URL": ""})
-    tables = OfflineTables(repo.offline)
+    tables = DeltaTables(repo.offline)
     written = newest + timedelta(hours=1)
     with connect(ensure_server(home)) as redis:
         for seed, name in enumerate(HELD):

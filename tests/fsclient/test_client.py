@@ -141,12 +141,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from feature_repo.catalog import TIMEFRAMES
 from feature_repo.stores.redis.connection import connect
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.delta.window import read_window
 from flows.runs.publish import publish_window
 
 offline, url, project, symbol, tf, end = sys.argv[1:]
-window = read_window(OfflineTables(offline), TIMEFRAMES[tf], symbol, end=datetime.fromisoformat(end))
+window = read_window(DeltaTables(offline), TIMEFRAMES[tf], symbol, end=datetime.fromisoformat(end))
 columns = dict(window.columns)
 columns["close"] = columns["close"].copy()
 columns["close"][-1] = 1.25

@@ -19,7 +19,7 @@ _TRIES = 10
 
 
 def append(
-    place: TableRoot,
+    root: TableRoot,
     table: TableName,
     rows: pa.Table,
     *,
@@ -29,15 +29,15 @@ def append(
     """As ``OfflineTables.append``, which tells what the arguments are."""
     if rows.num_rows == 0:
         return
-    if place.is_local:
-        Path(place.path(table)).mkdir(parents=True, exist_ok=True)
+    if root.is_local:
+        Path(root.path(table)).mkdir(parents=True, exist_ok=True)
     moment = rows["open_time"] if table != "quarantine" else pc.coalesce(rows["open_time"], rows["created"])
     schema = SCHEMAS[table]
     rows = rows.append_column("month", month_of(moment)).select(schema.names).cast(schema)
     properties, upon, seen = None, None, dict[str, int | None]()
     if fences:
         properties = CommitProperties(app_transactions=[Transaction(s, token) for s, token in fences.items()])
-        upon = _made(place, table) if since is None else place.open(table, since)
+        upon = _made(root, table) if since is None else root.open(table, since)
         seen = dict.fromkeys(fences) if since is None else _tokens(upon, fences)
     for tries_left in reversed(range(_TRIES)):
         if fences and upon is not None:
@@ -46,12 +46,12 @@ def append(
                 raise FencedOutError(f"another run has written {table} of {_some(fences)} meanwhile")
         try:
             write_deltalake(
-                upon or place.path(table),
+                upon or root.path(table),
                 rows,
                 mode="append",
                 partition_by=list(PARTITIONS),
                 schema_mode="merge",  # a new indicator adds a column; old rows read as null, never as a value
-                storage_options=dict(place.options),
+                storage_options=dict(root.options),
                 commit_properties=properties,
             )
             return
@@ -59,10 +59,10 @@ def append(
             if not tries_left:
                 raise
             if fences:
-                upon = place.open(table)
+                upon = root.open(table)
 
 
-def _made(place: TableRoot, table: TableName) -> DeltaTable:
+def _made(root: TableRoot, table: TableName) -> DeltaTable:
     """The table at its newest version, made without rows when there is none.
 
     Of two writers that each make the table with their first rows, neither is refused and both have their rows in
@@ -70,13 +70,13 @@ def _made(place: TableRoot, table: TableName) -> DeltaTable:
     """
     with suppress(CommitFailedError):  # another process made it at the same time
         DeltaTable.create(
-            place.path(table),
+            root.path(table),
             SCHEMAS[table],
             mode="ignore",
             partition_by=list(PARTITIONS),
-            storage_options=dict(place.options),
+            storage_options=dict(root.options),
         )
-    return place.open(table)
+    return root.open(table)
 
 
 def _tokens(table: DeltaTable, fences: Mapping[str, int]) -> dict[str, int | None]:

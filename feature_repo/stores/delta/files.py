@@ -66,8 +66,8 @@ class File:
 class Files:
     """Files by what is asked for, as Arrow datasets. Safe to share between threads."""
 
-    def __init__(self, place: TableRoot) -> None:
-        self._place = place
+    def __init__(self, root: TableRoot) -> None:
+        self._root = root
         self._held: LRUCache[Any, Any] = LRUCache(64)
         self._lock = threading.Lock()
 
@@ -119,11 +119,11 @@ class Files:
         )
 
     def _filesystem(self, name: TableName, files: Sequence[File]) -> FileSystem:
-        root = self._place.path(name)
-        if self._place.is_local:  # read by Arrow itself; delta-rs would hand them on through Python
+        root = self._root.path(name)
+        if self._root.is_local:  # read by Arrow itself; delta-rs would hand them on through Python
             return SubTreeFileSystem(root, LocalFileSystem())
         sizes = {f.path: f.size for f in files}  # or each would be asked for first
-        return PyFileSystem(DeltaStorageHandler(root, dict(self._place.options), sizes))
+        return PyFileSystem(DeltaStorageHandler(root, dict(self._root.options), sizes))
 
     def _once(self, found: Snapshot, asked: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         if found.committed_ns is None:  # the same version could be another table's

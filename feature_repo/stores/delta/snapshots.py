@@ -28,8 +28,8 @@ class Snapshots:
     table is another one: a folder may be removed and filled again).
     """
 
-    def __init__(self, place: TableRoot) -> None:
-        self._place = place
+    def __init__(self, root: TableRoot) -> None:
+        self._root = root
         self._held: dict[TableName, Snapshot] = {}
         self._lock = threading.Lock()
 
@@ -40,16 +40,16 @@ class Snapshots:
             if held is not None and self._is_newest(table, held):
                 return held
             try:
-                opened = self._place.open(table)
+                opened = self._root.open(table)
             except TableNotFoundError:
                 return None
             version = int(opened.version())
-            held = Snapshot(table=opened, version=version, committed_ns=self._place.committed_ns(table, version))
+            held = Snapshot(table=opened, version=version, committed_ns=self._root.committed_ns(table, version))
             self._held[table] = held
             return held
 
     def _is_newest(self, table: TableName, held: Snapshot) -> bool:
         if held.committed_ns is None:
             return False  # opening the table asks an object store no more than asking for its version would
-        is_same = self._place.committed_ns(table, held.version) == held.committed_ns
-        return is_same and self._place.committed_ns(table, held.version + 1) is None
+        is_same = self._root.committed_ns(table, held.version) == held.committed_ns
+        return is_same and self._root.committed_ns(table, held.version + 1) is None

@@ -9,44 +9,28 @@ fencing tokens in the log stay what they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from deltalake import DeltaTable, WriterProperties
 from deltalake.exceptions import CommitFailedError
 
 from feature_repo.stores.delta.files import list_files
-from feature_repo.stores.delta.schemas import TableName
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.tables import Upkeep, check_retention
 
 _FILE_BYTES = 100 * 1024 * 1024
 _GROUP_ROWS = 16_384
-SHORTEST_RETENTION = timedelta(hours=1)
-"""Files that a running read may have open are never deleted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compacted:
-    """What compacting did: partitions that were rewritten, their files before and after."""
-
-    partitions: int = 0
-    removed: int = 0
-    added: int = 0
-
-
-def compact(tables: OfflineTables, name: TableName) -> Compacted:
+def compact(table: DeltaTable) -> Upkeep:
     """Rewrites the partitions that have more files than their size asks for, ordered by symbol; one commit each.
 
     A partition that another writer rewrote at the same time is left for the next time.
     """
-    table = tables.delta(name)
-    if table is None:
-        return Compacted()
-    done = Compacted()
+    partitions = removed = added = 0
     for timeframe, month in _scattered(table):
         table.update_incremental()  # to build on the last commit
         try:
-            said = table.optimize.z_order(
+            counts = table.optimize.z_order(
                 ["symbol"],  # one column: z-order is then just order
                 partition_filters=[("timeframe", "=", timeframe), ("month", "=", month)],
                 target_size=_FILE_BYTES,
@@ -55,54 +39,42 @@ def compact(tables: OfflineTables, name: TableName) -> Compacted:
             )
         except CommitFailedError:
             continue
-        done = Compacted(
-            partitions=done.partitions + 1,
-            removed=done.removed + int(said["numFilesRemoved"]),
-            added=done.added + int(said["numFilesAdded"]),
-        )
-    return done
+        partitions += 1
+        removed += int(counts["numFilesRemoved"])
+        added += int(counts["numFilesAdded"])
+    return Upkeep(partitions=partitions, removed=removed, added=added)
 
 
-def vacuum(tables: OfflineTables, name: TableName, retention: timedelta) -> int:
+def vacuum(table: DeltaTable, retention: timedelta) -> int:
     """Deletes files that no version of the last ``retention`` needs. Returns how many.
 
     Raises:
         ValueError: a retention below ``SHORTEST_RETENTION``.
     """
-    if retention < SHORTEST_RETENTION:
-        raise ValueError(f"a retention below {SHORTEST_RETENTION} deletes files that are being read, not {retention}")
-    table = tables.delta(name)
-    if table is None:
-        return 0
+    check_retention(retention)
     hours = -(-retention // timedelta(hours=1))
     return len(table.vacuum(retention_hours=hours, dry_run=False, enforce_retention_duration=False, full=True))
 
 
-def checkpoint(tables: OfflineTables, name: TableName) -> int | None:
-    """Writes down the table's state, so that opening it reads one file of the log and not all. Returns its version."""
-    table = tables.delta(name)
-    if table is None:
-        return None
+def checkpoint(table: DeltaTable) -> int:
+    """Writes the table's state, so that opening it reads one file of the log and not all. Returns its version."""
     table.create_checkpoint()
     return int(table.version())
 
 
-def forget_quarantined(tables: OfflineTables, before: datetime) -> int:
+def forget_quarantined(quarantine: DeltaTable, before: datetime) -> int:
     """Deletes the quarantined rows that were written before a moment. Returns how many."""
-    table = tables.delta("quarantine")
-    if table is None:
-        return 0
     text = before.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     old = f"created < arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
     try:
-        return int(table.delete(old)["num_deleted_rows"])
+        return int(quarantine.delete(old)["num_deleted_rows"])
     except CommitFailedError:  # rows came in meanwhile that it could be about: the next time
         return 0
 
 
 def _scattered(table: DeltaTable) -> list[tuple[str, str]]:
     """The partitions with more files than their size asks for: (timeframe, month)."""
-    found: dict[tuple[str, str], list[int]] = {}
+    sizes_of: dict[tuple[str, str], list[int]] = {}
     for file in list_files(table):
-        found.setdefault((file.timeframe, file.month), []).append(file.size)
-    return sorted(key for key, sizes in found.items() if len(sizes) > 1 + 2 * sum(sizes) // _FILE_BYTES)
+        sizes_of.setdefault((file.timeframe, file.month), []).append(file.size)
+    return sorted(key for key, sizes in sizes_of.items() if len(sizes) > 1 + 2 * sum(sizes) // _FILE_BYTES)

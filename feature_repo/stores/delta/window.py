@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, WINDOW_BARS, WINDOW_TIME, Timeframe
 from feature_repo.freshness import open_before
 from feature_repo.moments import to_datetime, to_us
-from feature_repo.stores.delta.tables import OfflineTables
 from feature_repo.stores.redis.codec import FloatArray
+from feature_repo.stores.tables import OfflineTables
 
 _ON = ["symbol", "timeframe", "open_time", "event_timestamp"]
 

@@ -13,7 +13,7 @@ from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, PRODUCER, Indicator, Symbol, Timeframe
 from feature_repo.moments import to_datetime, to_us
 from feature_repo.sessions import bar_close
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.tables import OfflineTables
 from flows.compute.agreement import FloatArray
 from flows.compute.derive import derive_bars, opens_us
 from flows.compute.features import input_columns

@@ -10,9 +10,10 @@ import numpy as np
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from feature_repo.catalog import INDICATOR_FIELDS, INDICATORS, PRODUCER, SYMBOLS, VIEWS
+from feature_repo.stores.tables import OFFLINE_OUTAGE
 from fsclient.dashboard import formats, widgets
 from fsclient.dashboard.charts.candles import candles, height, is_over
-from fsclient.dashboard.market import MOST_BARS, OUTAGE
+from fsclient.dashboard.market import MOST_BARS
 from fsclient.dashboard.panels import catalog, explanation, online
 from fsclient.dashboard.sources import Sources
 from fsclient.dashboard.theme import theme
@@ -160,7 +161,7 @@ def register(app: Dash, sources: Sources) -> None:
 def _symbols(sources: Sources) -> tuple[Sequence[str], str]:
     try:
         return sources.market.symbols(), ""
-    except OUTAGE as error:
+    except OFFLINE_OUTAGE as error:
         return (), f"The offline store can't be read ({type(error).__name__}); see fstore status."
 
 
@@ -169,7 +170,7 @@ def _timeframes(sources: Sources, name: str | None) -> Sequence[str]:
         return ()
     try:
         return sources.market.timeframes(name)
-    except OUTAGE:
+    except OFFLINE_OUTAGE:
         return ()
 
 
@@ -184,7 +185,7 @@ def _content(
     count = int(bars) if bars in BARS else 300
     try:
         chart = sources.market.chart(name, tf, bars=count, fields=asked, end=_moment(end))
-    except OUTAGE as error:
+    except OFFLINE_OUTAGE as error:
         shown["banner"] = f"The offline store can't be read ({type(error).__name__}); see fstore status."
         chart = None
     if chart is not None:

@@ -10,9 +10,9 @@ from typing import Any
 from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from feature_repo.stores.delta.quarantine import Decision
+from feature_repo.stores.tables import OFFLINE_OUTAGE
 from fsclient.dashboard import formats, widgets
 from fsclient.dashboard.charts.quality import broken_rules, verdicts_by_day
-from fsclient.dashboard.market import OUTAGE
 from fsclient.dashboard.panels import gaps, quarantine
 from fsclient.dashboard.sources import Sources
 from fsclient.dashboard.theme import Theme, theme
@@ -165,7 +165,7 @@ def _content(sources: Sources, look: Theme) -> dict[str, Any]:
     try:
         quarantined = sources.quarantine.counts()
         trouble = ""
-    except OUTAGE as error:
+    except OFFLINE_OUTAGE as error:
         quarantined, trouble = {}, f"the offline store can't be read ({type(error).__name__})"
     by_rule = Counter[str]()
     for (rule, _), number in quarantined.items():
@@ -223,12 +223,12 @@ def _content(sources: Sources, look: Theme) -> dict[str, Any]:
 def _symbols(sources: Sources) -> Sequence[str]:
     try:
         return sources.market.symbols()
-    except OUTAGE:
+    except OFFLINE_OUTAGE:
         return ()
 
 
 def _timeframes(sources: Sources, name: str | None) -> Sequence[str]:
     try:
         return sources.market.timeframes(name) if name else ()
-    except OUTAGE:
+    except OFFLINE_OUTAGE:
         return ()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from feature_repo.stores.tables import OFFLINE_OUTAGE
 from fsclient.dashboard import widgets
 from fsclient.dashboard.charts import quality
-from fsclient.dashboard.market import OUTAGE
 from fsclient.dashboard.sources import Sources
 from fsclient.dashboard.theme import Theme
 
@@ -17,7 +17,7 @@ def years(sources: Sources, name: str | None, tf: str | None) -> list[str]:
         return []
     try:
         missing = sources.market.missing_by_day(name, tf)
-    except OUTAGE:
+    except OFFLINE_OUTAGE:
         return []
     return sorted({str(day.year) for day in missing})
 
@@ -28,7 +28,7 @@ def calendar(sources: Sources, look: Theme, name: str | None, tf: str | None, ye
         return widgets.empty("No bars yet", "The calendar shows which trading days lack bars, once there are some.")
     try:
         missing = sources.market.missing_by_day(name, tf)
-    except OUTAGE as error:
+    except OFFLINE_OUTAGE as error:
         return widgets.empty("The offline store can't be read", type(error).__name__)
     of_year = {day: bars for day, bars in missing.items() if day.year == int(year)}
     return widgets.graph("quality-calendar-chart", quality.calendar(look, of_year, int(year)), 190)
@@ -40,7 +40,7 @@ def gap_note(sources: Sources, name: str | None, tf: str | None, year: str | Non
         return ""
     try:
         missing = sources.market.missing_by_day(name, tf)
-    except OUTAGE:
+    except OFFLINE_OUTAGE:
         return ""
     of_year = [bars for day, bars in missing.items() if day.year == int(year)]
     return (

@@ -9,8 +9,8 @@ from typing import Any
 from dash import dcc, html
 
 from feature_repo.stores.delta.quarantine import Decision, QuarantinedRow
+from feature_repo.stores.tables import OFFLINE_OUTAGE
 from fsclient.dashboard import formats, widgets
-from fsclient.dashboard.market import OUTAGE
 from fsclient.dashboard.operations import OperationsError
 from fsclient.dashboard.quarantine import MAX_ROWS_SHOWN
 from fsclient.dashboard.sources import Sources
@@ -35,7 +35,7 @@ def decide(sources: Sources, chosen: Sequence[str], key: str | None, decision: D
             stored = sources.operations.release_quarantined(rows, by="dashboard")
             return f"{formats.plural(len(rows), 'row')} released, {formats.plural(stored, 'bar')} stored."
         return f"{formats.plural(sources.operations.discard_quarantined(rows, by='dashboard'), 'row')} discarded."
-    except OUTAGE as error:
+    except OFFLINE_OUTAGE as error:
         return f"The offline store can't be read or written ({type(error).__name__})."
     except OperationsError as error:
         return str(error)
@@ -68,7 +68,7 @@ def rows(sources: Sources, state: str, rule: str | None) -> tuple[Any, list[str]
     """The newest quarantined rows of a decision and rule, and all rules there are."""
     try:
         counts, newest = sources.quarantine.counts(), sources.quarantine.rows()
-    except OUTAGE as error:
+    except OFFLINE_OUTAGE as error:
         return widgets.empty("The offline store can't be read", type(error).__name__), []
     if not counts:
         return widgets.empty("The quarantine is empty", "Rows that break a rule are kept here, with the rule."), []

@@ -13,7 +13,7 @@ from deltalake.exceptions import CommitFailedError
 
 from feature_repo import catalog
 from feature_repo.stores.delta import commits
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.fence import FencedOutError
 from feature_repo.stores.redis.codec import FENCE_KEY, encode_double, entity_key, field_key, read_revision, revision_key
 from feature_repo.stores.redis.connection import connect
@@ -25,7 +25,7 @@ EURUSD, GBPUSD = "EUR/USD", "GBP/USD"
 MakeRows = Callable[..., pa.Table]
 
 
-def every(tables: OfflineTables) -> list[tuple[str, float]]:
+def every(tables: DeltaTables) -> list[tuple[str, float]]:
     """All revisions of all bars: symbol and close."""
     rows = tables.read("bars", columns=["close"], all_revisions=True)
     return [(row["symbol"], round(row["close"], 3)) for row in rows.to_pylist()]
@@ -35,14 +35,14 @@ def every(tables: OfflineTables) -> list[tuple[str, float]]:
 
 
 @pytest.fixture
-def written(tables: OfflineTables, make_rows: MakeRows) -> OfflineTables:
+def written(tables: DeltaTables, make_rows: MakeRows) -> DeltaTables:
     """Tables with a bar of each of two symbols, written under token 1."""
     rows = pa.concat_tables([make_rows("bars", EURUSD), make_rows("bars", GBPUSD)])
     tables.append("bars", rows, fences={EURUSD: 1, GBPUSD: 1})
     return tables
 
 
-def test_a_run_writes_again_upon_what_it_has_read(written: OfflineTables, make_rows: MakeRows) -> None:
+def test_a_run_writes_again_upon_what_it_has_read(written: DeltaTables, make_rows: MakeRows) -> None:
     since = written.version("bars")
     written.append("bars", make_rows("bars", start=JANUARY + HOUR, value=1.0), fences={EURUSD: 1}, since=since)
     assert every(written) == [(EURUSD, 0.003), (EURUSD, 1.003), (GBPUSD, 0.003)]
@@ -50,7 +50,7 @@ def test_a_run_writes_again_upon_what_it_has_read(written: OfflineTables, make_r
 
 @pytest.mark.parametrize("stale", [1, 9])
 def test_of_two_that_read_the_same_version_the_second_is_refused(
-    written: OfflineTables, make_rows: MakeRows, stale: int
+    written: DeltaTables, make_rows: MakeRows, stale: int
 ) -> None:
     """Whatever its token: what it computed is of rows that are no longer the newest."""
     since = written.version("bars")
@@ -63,7 +63,7 @@ def test_of_two_that_read_the_same_version_the_second_is_refused(
     assert written.read("bars", symbols=[EURUSD], columns=["close"])["close"].to_pylist() == [100.003]
 
 
-def test_an_earlier_token_is_refused_even_if_it_reads_again(written: OfflineTables, make_rows: MakeRows) -> None:
+def test_an_earlier_token_is_refused_even_if_it_reads_again(written: DeltaTables, make_rows: MakeRows) -> None:
     """It slept through its lease between asking for it and reading: what it brings may be an older download."""
     rows = make_rows("bars", value=100.0, created=JANUARY + 2 * HOUR)
     written.append("bars", rows, fences={EURUSD: 3}, since=written.version("bars"))
@@ -73,7 +73,7 @@ def test_an_earlier_token_is_refused_even_if_it_reads_again(written: OfflineTabl
     assert every(written) == before
 
 
-def test_one_symbol_of_many_refuses_all_of_the_commit(written: OfflineTables, make_rows: MakeRows) -> None:
+def test_one_symbol_of_many_refuses_all_of_the_commit(written: DeltaTables, make_rows: MakeRows) -> None:
     since = written.version("bars")
     written.append("bars", make_rows("bars", GBPUSD, start=JANUARY + HOUR), fences={GBPUSD: 2}, since=since)
     rows = pa.concat_tables([make_rows("bars", name, start=JANUARY + HOUR) for name in (EURUSD, GBPUSD)])
@@ -82,14 +82,14 @@ def test_one_symbol_of_many_refuses_all_of_the_commit(written: OfflineTables, ma
     assert len(every(written)) == 3
 
 
-def test_another_symbol_is_no_obstacle(written: OfflineTables, make_rows: MakeRows) -> None:
+def test_another_symbol_is_no_obstacle(written: DeltaTables, make_rows: MakeRows) -> None:
     since = written.version("bars")
     written.append("bars", make_rows("bars", GBPUSD, start=JANUARY + HOUR), fences={GBPUSD: 2}, since=since)
     written.append("bars", make_rows("bars", EURUSD, start=JANUARY + HOUR), fences={EURUSD: 1}, since=since)
     assert len(every(written)) == 4
 
 
-def test_who_is_refused_reads_again_and_may_write(written: OfflineTables, make_rows: MakeRows) -> None:
+def test_who_is_refused_reads_again_and_may_write(written: DeltaTables, make_rows: MakeRows) -> None:
     """The other run has died after its commit, and the lease is ours: only what we read was too old."""
     since = written.version("bars")
     written.append("bars", make_rows("bars", start=JANUARY + HOUR), fences={EURUSD: 2}, since=since)
@@ -100,7 +100,7 @@ def test_who_is_refused_reads_again_and_may_write(written: OfflineTables, make_r
     assert len(every(written)) == 4
 
 
-def test_who_read_before_there_was_a_table_is_refused_too(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_who_read_before_there_was_a_table_is_refused_too(tables: DeltaTables, make_rows: MakeRows) -> None:
     since = tables.version("bars")
     assert since is None
     tables.append("bars", make_rows("bars"), fences={EURUSD: 2}, since=None)
@@ -110,11 +110,11 @@ def test_who_read_before_there_was_a_table_is_refused_too(tables: OfflineTables,
     assert every(tables) == [(EURUSD, 0.003), (GBPUSD, 0.003)]
 
 
-def test_of_two_that_make_the_table_at_once_one_is_refused(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_of_two_that_make_the_table_at_once_one_is_refused(tables: DeltaTables, make_rows: MakeRows) -> None:
     together, ended = threading.Barrier(2), []
 
     def write(token: int) -> None:
-        own = OfflineTables(tables.root)
+        own = DeltaTables(tables.root)
         together.wait()
         try:
             own.append("bars", make_rows("bars"), fences={EURUSD: token}, since=None)
@@ -132,7 +132,7 @@ def test_of_two_that_make_the_table_at_once_one_is_refused(tables: OfflineTables
 
 
 def test_fault_a_process_that_died_when_it_had_made_the_table(
-    tables: OfflineTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
+    tables: DeltaTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An empty table reads as no rows, and is written to as if it were none."""
     with monkeypatch.context() as patch:
@@ -152,7 +152,7 @@ def _die(*_arguments: Any, **_options: Any) -> None:
 
 
 def test_fault_the_schema_changed_meanwhile_and_nobody_wrote_the_symbol(
-    written: OfflineTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
+    written: DeltaTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, failures = commits.write_deltalake, iter([CommitFailedError("Metadata changed since last commit.")])
 

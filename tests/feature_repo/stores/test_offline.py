@@ -11,7 +11,7 @@ import pytest
 from feast import FeatureStore, FileSource
 
 from feature_repo import catalog
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.offline import BarOfflineStore
 
 JANUARY = datetime(2024, 1, 1, tzinfo=UTC)
@@ -20,7 +20,7 @@ CLOSE = JANUARY + HOUR  # of the first bar of an hour
 MakeRows = Callable[..., pa.Table]
 
 
-def test_nothing_is_written_past_the_gate(feature_store: FeatureStore, tables: OfflineTables) -> None:
+def test_nothing_is_written_past_the_gate(feature_store: FeatureStore, tables: DeltaTables) -> None:
     rows = {
         "symbol": ["EUR/USD"],
         "event_timestamp": [CLOSE],
@@ -32,7 +32,7 @@ def test_nothing_is_written_past_the_gate(feature_store: FeatureStore, tables: O
     assert tables.version("bars") is None
 
 
-def test_a_source_of_another_store_is_refused(feature_store: FeatureStore, tables: OfflineTables) -> None:
+def test_a_source_of_another_store_is_refused(feature_store: FeatureStore, tables: DeltaTables) -> None:
     other = FileSource(name="other", path="other.parquet", timestamp_field="event_timestamp")
     with pytest.raises(ValueError, match="'other' is no source of the catalog"):
         BarOfflineStore.pull_latest_from_table_or_query(

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from feature_repo.catalog import INDICATOR_FIELDS
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from flows.backfill.span import Span, span_of
 from flows.backfill.symbol import backfill_symbol
 from flows.compute import step
@@ -57,11 +57,11 @@ def stored(make_bars: Make, take: Take, settings: Settings, ledger: Ledger, now:
     return bars
 
 
-def newest(tables: OfflineTables, table: Any, timeframe: str) -> pd.DataFrame:
+def newest(tables: DeltaTables, table: Any, timeframe: str) -> pd.DataFrame:
     return tables.read(table, timeframe=timeframe).drop_columns(["created"]).to_pandas()
 
 
-def damage(tables: OfflineTables, timeframe: str, now: datetime) -> None:
+def damage(tables: DeltaTables, timeframe: str, now: datetime) -> None:
     """A later revision of every indicator row, all wrong."""
     rows = tables.read("indicators", timeframe=timeframe)
     rows = rows.set_column(
@@ -72,7 +72,7 @@ def damage(tables: OfflineTables, timeframe: str, now: datetime) -> None:
     tables.append("indicators", rows.set_column(place, rows.schema.field("sma_5"), pc.add(rows["sma_5"], 1.0)))
 
 
-def test_what_is_right_is_not_written_again(stored: pd.DataFrame, tables: OfflineTables, backfill: Run) -> None:
+def test_what_is_right_is_not_written_again(stored: pd.DataFrame, tables: DeltaTables, backfill: Run) -> None:
     before = [tables.version(table) for table in ("bars", "indicators")]
     outcomes = backfill()
     assert [(o.bars, o.stored, o.revised, o.published) for o in outcomes.values()] == [
@@ -83,7 +83,7 @@ def test_what_is_right_is_not_written_again(stored: pd.DataFrame, tables: Offlin
     assert [tables.version(table) for table in ("bars", "indicators")] == before
 
 
-def test_only_the_range_is_written(stored: pd.DataFrame, tables: OfflineTables, backfill: Run, now: datetime) -> None:
+def test_only_the_range_is_written(stored: pd.DataFrame, tables: DeltaTables, backfill: Run, now: datetime) -> None:
     right = {tf: newest(tables, "indicators", tf) for tf in FRAMES}
     for tf in FRAMES:
         damage(tables, tf, now)
@@ -99,7 +99,7 @@ def test_only_the_range_is_written(stored: pd.DataFrame, tables: OfflineTables, 
 
 @pytest.mark.parametrize("span", [Span(), span_of(START, None), span_of(None, END), span_of(START, END)])
 def test_a_history_that_was_never_computed_gets_the_values_of_a_whole_run(
-    make_bars: Make, take: Take, tables: OfflineTables, backfill: Run, settings: Settings, ledger: Ledger,
+    make_bars: Make, take: Take, tables: DeltaTables, backfill: Run, settings: Settings, ledger: Ledger,
     now: datetime, span: Span,
 ) -> None:  # fmt: skip
     """On-balance volume too, which never forgets: not one value begins at the range's start."""
@@ -116,7 +116,7 @@ def test_a_history_that_was_never_computed_gets_the_values_of_a_whole_run(
 
 
 def test_the_last_derived_bar_of_a_range_is_whole_even_when_its_last_source_bars_are_missing(
-    make_bars: Make, take: Take, tables: OfflineTables, backfill: Run
+    make_bars: Make, take: Take, tables: DeltaTables, backfill: Run
 ) -> None:
     bars = make_bars(60)
     hours = bars["open_time"].dt.hour

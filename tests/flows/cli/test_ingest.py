@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from flows.settings import Settings
 
 Run = Callable[..., Any]
@@ -34,7 +34,7 @@ def written(make_bars: Callable[..., pd.DataFrame], file: Path) -> pd.DataFrame:
     return bars
 
 
-def test_the_report_and_then_nothing_new(fstore: Run, file: Path, written: pd.DataFrame, tables: OfflineTables) -> None:
+def test_the_report_and_then_nothing_new(fstore: Run, file: Path, written: pd.DataFrame, tables: DeltaTables) -> None:
     first = fstore("ingest", str(file), *BARS, "--json")
     assert first.code == 0
     report = first.json
@@ -70,7 +70,7 @@ def test_the_times_of_another_zone_are_doubted(fstore: Run, file: Path, make_bar
     assert "--tz" not in told.out
 
 
-def test_too_many_bad_rows_end_with_1_and_store_nothing(fstore: Run, file: Path, tables: OfflineTables) -> None:
+def test_too_many_bad_rows_end_with_1_and_store_nothing(fstore: Run, file: Path, tables: DeltaTables) -> None:
     file.write_text(HEADER + GOOD + "2024-01-08T01:00:00Z,1.1,1.0,1.2,1.15,7\n")
     ended = fstore("ingest", str(file), *BARS)
     assert ended.code == 1
@@ -127,7 +127,7 @@ def test_an_unknown_time_zone_is_one_line_with_its_remedy(fstore: Run, file: Pat
     assert not settings.home.exists()
 
 
-def test_options_reach_the_reader(fstore: Run, file: Path, tables: OfflineTables) -> None:
+def test_options_reach_the_reader(fstore: Run, file: Path, tables: DeltaTables) -> None:
     file.write_text("when;o;h;l;Last\n2024-01-08 01:00;1.1;1.2;1.0;1.15\n")
     columns = "open_time=when,open=o,high=h,low=l,close=Last"
     options = ("--tz", "America/New_York", "--stamp", "close", "--delimiter", ";", "--columns", columns)
@@ -136,7 +136,7 @@ def test_options_reach_the_reader(fstore: Run, file: Path, tables: OfflineTables
     assert (bar["open_time"].isoformat(), bar["close"]) == ("2024-01-08T05:00:00+00:00", 1.15)
 
 
-def test_bid_and_ask_files_make_mid_prices(fstore: Run, file: Path, tables: OfflineTables) -> None:
+def test_bid_and_ask_files_make_mid_prices(fstore: Run, file: Path, tables: DeltaTables) -> None:
     file.write_text(HEADER + GOOD)
     Path("ask.csv").write_text(HEADER + GOOD.replace("1.15", "1.17"))
     ended = fstore("ingest", str(file), *BARS, "--ask", "ask.csv", "--json")

@@ -14,7 +14,7 @@ import talib
 
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES, Timeframe
 from feature_repo.stores.delta.schemas import SCHEMAS
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from flows.compute import step
 from flows.compute.agreement import agree
 from flows.compute.changes import as_table
@@ -33,7 +33,7 @@ PRICES = ["open", "high", "low", "close"]
 
 
 @pytest.fixture
-def compute(tables: OfflineTables, ledger: Ledger, now: datetime) -> Compute:
+def compute(tables: DeltaTables, ledger: Ledger, now: datetime) -> Compute:
     """Computes one timeframe of a symbol as a symbol's first run would: from all of its history."""
 
     def run(timeframe: str, symbol: str = "EUR/USD", *, at: datetime = now, max_bad_share: float = 0.05) -> Any:
@@ -45,7 +45,7 @@ def compute(tables: OfflineTables, ledger: Ledger, now: datetime) -> Compute:
 
 
 @pytest.fixture
-def store(tables: OfflineTables, ledger: Ledger) -> Callable[..., None]:
+def store(tables: DeltaTables, ledger: Ledger) -> Callable[..., None]:
     """Stores what was computed, and forgets that it has, as a run does that dies then."""
 
     def run(computed: Any, at: datetime = datetime(2024, 6, 3, 12, tzinfo=UTC)) -> None:
@@ -57,7 +57,7 @@ def store(tables: OfflineTables, ledger: Ledger) -> Callable[..., None]:
 
 
 @pytest.fixture
-def inject(tables: OfflineTables) -> Callable[..., None]:
+def inject(tables: DeltaTables) -> Callable[..., None]:
     """Stores bars past the gate, as only a bug or another program would."""
 
     def run(bars: pd.DataFrame, timeframe: Timeframe = TIMEFRAMES["1h"], **more: Any) -> None:
@@ -208,7 +208,7 @@ def test_absurd_indicators_stop_the_symbol(make_bars: Make, inject: Callable[...
 
 
 def test_a_few_bad_derived_bars_are_quarantined_and_left_out(
-    make_bars: Make, inject: Callable[..., None], compute: Compute, store: Store, tables: OfflineTables
+    make_bars: Make, inject: Callable[..., None], compute: Compute, store: Store, tables: DeltaTables
 ) -> None:
     bars = make_bars(400)
     bars.loc[200, "high"] = 400.0  # one 4h bar with a price that no broker has quoted
@@ -227,7 +227,7 @@ def test_a_bar_with_bad_indicators_is_neither_stored_nor_published_as_features(
     take: Take,
     compute: Compute,
     store: Store,
-    tables: OfflineTables,
+    tables: DeltaTables,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bars = make_bars(100)

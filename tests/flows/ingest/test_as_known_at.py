@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES, view
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.codec import entity_key, field_key, revision_key
 from flows.ingest.ingest import IngestReport
 from flows.ledger import Ledger
@@ -48,7 +48,7 @@ def downloads(make_bars: Make, source_of: Callable[[pd.DataFrame], SourceBars]) 
 
 
 def test_two_downloads_are_one_revision(
-    downloads: tuple[SourceBars, SourceBars], take: Take, tables: OfflineTables, now: datetime
+    downloads: tuple[SourceBars, SourceBars], take: Take, tables: DeltaTables, now: datetime
 ) -> None:
     first, second = downloads
     n, total = len(first.frame), len(second.frame)
@@ -74,7 +74,7 @@ def test_the_older_download_given_again_undoes_nothing(
 async def test_both_values_are_readable(
     downloads: tuple[SourceBars, SourceBars],
     take: Take,
-    tables: OfflineTables,
+    tables: DeltaTables,
     settings: Settings,
     ledger: Ledger,
     now: datetime,
@@ -105,14 +105,14 @@ async def test_both_values_are_readable(
 def test_a_download_whose_bars_were_not_stored_is_no_newer_when_it_is_given_again(
     downloads: tuple[SourceBars, SourceBars],
     take: Take,
-    tables: OfflineTables,
+    tables: DeltaTables,
     now: datetime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fault: its process died before its bars were committed, and a newer download came before it was given again."""
     first, second = downloads
     with monkeypatch.context() as patch:
-        patch.setattr(OfflineTables, "append", _die)
+        patch.setattr(DeltaTables, "append", _die)
         with pytest.raises(KeyboardInterrupt):
             take(first, symbol="BTC/USD", now=now)
     take(second, symbol="BTC/USD", now=now + timedelta(hours=1))
@@ -148,12 +148,12 @@ def test_the_same_file_again_stores_nothing(
 # -------------------------------------------------------------------------------------------- an unfinished bar
 
 
-def newest(tables: OfflineTables) -> datetime:
+def newest(tables: DeltaTables) -> datetime:
     found: datetime = tables.read("bars", columns=[])["open_time"][-1].as_py()
     return found
 
 
-def test_a_bar_that_is_open_by_the_clock_is_held_back(make_bars: Make, take: Take, tables: OfflineTables) -> None:
+def test_a_bar_that_is_open_by_the_clock_is_held_back(make_bars: Make, take: Take, tables: DeltaTables) -> None:
     bars = make_bars(50, symbol="BTC/USD")
     last = bars["open_time"].iloc[-1].to_pydatetime()
     report = take(bars, symbol="BTC/USD", now=last + timedelta(minutes=59))
@@ -165,7 +165,7 @@ def test_a_bar_that_is_open_by_the_clock_is_held_back(make_bars: Make, take: Tak
 
 @pytest.mark.parametrize(("minutes", "held"), [(0, 1), (59, 1), (60, 0), (6000, 0)])
 def test_a_bar_that_was_open_when_its_file_was_written_is_held_back(
-    make_bars: Make, take: Take, source_of: Any, tables: OfflineTables, minutes: int, held: int
+    make_bars: Make, take: Take, source_of: Any, tables: DeltaTables, minutes: int, held: int
 ) -> None:
     """However long ago that was: the file's last bar never closed in it."""
     bars = make_bars(50, symbol="BTC/USD")
@@ -190,7 +190,7 @@ def test_whoever_knows_better_says_so(make_bars: Make, take: Take, source_of: An
     assert (report.stored, report.unfinished) == (1, 0)
 
 
-def test_a_bar_that_has_not_closed_is_never_final(make_bars: Make, take: Take, tables: OfflineTables) -> None:
+def test_a_bar_that_has_not_closed_is_never_final(make_bars: Make, take: Take, tables: DeltaTables) -> None:
     bars = make_bars(50, symbol="BTC/USD")
     last = bars["open_time"].iloc[-1].to_pydatetime()
     report = take(bars, symbol="BTC/USD", now=last + timedelta(minutes=59), final=True)

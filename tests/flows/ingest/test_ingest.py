@@ -19,7 +19,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from flows.ingest.ingest import IngestReport, ingest
 from flows.ledger import Ledger
 from flows.sources import SourceBars, read_bars
@@ -37,7 +37,7 @@ def ends(report: IngestReport) -> int:
     return report.stored + report.revised + report.unchanged + report.quarantined + report.held
 
 
-def stored_values(tables: OfflineTables, **options: Any) -> np.ndarray:
+def stored_values(tables: DeltaTables, **options: Any) -> np.ndarray:
     rows = tables.read("bars", timeframe="1h", symbols=["EUR/USD"], columns=BAR_FIELDS, **options)
     return np.column_stack([rows[name].to_numpy() for name in BAR_FIELDS])
 
@@ -61,7 +61,7 @@ def test_every_row_read_ends_in_exactly_one_place(
     for left in ("tables", "ledger.db", "ledger.db-wal", "ledger.db-shm"):
         path = folder / left
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    tables = OfflineTables(str(folder / "tables"))
+    tables = DeltaTables(str(folder / "tables"))
 
     def take_in(lines: list[str], share: float) -> IngestReport:
         path = folder / "bars.csv"
@@ -134,7 +134,7 @@ def test_the_same_bars_again_store_nothing(make_bars: Make, take: Take, contents
 
 
 def test_a_changed_bar_is_a_revision_and_both_are_readable(
-    make_bars: Make, take: Take, tables: OfflineTables, now: datetime
+    make_bars: Make, take: Take, tables: DeltaTables, now: datetime
 ) -> None:
     bars = make_bars(60)
     take(bars, now=now)
@@ -147,7 +147,7 @@ def test_a_changed_bar_is_a_revision_and_both_are_readable(
     assert tables.read("bars", all_revisions=True).num_rows == 61
 
 
-def test_bars_that_overlap_add_only_what_is_new(make_bars: Make, take: Take, tables: OfflineTables) -> None:
+def test_bars_that_overlap_add_only_what_is_new(make_bars: Make, take: Take, tables: DeltaTables) -> None:
     bars = make_bars(60)
     take(bars.head(40))
     report = take(bars.tail(40))
@@ -155,7 +155,7 @@ def test_bars_that_overlap_add_only_what_is_new(make_bars: Make, take: Take, tab
     assert np.array_equal(stored_values(tables), bars[[*BAR_FIELDS]].to_numpy())
 
 
-def test_a_volume_that_nobody_reported_stays_unknown(make_bars: Make, take: Take, tables: OfflineTables) -> None:
+def test_a_volume_that_nobody_reported_stays_unknown(make_bars: Make, take: Take, tables: DeltaTables) -> None:
     bars = make_bars(40).assign(volume=math.nan)
     assert take(bars).stored == 40
     assert np.isnan(stored_values(tables)[:, -1]).all()
@@ -163,7 +163,7 @@ def test_a_volume_that_nobody_reported_stays_unknown(make_bars: Make, take: Take
 
 
 def test_a_derived_bar_becomes_an_ingested_one_even_if_its_prices_stay(
-    make_bars: Make, take: Take, tables: OfflineTables
+    make_bars: Make, take: Take, tables: DeltaTables
 ) -> None:
     """Or half a file would count as ingested and half as derived."""
     from feature_repo.stores.delta.schemas import SCHEMAS
@@ -194,7 +194,7 @@ def break_bars(bars: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_bad_rows_are_quarantined_with_their_rule_and_their_values(
-    make_bars: Make, take: Take, tables: OfflineTables
+    make_bars: Make, take: Take, tables: DeltaTables
 ) -> None:
     bars = break_bars(make_bars(100))
     report = take(bars)
@@ -228,7 +228,7 @@ def test_bad_rows_are_quarantined_once(make_bars: Make, take: Take, contents: Ca
     assert contents() == before
 
 
-def test_a_row_without_a_time_is_quarantined_with_its_text(tmp_path: Path, take: Take, tables: OfflineTables) -> None:
+def test_a_row_without_a_time_is_quarantined_with_its_text(tmp_path: Path, take: Take, tables: DeltaTables) -> None:
     path = tmp_path / "bars.csv"
     path.write_text(f"{HEADER}\n2024-01-10T00:00:00Z,{GOOD}\n,{GOOD}\n")
     source = read_bars(path, symbol=SYMBOLS["EUR/USD"], timeframe=TIMEFRAMES["1h"])
@@ -242,7 +242,7 @@ def test_a_row_without_a_time_is_quarantined_with_its_text(tmp_path: Path, take:
 
 
 def test_too_many_bad_rows_stop_the_symbol_and_nothing_of_it_is_stored(
-    make_bars: Make, take: Take, tables: OfflineTables
+    make_bars: Make, take: Take, tables: DeltaTables
 ) -> None:
     bars = break_bars(make_bars(100))
     report = take(bars, max_bad_share=0.02)
@@ -254,7 +254,7 @@ def test_too_many_bad_rows_stop_the_symbol_and_nothing_of_it_is_stored(
 
 
 def test_rows_that_were_rejected_when_they_were_read_are_bad_rows_of_the_batch(
-    make_bars: Make, tmp_path: Path, take: Take, tables: OfflineTables, ledger: Ledger
+    make_bars: Make, tmp_path: Path, take: Take, tables: DeltaTables, ledger: Ledger
 ) -> None:
     """An ask of another hour: a half of its bars lie below the bid, and the mids of the rest are nobody's prices."""
     bid = make_bars(100).drop(columns="volume")
@@ -282,7 +282,7 @@ def test_an_empty_batch_is_stopped(make_bars: Make, take: Take, contents: Callab
     assert contents() == before
 
 
-def test_a_bar_that_has_not_closed_is_not_stored(make_bars: Make, take: Take, tables: OfflineTables) -> None:
+def test_a_bar_that_has_not_closed_is_not_stored(make_bars: Make, take: Take, tables: DeltaTables) -> None:
     bars = make_bars(60)
     half_past = bars["open_time"].iloc[-1].to_pydatetime() + timedelta(minutes=30)
     report = take(bars, now=half_past)

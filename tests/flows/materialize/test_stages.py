@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, TIMEFRAMES
 from feature_repo.stores.delta.schemas import SCHEMAS
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.codec import entity_key, field_key
 from flows.compute import step
 from flows.compute.changes import as_table
@@ -47,7 +47,7 @@ def materialize(settings: Settings, ledger: Ledger, now: datetime) -> Run:
 
 
 def test_minutes_become_every_longer_timeframe(
-    make_bars: Make, take: Take, materialize: Run, held: Held, tables: OfflineTables
+    make_bars: Make, take: Take, materialize: Run, held: Held, tables: DeltaTables
 ) -> None:
     bars = make_bars(2 * 1440, "1m")
     take(bars, "1m")
@@ -65,7 +65,7 @@ def test_minutes_become_every_longer_timeframe(
 
 
 def test_online_is_what_offline_holds(
-    make_bars: Make, take: Take, materialize: Run, held: Held, tables: OfflineTables
+    make_bars: Make, take: Take, materialize: Run, held: Held, tables: DeltaTables
 ) -> None:
     take(make_bars(700))
     materialize()
@@ -80,7 +80,7 @@ def test_online_is_what_offline_holds(
 
 
 def test_an_ingested_timeframe_is_never_derived(
-    make_bars: Make, take: Take, materialize: Run, tables: OfflineTables
+    make_bars: Make, take: Take, materialize: Run, tables: DeltaTables
 ) -> None:
     hours, days = make_bars(400), make_bars(16, "1d", seed=7)
     take(hours)
@@ -116,7 +116,7 @@ def test_a_second_run_stores_nothing_and_publishes_nothing_new(
 
 
 def test_new_bars_add_rows_and_change_none(
-    make_bars: Make, take: Take, materialize: Run, tables: OfflineTables, now: datetime
+    make_bars: Make, take: Take, materialize: Run, tables: DeltaTables, now: datetime
 ) -> None:
     bars = make_bars(400)
     take(bars.head(350))
@@ -129,7 +129,7 @@ def test_new_bars_add_rows_and_change_none(
 
 
 def test_a_correction_in_the_middle_reaches_the_online_window_at_the_same_newest_bar(
-    make_bars: Make, take: Take, materialize: Run, held: Held, tables: OfflineTables, now: datetime
+    make_bars: Make, take: Take, materialize: Run, held: Held, tables: DeltaTables, now: datetime
 ) -> None:
     bars = make_bars(400)
     take(bars)
@@ -219,7 +219,7 @@ def test_a_bar_that_has_not_closed_never_gets_online(make_bars: Make, take: Take
 
 
 def test_a_last_bar_that_stays_incomplete_is_judged_by_every_run_and_kept_once(
-    make_bars: Make, take: Take, materialize: Run, tables: OfflineTables
+    make_bars: Make, take: Take, materialize: Run, tables: DeltaTables
 ) -> None:
     take(make_bars(10).drop(index=[6, 7, 8]).reset_index(drop=True))  # of 06:00 to 10:00 the last hour alone
     for _ in range(3):
@@ -248,7 +248,7 @@ def test_a_symbol_whose_computation_raises(
 
 
 def test_a_symbol_that_a_gate_stops(
-    make_bars: Make, take: Take, materialize: Run, held: Held, tables: OfflineTables
+    make_bars: Make, take: Take, materialize: Run, held: Held, tables: DeltaTables
 ) -> None:
     make_pairs(make_bars, take)
     absurd = make_bars(100)
@@ -290,7 +290,7 @@ def test_an_online_store_that_is_away_is_no_symbols_fault(
     materialize: Run,
     settings: Settings,
     now: datetime,
-    tables: OfflineTables,
+    tables: DeltaTables,
     ledger: Ledger,
 ) -> None:
     """It raises, so that the task is tried again; what was computed is stored by then."""

@@ -27,7 +27,7 @@ import pytest
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES, VIEWS
 from feature_repo.sessions import expected_opens
 from feature_repo.stores.delta.schemas import TableName
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.fence import FencedOutError
 from feature_repo.stores.redis.codec import FENCE_KEY, read_revision, revision_key
 from feature_repo.stores.redis.connection import connect
@@ -235,9 +235,9 @@ def _watch(reach: Callable[[str], None]) -> None:
     log = logging.getLogger("fstore")
     log.addHandler(Stages())
     log.setLevel(logging.DEBUG)
-    append, publish, advance = OfflineTables.append, stages.publish_window, Ledger.advance
+    append, publish, advance = DeltaTables.append, stages.publish_window, Ledger.advance
 
-    def appended(self: OfflineTables, table: Any, rows: Any, **options: Any) -> None:
+    def appended(self: DeltaTables, table: Any, rows: Any, **options: Any) -> None:
         if rows.num_rows:
             reach(f"before {table}")
         append(self, table, rows, **options)
@@ -252,7 +252,7 @@ def _watch(reach: Callable[[str], None]) -> None:
         advance(self, *arguments)
         reach("advanced")
 
-    OfflineTables.append = appended  # type: ignore[method-assign]
+    DeltaTables.append = appended  # type: ignore[method-assign]
     stages.publish_window = published  # type: ignore[assignment]
     Ledger.advance = advanced  # type: ignore[method-assign]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES
 from feature_repo.freshness import next_close
 from feature_repo.sessions import expected_opens
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from flows.ledger import Ledger
 from flows.materialize import materialize_symbols
 from flows.runs.plan import Job, Pending, complete_until, known_symbols, pending, plan
@@ -28,7 +28,7 @@ EURUSD, GBPUSD = SYMBOLS["EUR/USD"], SYMBOLS["GBP/USD"]
 
 
 @pytest.fixture
-def ask(tables: OfflineTables, ledger: Ledger, now: datetime) -> Callable[..., Pending]:
+def ask(tables: DeltaTables, ledger: Ledger, now: datetime) -> Callable[..., Pending]:
     def run(*symbols: str, at: datetime = now, timeframes: tuple[str, ...] = FRAMES) -> Pending:
         return pending([SYMBOLS[s] for s in symbols or ("EUR/USD",)], timeframes, tables, ledger, now=at)
 
@@ -161,7 +161,7 @@ def test_a_shorter_timeframe_that_comes_later_becomes_the_source(
 
 
 def test_a_lost_list_of_series_is_found_again(
-    make_bars: Make, take: Any, tables: OfflineTables, ledger: Ledger, settings: Settings, now: datetime
+    make_bars: Make, take: Any, tables: DeltaTables, ledger: Ledger, settings: Settings, now: datetime
 ) -> None:
     take(make_bars(100))
     take(make_bars(100), symbol="GBP/USD")

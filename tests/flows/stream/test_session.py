@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.fence import FencedOutError
 from flows.ledger import LeaseLost
 from flows.settings import Settings
@@ -161,9 +161,9 @@ def test_the_offline_store_away_for_a_while(
     settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bars are online at once all the same, and none is acknowledged before it is stored."""
-    append, failures = OfflineTables.append, [2]
+    append, failures = DeltaTables.append, [2]
 
-    def unreachable(self: OfflineTables, table: Any, rows: Any, **options: Any) -> None:
+    def unreachable(self: DeltaTables, table: Any, rows: Any, **options: Any) -> None:
         if failures[0]:
             failures[0] -= 1
             raise OSError("the disk is full")
@@ -171,7 +171,7 @@ def test_the_offline_store_away_for_a_while(
 
     monkeypatch.setattr("flows.stream.config.RETRY_S", (0.01,))
     with Running(settings, redis) as running:
-        monkeypatch.setattr(OfflineTables, "append", unreachable)
+        monkeypatch.setattr(DeltaTables, "append", unreachable)
         feed.put(live(known.iloc[1500:1505]))
         running.work()
         assert running.meter.bars == 5

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from feature_repo import catalog
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.codec import doubt_key, encode_array, encode_double, entity_key, field_key, timestamp_key
 from feature_repo.stores.redis.publish import channel
 from flows import verify as parity
@@ -74,7 +74,7 @@ def mend(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> Calla
     return run
 
 
-def revise(tables: OfflineTables, table: Any, timeframe: str, at: int, field: str, value: float, now: datetime) -> Any:
+def revise(tables: DeltaTables, table: Any, timeframe: str, at: int, field: str, value: float, now: datetime) -> Any:
     """Writes a later revision of a stored row with another value, as no run would. Returns its bar's open."""
     row = tables.read(table, timeframe=timeframe, symbols=["EUR/USD"]).slice(at, 1)
     column = row.schema.get_field_index(field)
@@ -112,7 +112,7 @@ def test_bars_that_wait_for_a_run_are_no_difference(
 
 def test_a_bar_whose_indicators_the_gate_rejects_is_not_missed(
     make_bars: Make, take: Take, settings: Settings, ledger: Ledger, verify: Verify, now: datetime,
-    monkeypatch: pytest.MonkeyPatch, tables: OfflineTables,
+    monkeypatch: pytest.MonkeyPatch, tables: DeltaTables,
 ) -> None:  # fmt: skip
     """It is not stored, for good reason, and a recomputation must not ask for it."""
     from flows.compute import step
@@ -134,7 +134,7 @@ def test_a_bar_whose_indicators_the_gate_rejects_is_not_missed(
 
 
 def test_a_wrong_indicator_is_found_and_a_backfill_mends_it(
-    published: pd.DataFrame, tables: OfflineTables, verify: Verify, mend: Any, mark: Any, ledger: Ledger, now: datetime
+    published: pd.DataFrame, tables: DeltaTables, verify: Verify, mend: Any, mark: Any, ledger: Ledger, now: datetime
 ) -> None:
     moment = revise(tables, "indicators", "1h", 100, "rsi_14", 12.5, now)
     found = verify()
@@ -153,7 +153,7 @@ def test_a_wrong_indicator_is_found_and_a_backfill_mends_it(
 
 
 def test_a_wrong_derived_bar_is_found_and_a_backfill_mends_it(
-    published: pd.DataFrame, tables: OfflineTables, verify: Verify, mend: Any, now: datetime
+    published: pd.DataFrame, tables: DeltaTables, verify: Verify, mend: Any, now: datetime
 ) -> None:
     revise(tables, "bars", "4h", 20, "high", 2.0, now)
     found = verify()
@@ -166,7 +166,7 @@ def test_a_wrong_derived_bar_is_found_and_a_backfill_mends_it(
 
 @pytest.mark.parametrize(("field", "value"), [("source_bars", 3), ("expected_bars", 5)])
 def test_wrong_completeness_is_found(
-    published: pd.DataFrame, tables: OfflineTables, verify: Verify, now: datetime, field: str, value: int
+    published: pd.DataFrame, tables: DeltaTables, verify: Verify, now: datetime, field: str, value: int
 ) -> None:
     revise(tables, "bars", "4h", 20, field, value, now)
     assert f"{field} of " in verify()["4h"].reason
@@ -214,7 +214,7 @@ def test_a_wrong_online_timestamp_is_found(
 
 
 def test_rows_that_no_bar_gives_and_rows_that_are_missing(
-    published: pd.DataFrame, tables: OfflineTables, verify: Verify, now: datetime
+    published: pd.DataFrame, tables: DeltaTables, verify: Verify, now: datetime
 ) -> None:
     rows = tables.read("indicators", timeframe="4h", symbols=["EUR/USD"]).slice(10, 1)
     shifted = rows.set_column(
@@ -234,7 +234,7 @@ def test_a_store_that_lost_everything(published: pd.DataFrame, redis: Any, verif
 
 
 def test_a_doubt_outlives_the_online_store(
-    published: pd.DataFrame, tables: OfflineTables, verify: Verify, mark: Any, redis: Any, settings: Settings,
+    published: pd.DataFrame, tables: DeltaTables, verify: Verify, mark: Any, redis: Any, settings: Settings,
     ledger: Ledger, now: datetime,
 ) -> None:  # fmt: skip
     """Emptied and filled again, the store must not serve as proven what is in doubt."""
@@ -247,7 +247,7 @@ def test_a_doubt_outlives_the_online_store(
 
 
 def test_caches_are_told_when_a_doubt_begins_and_ends(
-    published: pd.DataFrame, tables: OfflineTables, verify: Verify, mend: Any, redis: Any, settings: Settings,
+    published: pd.DataFrame, tables: DeltaTables, verify: Verify, mend: Any, redis: Any, settings: Settings,
     now: datetime,
 ) -> None:  # fmt: skip
     revise(tables, "indicators", "1h", 100, "rsi_14", 12.5, now)
@@ -293,7 +293,7 @@ def test_a_run_between_storing_and_publishing_is_no_difference(
 
 
 def test_what_a_run_holds_all_the_while_is_unsettled(
-    published: pd.DataFrame, tables: OfflineTables, verify: Verify, ledger: Ledger, now: datetime, mark: Any
+    published: pd.DataFrame, tables: DeltaTables, verify: Verify, ledger: Ledger, now: datetime, mark: Any
 ) -> None:
     revise(tables, "indicators", "1h", 100, "rsi_14", 12.5, now)
     with ledger.lease(["EUR/USD"], owner="another run"):

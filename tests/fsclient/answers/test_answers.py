@@ -21,7 +21,7 @@ from feature_repo.freshness import next_close
 from feature_repo.repo import Repo
 from feature_repo.sessions import expected_opens
 from feature_repo.stores.delta.schemas import SCHEMAS
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.codec import NULL, doubt_key, entity_key, field_key
 from feature_repo.stores.redis.connection import connect
 from flows.compute.changes import as_table
@@ -55,13 +55,13 @@ NOW_US = int(NOW.timestamp() * 1e6)
 
 
 @pytest.fixture
-def tables(tmp_path: Path) -> OfflineTables:
+def tables(tmp_path: Path) -> DeltaTables:
     """Offline tables of the test's own."""
-    return OfflineTables(str(tmp_path / "own"))
+    return DeltaTables(str(tmp_path / "own"))
 
 
 @pytest.fixture
-def own_repo(repo: Repo, tables: OfflineTables) -> Repo:
+def own_repo(repo: Repo, tables: DeltaTables) -> Repo:
     return replace(repo, offline=tables.root)
 
 
@@ -96,7 +96,7 @@ async def test_the_window_answers_only_what_it_reaches_back_to(client: FeatureSt
 
 
 async def test_a_range_is_stitched_when_the_offline_store_lags(
-    make_client: Make, market: Market, tables: OfflineTables, own_repo: Repo
+    make_client: Make, market: Market, tables: DeltaTables, own_repo: Repo
 ) -> None:
     """The offline store ends two days before the window does."""
     bars = make_bars("EUR/USD", "1h", START, NEWEST)
@@ -110,7 +110,7 @@ async def test_a_range_is_stitched_when_the_offline_store_lags(
 
 
 async def test_between_an_offline_store_that_ends_early_and_the_window_a_gap_is_told(
-    make_client: Make, tables: OfflineTables, own_repo: Repo
+    make_client: Make, tables: DeltaTables, own_repo: Repo
 ) -> None:
     bars = make_bars("EUR/USD", "1h", START, NEWEST)
     store_bars(bars[bars["open_time"] < pd.Timestamp("2024-03-01", tz="UTC")], "EUR/USD", "1h", tables, NOW)
@@ -159,9 +159,7 @@ async def test_an_end_date_alone_is_the_whole_day_and_both_ends_are_inclusive(cl
 # ------------------------------------------------------------------------------------------------- what is missing
 
 
-async def test_a_weekend_is_no_gap_and_a_missing_bar_is(
-    make_client: Make, tables: OfflineTables, own_repo: Repo
-) -> None:
+async def test_a_weekend_is_no_gap_and_a_missing_bar_is(make_client: Make, tables: DeltaTables, own_repo: Repo) -> None:
     bars = make_bars("EUR/USD", "1h", datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 3, 12, tzinfo=UTC))
     whole = make_bars("GBP/USD", "1h", datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 3, 12, tzinfo=UTC))
     out = bars["open_time"].isin(pd.to_datetime(["2024-03-05 10:00", "2024-03-05 11:00", "2024-03-08 21:00"], utc=True))
@@ -211,7 +209,7 @@ async def test_five_reasons_for_no_value_are_five_answers(make_client: Make, mar
     assert reasons(await client.get_latest(HELD, ["close"])) == {"expired"}
 
 
-async def test_the_same_reasons_in_a_range(make_client: Make, tables: OfflineTables, own_repo: Repo) -> None:
+async def test_the_same_reasons_in_a_range(make_client: Make, tables: DeltaTables, own_repo: Repo) -> None:
     start, end = datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 3, 7, tzinfo=UTC)
     bars = make_bars("EUR/USD", "1h", start, end)
     store_bars(bars, "EUR/USD", "1h", tables, NOW)
@@ -235,7 +233,7 @@ async def test_the_same_reasons_in_a_range(make_client: Make, tables: OfflineTab
 
 
 async def test_an_indicator_that_came_to_the_catalog_later_is_not_stored_and_no_warm_up(
-    make_client: Make, tables: OfflineTables, own_repo: Repo, monkeypatch: pytest.MonkeyPatch
+    make_client: Make, tables: DeltaTables, own_repo: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault: rows that were written before a column existed read as null, which no warm-up explains."""
     bars = make_bars("EUR/USD", "1h", datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 3, 5, tzinfo=UTC))
@@ -256,7 +254,7 @@ async def test_an_indicator_that_came_to_the_catalog_later_is_not_stored_and_no_
 
 
 async def test_a_volume_that_the_source_does_not_tell_is_neither_warm_up_nor_incomplete(
-    make_client: Make, tables: OfflineTables, own_repo: Repo, market: Market
+    make_client: Make, tables: DeltaTables, own_repo: Repo, market: Market
 ) -> None:
     start, end = datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 3, 5, tzinfo=UTC)
     store_bars(make_bars("EUR/USD", "1h", start, end, volume=False), "EUR/USD", "1h", tables, NOW)
@@ -291,9 +289,7 @@ def test_gaps_name_exactly_the_bars_that_are_not_there(out: set[int]) -> None:
 # ---------------------------------------------------------------------------------------------- what was known when
 
 
-async def test_as_known_at_never_sees_a_later_revision(
-    make_client: Make, tables: OfflineTables, own_repo: Repo
-) -> None:
+async def test_as_known_at_never_sees_a_later_revision(make_client: Make, tables: DeltaTables, own_repo: Repo) -> None:
     start, end = datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 3, 5, tzinfo=UTC)
     bars = make_bars("EUR/USD", "1h", start, end)
     for days, close in ((10, 1.0), (20, 2.0), (30, 3.0)):

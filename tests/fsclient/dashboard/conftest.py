@@ -16,7 +16,7 @@ from werkzeug.serving import make_server
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES
 from feature_repo.repo import Repo
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.embedded import ensure_server, stop_server
 from flows.cli.operations import LedgerOperations
@@ -82,7 +82,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stop_server(home)
 
 
-def _with_crypto(tables: OfflineTables, newest: datetime, now: datetime) -> None:
+def _with_crypto(tables: DeltaTables, newest: datetime, now: datetime) -> None:
     """Bars of a market that never closes: one that was rewritten, and some that are missing."""
     bars = make_bars("BTC/USD", "1h", newest - timedelta(hours=HOURS), newest, seed=3)
     walk = 50_000 * np.exp(np.cumsum(np.random.default_rng(3).normal(0, 2e-3, len(bars))))
@@ -97,7 +97,7 @@ def _with_crypto(tables: OfflineTables, newest: datetime, now: datetime) -> None
     store_bars(rewritten, "BTC/USD", "1h", tables, now + timedelta(seconds=1))
 
 
-def _with_ledger(settings: Settings, tables: OfflineTables, newest: datetime, now: datetime) -> None:
+def _with_ledger(settings: Settings, tables: DeltaTables, newest: datetime, now: datetime) -> None:
     """Runs, verdicts and alerts; and two quarantined rows, one of which fits the gap."""
     ledger, at_us = settings.ledger(), int(now.timestamp() * 1e6)
     run = ledger.begin("ingest", parameters={"symbol": "BTC/USD"}, flow_run="0190-abc")

@@ -15,7 +15,7 @@ from flask import Flask
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES
 from feature_repo.stores.delta.quarantine import DECISIONS
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from flows.compute.rejected import quarantine_rows, store_quarantine
 from flows.ingest.release import discard
 from fsclient.dashboard import Access, Sources
@@ -28,7 +28,7 @@ NOW = datetime(2024, 6, 26, 12, 30, tzinfo=UTC)
 MANY, FEW = 6_000, 3
 
 
-def reject(tables: OfflineTables, rule: str, rows: int, now: datetime) -> None:
+def reject(tables: DeltaTables, rule: str, rows: int, now: datetime) -> None:
     """Puts so many hourly bars into quarantine, each of another hour."""
     opens = pd.date_range("2023-01-01", periods=rows, freq="h", tz="UTC").astype("datetime64[us, UTC]")
     bad = pd.DataFrame({
@@ -43,7 +43,7 @@ def reject(tables: OfflineTables, rule: str, rows: int, now: datetime) -> None:
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
     """A home with an old rule that few rows broke and a new one that many did; two rows are discarded."""
     sources = bare(tmp_path_factory.mktemp("quarantine"))
-    tables = OfflineTables(sources.repo.offline, sources.repo.storage_options)
+    tables = DeltaTables(sources.repo.offline, sources.repo.storage_options)
     reject(tables, "low_above_close", FEW, NOW - timedelta(days=9))
     reject(tables, "high_below_open", MANY, NOW)
     discard(Quarantine(tables).rows()[:2], by="ada", tables=tables, now=NOW + timedelta(minutes=1))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import fsclient.fallback.last_good as module
 from feature_repo.repo import Repo
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from fsclient import FeatureStoreClient, FeatureStoreUnavailable, StaleDataError
 from fsclient.answers.answers import LatestAnswer, RangeAnswer, latest_answer
 from fsclient.answers.values import NO_BAR, LatestValues
@@ -331,7 +331,7 @@ async def test_a_bar_that_has_not_closed_yet_is_not_recomputed_from(
     """Fault: a clock that ran ahead has stored the bar that is still open."""
     offline = str(tmp_path / "offline")
     bars = make_bars("EUR/USD", "1h", START, NEWEST + pd.Timedelta(hours=1))
-    store_bars(bars, "EUR/USD", "1h", OfflineTables(offline), NOW)
+    store_bars(bars, "EUR/USD", "1h", DeltaTables(offline), NOW)
     client = make_client(repo=replace(repo, offline=offline), on_unavailable="recompute", timeout_s=5.0)
     proxy.refuse()
     latest = await client.get_latest("EUR/USD", ["close"])

@@ -16,14 +16,15 @@ from deltalake.exceptions import CommitFailedError
 from pyarrow import parquet
 
 from feature_repo.stores.delta import commits
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
+from feature_repo.stores.tables import OfflineTablesError
 
 JANUARY = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 MakeRows = Callable[..., pa.Table]
 
 
-def test_no_rows_make_no_commit(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_no_rows_make_no_commit(tables: DeltaTables, make_rows: MakeRows) -> None:
     tables.append("bars", make_rows("bars", n=0))
     assert tables.version("bars") is None
     tables.append("bars", make_rows("bars", n=1))
@@ -31,13 +32,13 @@ def test_no_rows_make_no_commit(tables: OfflineTables, make_rows: MakeRows) -> N
     assert tables.version("bars") == 0
 
 
-def test_a_run_is_one_commit(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_a_run_is_one_commit(tables: DeltaTables, make_rows: MakeRows) -> None:
     tables.append("bars", make_rows("bars", n=24 * 90))  # three months, so three files
     assert tables.version("bars") == 0
     assert len(DeltaTable(f"{tables.root}/bars").file_uris()) == 3
 
 
-def test_nanoseconds_that_would_be_lost_are_refused(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_nanoseconds_that_would_be_lost_are_refused(tables: DeltaTables, make_rows: MakeRows) -> None:
     rows = make_rows("bars")
     odd = pa.array([1_704_067_200_000_000_001], pa.timestamp("ns", tz="UTC"))
     rows = rows.set_column(rows.schema.get_field_index("open_time"), "open_time", odd)
@@ -50,18 +51,16 @@ COMMITS = 8
 WRITER = """
 import sys
 from pyarrow import parquet
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 rows = parquet.read_table(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
 for i in range(0, rows.num_rows, 5):
-    OfflineTables(sys.argv[1]).append("bars", rows.slice(i, 5))
+    DeltaTables(sys.argv[1]).append("bars", rows.slice(i, 5))
 """
 
 
-def test_two_processes_appending_at_once_lose_nothing(
-    tables: OfflineTables, make_rows: MakeRows, tmp_path: Path
-) -> None:
+def test_two_processes_appending_at_once_lose_nothing(tables: DeltaTables, make_rows: MakeRows, tmp_path: Path) -> None:
     written = {name: make_rows("bars", name, n=5 * COMMITS) for name in ("EUR/USD", "GBP/USD")}
     writers = []
     for i, rows in enumerate(written.values()):
@@ -84,7 +83,7 @@ def test_two_processes_appending_at_once_lose_nothing(
 
 
 def test_fault_a_writer_that_lost_the_race_to_create_the_table_writes_again(
-    tables: OfflineTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
+    tables: DeltaTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, failures = commits.write_deltalake, iter([CommitFailedError("Metadata changed since last commit.")] * 2)
 
@@ -99,11 +98,11 @@ def test_fault_a_writer_that_lost_the_race_to_create_the_table_writes_again(
 
 
 def test_fault_a_commit_that_never_succeeds_is_told(
-    tables: OfflineTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
+    tables: DeltaTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_args: Any, **_options: Any) -> None:
         raise CommitFailedError("Metadata changed since last commit.")
 
     monkeypatch.setattr(commits, "write_deltalake", fail)
-    with pytest.raises(CommitFailedError):
+    with pytest.raises(OfflineTablesError, match="changed since last commit"):
         tables.append("bars", make_rows("bars"))

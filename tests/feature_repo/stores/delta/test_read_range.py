@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from feature_repo.catalog import BAR_FIELDS
 from feature_repo.stores.delta.schemas import SCHEMAS, TIME
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 
 START = datetime(2024, 1, 30, 20, tzinfo=UTC)  # the bars lie in two months
 BARS = 96
@@ -36,10 +36,10 @@ def rows(symbol: str, hours: list[int], created: datetime, seed: int) -> pa.Tabl
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> OfflineTables:
+def tables(tmp_path_factory: pytest.TempPathFactory) -> DeltaTables:
     """Files of one symbol, files of two, revisions, and rows that come in no order."""
     folder: Path = tmp_path_factory.mktemp("tables")
-    found = OfflineTables(str(folder))
+    found = DeltaTables(str(folder))
     first, second = START + timedelta(days=30), START + timedelta(days=31)
     found.append("bars", rows("EUR/USD", list(range(0, BARS, 2)), first, 1))
     found.append(
@@ -63,7 +63,7 @@ hours = st.one_of(st.none(), st.integers(-3, BARS + 3))
     known=st.sampled_from([None, START, START + timedelta(days=30), START + timedelta(days=31)]),
 )
 def test_a_range_is_what_the_general_read_gives(
-    tables: OfflineTables,
+    tables: DeltaTables,
     symbol: str,
     low: int | None,
     high: int | None,
@@ -78,7 +78,7 @@ def test_a_range_is_what_the_general_read_gives(
 
 
 def test_no_table_is_an_empty_range(tmp_path: Path) -> None:
-    found = OfflineTables(str(tmp_path)).read_range(
+    found = DeltaTables(str(tmp_path)).read_range(
         "bars", timeframe="1h", symbol="EUR/USD", start=None, end=None, columns=["close"]
     )
     assert found.column_names == ["open_time", "close"]
@@ -86,7 +86,7 @@ def test_no_table_is_an_empty_range(tmp_path: Path) -> None:
 
 
 def test_a_new_commit_is_seen(tmp_path: Path) -> None:
-    tables = OfflineTables(str(tmp_path))
+    tables = DeltaTables(str(tmp_path))
     for hour in (1, 2):
         tables.append("bars", rows("EUR/USD", [hour], START, hour))
         found = tables.read_range("bars", timeframe="1h", symbol="EUR/USD", start=None, end=None, columns=["close"])

@@ -12,7 +12,7 @@ import pytest
 
 from feature_repo.catalog import BAR_FIELDS
 from feature_repo.stores.delta.schemas import SCHEMAS
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 
 JANUARY = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -31,7 +31,7 @@ def closes(rows: pa.Table) -> list[float]:
 # --------------------------------------------------------------------------------------------------- revisions
 
 
-def test_the_newest_revision_is_read_and_the_older_ones_are_kept(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_the_newest_revision_is_read_and_the_older_ones_are_kept(tables: DeltaTables, make_rows: MakeRows) -> None:
     tables.append("bars", make_rows("bars", n=3))
     second, third = JANUARY + timedelta(days=1), JANUARY + timedelta(days=2)
     tables.append("bars", make_rows("bars", start=JANUARY + HOUR, value=200.0, created=third))
@@ -44,7 +44,7 @@ def test_the_newest_revision_is_read_and_the_older_ones_are_kept(tables: Offline
     assert every["created"].to_pylist()[2:4] == [second, third]
 
 
-def test_as_known_at_is_what_was_known_then(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_as_known_at_is_what_was_known_then(tables: DeltaTables, make_rows: MakeRows) -> None:
     later = JANUARY + timedelta(days=1)
     tables.append("bars", make_rows("bars", n=3))
     tables.append("bars", make_rows("bars", start=JANUARY, value=100.0, created=later))
@@ -57,7 +57,7 @@ def test_as_known_at_is_what_was_known_then(tables: OfflineTables, make_rows: Ma
     assert closes(tables.read("bars", as_known_at=later, all_revisions=True)) == [0.003, 100.003, 1.003, 2.003]
 
 
-def test_symbols_and_timeframes_are_not_revisions_of_each_other(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_symbols_and_timeframes_are_not_revisions_of_each_other(tables: DeltaTables, make_rows: MakeRows) -> None:
     for symbol in ("GBP/USD", "EUR/USD"):
         for timeframe in ("1h", "4h"):
             tables.append("bars", make_rows("bars", symbol, timeframe, n=2))
@@ -69,7 +69,7 @@ def test_symbols_and_timeframes_are_not_revisions_of_each_other(tables: OfflineT
     assert tables.symbols() == ("EUR/USD", "GBP/USD")
 
 
-def test_rows_come_ascending_however_they_were_written(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_rows_come_ascending_however_they_were_written(tables: DeltaTables, make_rows: MakeRows) -> None:
     whole = make_rows("bars", n=60 * 24)  # from January into March
     for part in (slice(1000, 1440), slice(0, 500), slice(500, 1000)):
         taken = whole.slice(part.start, part.stop - part.start)
@@ -80,7 +80,7 @@ def test_rows_come_ascending_however_they_were_written(tables: OfflineTables, ma
     assert tables.read("bars").equals(read)  # and again the same
 
 
-def test_every_rejected_row_is_read(tables: OfflineTables) -> None:
+def test_every_rejected_row_is_read(tables: DeltaTables) -> None:
     def rejected(opened: datetime | None, rule: str) -> dict[str, Any]:
         none = dict.fromkeys(SCHEMAS["quarantine"].names)
         known = {"symbol": "EUR/USD", "timeframe": "1h", "created": JANUARY, "kind": "bars"}
@@ -98,7 +98,7 @@ def test_every_rejected_row_is_read(tables: OfflineTables) -> None:
 
 
 @pytest.mark.parametrize("table", list(SCHEMAS))
-def test_a_missing_table_reads_as_empty(tables: OfflineTables, table: Any) -> None:
+def test_a_missing_table_reads_as_empty(tables: DeltaTables, table: Any) -> None:
     rows = tables.read(table, timeframe="1h", start=JANUARY)
     assert rows.num_rows == 0
     assert rows.schema.equals(pa.schema([SCHEMAS[table].field(n) for n in rows.column_names]))
@@ -107,14 +107,14 @@ def test_a_missing_table_reads_as_empty(tables: OfflineTables, table: Any) -> No
     assert tables.symbols() == ()
 
 
-def test_an_empty_folder_is_a_missing_table(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_an_empty_folder_is_a_missing_table(tables: DeltaTables, make_rows: MakeRows) -> None:
     (Path(tables.root) / "bars").mkdir(parents=True)
     assert tables.read("bars").num_rows == 0
     tables.append("bars", make_rows("bars"))
     assert tables.read("bars").num_rows == 1
 
 
-def test_a_read_without_matches_has_the_schema(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_a_read_without_matches_has_the_schema(tables: DeltaTables, make_rows: MakeRows) -> None:
     tables.append("bars", make_rows("bars"))
     whole = tables.read("bars").schema
     assert tables.read("bars", timeframe="1d").schema.equals(whole)
@@ -122,7 +122,7 @@ def test_a_read_without_matches_has_the_schema(tables: OfflineTables, make_rows:
     assert tables.read("bars", start=JANUARY + timedelta(days=400)).schema.equals(whole)
 
 
-def test_columns_are_read_as_asked_for(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_columns_are_read_as_asked_for(tables: DeltaTables, make_rows: MakeRows) -> None:
     tables.append("bars", make_rows("bars"))
     assert tables.read("bars", columns=["close", "open", "created"]).column_names == [*KEYS, "close", "open"]
     assert tables.read("bars", columns=[]).column_names == KEYS
@@ -132,7 +132,7 @@ def test_columns_are_read_as_asked_for(tables: OfflineTables, make_rows: MakeRow
 # ------------------------------------------------------------------------------------------------------ pruning
 
 
-def test_start_and_end_are_inclusive(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_start_and_end_are_inclusive(tables: DeltaTables, make_rows: MakeRows) -> None:
     tables.append("bars", make_rows("bars", n=5))
     assert opens(tables.read("bars", start=JANUARY + HOUR, end=JANUARY + 3 * HOUR)) == [
         JANUARY + k * HOUR for k in (1, 2, 3)
@@ -146,7 +146,7 @@ def test_start_and_end_are_inclusive(tables: OfflineTables, make_rows: MakeRows)
 
 
 def test_a_column_added_later_reads_as_null(
-    tables: OfflineTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
+    tables: DeltaTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables.append("bars", make_rows("bars"))
     new = make_rows("bars", start=JANUARY + HOUR)
@@ -161,7 +161,7 @@ def test_a_column_added_later_reads_as_null(
 
 
 def test_a_column_dropped_later_is_no_obstacle(
-    tables: OfflineTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
+    tables: DeltaTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables.append("bars", make_rows("bars"))
     new = make_rows("bars", start=JANUARY + HOUR).drop_columns(["volume"])

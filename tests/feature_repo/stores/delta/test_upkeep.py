@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
-from feature_repo.stores.delta.schemas import SCHEMAS
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.schemas import SCHEMAS, TableName
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.delta.upkeep import checkpoint, compact, forget_quarantined, vacuum
 from feature_repo.stores.fence import FencedOutError
 
@@ -23,8 +24,8 @@ Append = Callable[..., None]
 
 
 @pytest.fixture
-def tables(tmp_path: Path) -> OfflineTables:
-    return OfflineTables(str(tmp_path / "offline"))
+def tables(tmp_path: Path) -> DeltaTables:
+    return DeltaTables(str(tmp_path / "offline"))
 
 
 def rows(hour: int, *, value: float = 1.0, created: datetime = START, symbols: list[str] = SYMBOLS) -> pa.Table:
@@ -44,23 +45,27 @@ def rows(hour: int, *, value: float = 1.0, created: datetime = START, symbols: l
     return pa.table({f.name: pa.array(columns[f.name], f.type) for f in schema if f.name != "month"})
 
 
-def fill(tables: OfflineTables, hours: range = range(12)) -> None:
+def fill(tables: DeltaTables, hours: range = range(12)) -> None:
     for hour in hours:
         tables.append("bars", rows(hour), fences={"EUR/USD": 1000 + hour}, since=tables.version("bars"))
 
 
-def files(tables: OfflineTables) -> list[Path]:
-    table = tables.delta("bars")
+def handle(tables: DeltaTables, name: TableName = "bars") -> DeltaTable:
+    table = tables.delta(name)
     assert table
-    return [Path(path.removeprefix("file://")) for path in table.file_uris()]
+    return table
 
 
-def test_the_same_rows_in_one_file_ordered_by_symbol(tables: OfflineTables) -> None:
+def files(tables: DeltaTables) -> list[Path]:
+    return [Path(path.removeprefix("file://")) for path in handle(tables).file_uris()]
+
+
+def test_the_same_rows_in_one_file_ordered_by_symbol(tables: DeltaTables) -> None:
     fill(tables)
     tables.append("bars", rows(3, value=5.0, created=START + timedelta(days=1)))  # a correction
     before = tables.read("bars"), tables.read("bars", all_revisions=True)
     assert len(files(tables)) == 13
-    done = compact(tables, "bars")
+    done = compact(handle(tables))
     assert (done.partitions, done.removed, done.added) == (1, 13, 1)
     assert (tables.read("bars"), tables.read("bars", all_revisions=True)) == before
     (file,) = files(tables)
@@ -68,44 +73,42 @@ def test_the_same_rows_in_one_file_ordered_by_symbol(tables: OfflineTables) -> N
     assert names == sorted(names)
 
 
-def test_what_is_compact_is_left_alone(tables: OfflineTables) -> None:
+def test_what_is_compact_is_left_alone(tables: DeltaTables) -> None:
     fill(tables)
-    compact(tables, "bars")
+    compact(handle(tables))
     version = tables.version("bars")
-    assert compact(tables, "bars").partitions == 0
+    assert compact(handle(tables)).partitions == 0
     assert tables.version("bars") == version
 
 
-def test_what_was_known_when_stays(tables: OfflineTables) -> None:
+def test_what_was_known_when_stays(tables: DeltaTables) -> None:
     fill(tables)
     tables.append("bars", rows(3, value=5.0, created=START + timedelta(days=1)))
     moment = START + timedelta(hours=20)
     before = tables.read("bars", as_known_at=moment)
-    compact(tables, "bars")
+    compact(handle(tables))
     assert tables.read("bars", as_known_at=moment) == before != tables.read("bars")
 
 
-def test_fencing_tokens_outlive_compaction_vacuum_and_checkpoint(tables: OfflineTables) -> None:
+def test_fencing_tokens_outlive_compaction_vacuum_and_checkpoint(tables: DeltaTables) -> None:
     fill(tables)
     since = tables.version("bars")
-    compact(tables, "bars")
-    vacuum(tables, "bars", timedelta(hours=1))
-    assert checkpoint(tables, "bars") == tables.version("bars")
-    table = tables.delta("bars")
-    assert table
-    assert table.transaction_version("EUR/USD") == 1011
+    compact(handle(tables))
+    vacuum(handle(tables), timedelta(hours=1))
+    assert checkpoint(handle(tables)) == tables.version("bars")
+    assert handle(tables).transaction_version("EUR/USD") == 1011
     tables.append("bars", rows(12), fences={"EUR/USD": 1012}, since=since)  # a run that read before it all
     with pytest.raises(FencedOutError):
         tables.append("bars", rows(13), fences={"EUR/USD": 900}, since=since)
 
 
-def test_rows_that_are_appended_meanwhile_stay(tables: OfflineTables, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_are_appended_meanwhile_stay(tables: DeltaTables, monkeypatch: pytest.MonkeyPatch) -> None:
     """One writer appends as fast as it can while another compacts again and again."""
     fill(tables, range(6))
     ended = threading.Event()
 
     def write() -> None:
-        other = OfflineTables(tables.root)
+        other = DeltaTables(tables.root)
         try:
             for hour in range(6, 30):
                 other.append("bars", rows(hour), fences={"EUR/USD": 1000 + hour}, since=other.version("bars"))
@@ -116,32 +119,30 @@ def test_rows_that_are_appended_meanwhile_stay(tables: OfflineTables, monkeypatc
     writer.start()
     rounds = 0
     while not ended.is_set():
-        rounds += compact(tables, "bars").partitions
+        rounds += compact(handle(tables)).partitions
     writer.join()
     assert rounds
     assert tables.read("bars", all_revisions=True).num_rows == 30 * len(SYMBOLS)
     assert sorted(set(tables.read("bars")["close"].to_pylist())) == [1.0 + hour for hour in range(30)]
 
 
-def test_a_reader_goes_on_with_the_files_it_has_open(tables: OfflineTables) -> None:
+def test_a_reader_goes_on_with_the_files_it_has_open(tables: DeltaTables) -> None:
     fill(tables)
-    held = tables.delta("bars")
-    assert held
-    dataset = held.to_pyarrow_dataset()
-    compact(tables, "bars")
-    assert vacuum(tables, "bars", timedelta(days=7)) == 0
+    dataset = handle(tables).to_pyarrow_dataset()
+    compact(handle(tables))
+    assert vacuum(handle(tables), timedelta(days=7)) == 0
     assert dataset.to_table().num_rows == 12 * len(SYMBOLS)
 
 
-def test_files_that_were_replaced_just_now_are_kept(tables: OfflineTables) -> None:
+def test_files_that_were_replaced_just_now_are_kept(tables: DeltaTables) -> None:
     fill(tables)
-    compact(tables, "bars")
+    compact(handle(tables))
     with pytest.raises(ValueError, match="retention below"):
-        vacuum(tables, "bars", timedelta(0))
-    assert vacuum(tables, "bars", timedelta(hours=1)) == 0
+        vacuum(handle(tables), timedelta(0))
+    assert vacuum(handle(tables), timedelta(hours=1)) == 0
 
 
-def test_old_quarantined_rows_go_and_the_others_stay(tables: OfflineTables) -> None:
+def test_old_quarantined_rows_go_and_the_others_stay(tables: DeltaTables) -> None:
     schema = SCHEMAS["quarantine"]
     for hour in (0, 24, 48):
         moment = START + timedelta(hours=hour)
@@ -151,13 +152,6 @@ def test_old_quarantined_rows_go_and_the_others_stay(tables: OfflineTables) -> N
         tables.append(
             "quarantine", pa.table({f.name: pa.array([row[f.name]], f.type) for f in schema if f.name != "month"})
         )
-    assert forget_quarantined(tables, START + timedelta(hours=24)) == 1
+    assert forget_quarantined(handle(tables, "quarantine"), START + timedelta(hours=24)) == 1
     assert tables.read("quarantine")["line"].to_pylist() == [24, 48]
-    assert forget_quarantined(tables, START) == 0
-
-
-def test_a_table_that_does_not_exist(tables: OfflineTables) -> None:
-    assert compact(tables, "bars").partitions == 0
-    assert vacuum(tables, "bars", timedelta(days=7)) == 0
-    assert checkpoint(tables, "bars") is None
-    assert forget_quarantined(tables, START) == 0
+    assert forget_quarantined(handle(tables, "quarantine"), START) == 0

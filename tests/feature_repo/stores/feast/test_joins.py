@@ -14,7 +14,7 @@ from feast import FeatureStore
 from feast.errors import EntityTimestampInferenceException
 
 from feature_repo import catalog
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.delta.window import newest_windows
 from tests.feature_repo.stores.rows import rounded, write
 
@@ -43,7 +43,7 @@ def asof(feature_store: FeatureStore, *moments: datetime, by_created: bool = Fal
 
 
 def test_a_bar_is_seen_from_its_close_and_not_a_microsecond_before(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
     tables.append("bars", make_rows("bars", n=2))
     moments = [CLOSE - US, CLOSE, CLOSE + HOUR - US, CLOSE + HOUR, CLOSE + timedelta(days=999)]
@@ -51,7 +51,7 @@ def test_a_bar_is_seen_from_its_close_and_not_a_microsecond_before(
 
 
 def test_by_created_a_bar_is_seen_from_when_it_was_written(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
     tables.append("bars", make_rows("bars", n=2))  # each written one second after its close
     written = CLOSE + timedelta(seconds=1)
@@ -60,7 +60,7 @@ def test_by_created_a_bar_is_seen_from_when_it_was_written(
 
 
 def test_a_later_revision_is_never_seen_by_created_and_always_without(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
     revised = CLOSE + timedelta(minutes=30)
     tables.append("bars", make_rows("bars", n=3))
@@ -75,7 +75,7 @@ def test_a_later_revision_is_never_seen_by_created_and_always_without(
 @pytest.mark.parametrize("by_created", [False, True])
 @pytest.mark.parametrize("n", [20, 200])
 def test_any_history_is_joined_as_row_by_row(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows, by_created: bool, n: int
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows, by_created: bool, n: int
 ) -> None:
     random = np.random.default_rng(n)
     stored: dict[str, list[tuple[datetime, datetime, float]]] = {"EUR/USD": [], "GBP/USD": []}
@@ -104,7 +104,7 @@ def test_any_history_is_joined_as_row_by_row(
 
 
 def test_rows_and_columns_stay_as_they_are(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
     for symbol, value in (("EUR/USD", 0.0), ("GBP/USD", 100.0)):
         tables.append("bars", make_rows("bars", symbol, n=5, value=value))
@@ -123,7 +123,7 @@ def test_rows_and_columns_stay_as_they_are(
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
 def test_naive_timestamps_are_utc_and_others_are_what_they_say(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows, unit: str, zone: str | None
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows, unit: str, zone: str | None
 ) -> None:
     tables.append("bars", make_rows("bars", n=2))
     moments = pd.DatetimeIndex([CLOSE - timedelta(seconds=1), CLOSE, CLOSE + HOUR]).tz_convert(zone).as_unit(unit)
@@ -131,7 +131,7 @@ def test_naive_timestamps_are_utc_and_others_are_what_they_say(
     assert rounded(found["close"]) == [None, 0.003, 1.003]
 
 
-def test_nanoseconds_are_rounded_down(feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_nanoseconds_are_rounded_down(feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows) -> None:
     tables.append("bars", make_rows("bars", n=2))
     close = pd.Timestamp(CLOSE).as_unit("ns")
     asked = entities(*(("EUR/USD", close + pd.Timedelta(ns, "ns")) for ns in (-1, 0, 999)))
@@ -141,7 +141,7 @@ def test_nanoseconds_are_rounded_down(feature_store: FeatureStore, tables: Offli
 
 @pytest.mark.parametrize("by_created", [False, True])
 def test_who_is_unknown_or_never_gets_nothing(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows, by_created: bool
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows, by_created: bool
 ) -> None:
     tables.append("bars", make_rows("bars"))
     late = CLOSE + HOUR
@@ -153,7 +153,7 @@ def test_who_is_unknown_or_never_gets_nothing(
 @pytest.mark.parametrize("view", ["ohlcv_1h", "indicators_1h", "window_1h"])
 @pytest.mark.parametrize("by_created", [False, True])
 def test_nothing_stored_or_nothing_asked(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows, view: str, by_created: bool
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows, view: str, by_created: bool
 ) -> None:
     refs = [f"{view}:{catalog.VIEWS[view].fields[1]}"]
     asked = entities(("EUR/USD", CLOSE))
@@ -165,13 +165,13 @@ def test_nothing_stored_or_nothing_asked(
     assert len(history(feature_store, asked.iloc[:0], refs, filter_by_created_timestamp=by_created)) == 0
 
 
-def test_a_query_is_refused(feature_store: FeatureStore, tables: OfflineTables) -> None:
+def test_a_query_is_refused(feature_store: FeatureStore, tables: DeltaTables) -> None:
     with pytest.raises(ValueError, match="entity_df must be a DataFrame"):
         history(feature_store, "select symbol, event_timestamp from trades")
 
 
 def test_a_frame_without_the_join_key_or_a_timestamp_is_refused(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
     tables.append("bars", make_rows("bars"))
     asked = entities(("EUR/USD", CLOSE))
@@ -182,7 +182,7 @@ def test_a_frame_without_the_join_key_or_a_timestamp_is_refused(
 
 
 def test_without_a_frame_every_bar_close_in_the_span_is_a_row(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
     for symbol, value in (("GBP/USD", 100.0), ("EUR/USD", 0.0)):
         write(tables, make_rows, symbol, n=6, value=value)
@@ -205,7 +205,7 @@ def test_without_a_frame_every_bar_close_in_the_span_is_a_row(
 # ------------------------------------------------------------------------------------------------- several views
 
 
-def test_several_timeframes_in_one_row(feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_several_timeframes_in_one_row(feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows) -> None:
     write(tables, make_rows, n=10)
     write(tables, make_rows, "EUR/USD", "4h", n=2, value=100.0)
     asked = entities(*(("EUR/USD", CLOSE + k * HOUR) for k in (7, 2, 3, 0)))
@@ -217,7 +217,7 @@ def test_several_timeframes_in_one_row(feature_store: FeatureStore, tables: Offl
     assert rounded(found["indicators_4h__sma_5"]) == [101.0, None, 100.0, None]
 
 
-def test_a_service_of_the_catalog(feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_a_service_of_the_catalog(feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows) -> None:
     write(tables, make_rows, n=3)
     service = feature_store.get_feature_service("latest_1h")
     found = feature_store.get_historical_features(entities(("EUR/USD", CLOSE + HOUR)), service).to_df()
@@ -237,7 +237,7 @@ def window_asof(feature_store: FeatureStore, moment: datetime, by_created: bool 
 
 
 def test_a_window_ends_with_the_last_closed_bar(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
     write(tables, make_rows, n=catalog.WINDOW_BARS + 10)
     closes = [round(k + 0.003, 3) for k in range(catalog.WINDOW_BARS + 10)]
@@ -248,7 +248,7 @@ def test_a_window_ends_with_the_last_closed_bar(
 
 
 def test_a_window_is_full_however_rare_the_bars_are(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
     # One hourly bar a day, as in a market that trades little: half a year of hours holds too few of them.
     days = catalog.WINDOW_BARS + 5
@@ -262,7 +262,7 @@ def test_a_window_is_full_however_rare_the_bars_are(
 
 
 def test_a_window_by_created_is_what_was_known_then(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
     revised = CLOSE + timedelta(hours=1.5)
     write(tables, make_rows, n=3)
@@ -273,7 +273,7 @@ def test_a_window_by_created_is_what_was_known_then(
     assert window_asof(feature_store, CLOSE + US) == [100.003]
 
 
-def test_a_window_is_as_new_as_the_newest_of_its_rows(tables: OfflineTables, make_rows: MakeRows) -> None:
+def test_a_window_is_as_new_as_the_newest_of_its_rows(tables: DeltaTables, make_rows: MakeRows) -> None:
     write(tables, make_rows, n=3)
     for table, days in (("indicators", 2), ("bars", 3)):
         revised = JANUARY + timedelta(days=days)
@@ -284,7 +284,7 @@ def test_a_window_is_as_new_as_the_newest_of_its_rows(tables: OfflineTables, mak
 
 
 def test_many_window_rows_keep_their_order(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
     for symbol, value in (("EUR/USD", 0.0), ("GBP/USD", 100.0)):
         write(tables, make_rows, symbol, n=3, value=value)

@@ -13,7 +13,7 @@ from feast import FeatureStore
 
 from feature_repo import catalog, definitions
 from feature_repo.repo import Repo
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.delta.window import newest_windows
 from feature_repo.stores.offline import BarOfflineStore
 from tests.feature_repo.stores.rows import rounded, write
@@ -44,7 +44,7 @@ def pull(
 
 
 @pytest.fixture
-def two_symbols(tables: OfflineTables, make_rows: MakeRows) -> OfflineTables:
+def two_symbols(tables: DeltaTables, make_rows: MakeRows) -> DeltaTables:
     """EUR/USD has five bars, the fourth revised; GBP/USD the first two only."""
     write(tables, make_rows, "EUR/USD", n=5)
     write(tables, make_rows, "GBP/USD", n=2, value=100.0)
@@ -53,7 +53,7 @@ def two_symbols(tables: OfflineTables, make_rows: MakeRows) -> OfflineTables:
 
 
 def test_pull_latest_gives_the_newest_bar_of_each_symbol_in_the_span(
-    feature_store: FeatureStore, two_symbols: OfflineTables
+    feature_store: FeatureStore, two_symbols: DeltaTables
 ) -> None:
     rows = pull("latest", feature_store, CLOSE, CLOSE + 3 * HOUR)  # both ends inclusive
     assert rows.column_names == ["symbol", "close", "open", "event_timestamp", "created"]
@@ -65,7 +65,7 @@ def test_pull_latest_gives_the_newest_bar_of_each_symbol_in_the_span(
     assert rounded(pull("latest", feature_store, CLOSE, CLOSE + HOUR - US)["close"].to_pylist()) == [0.003, 100.003]
 
 
-def test_pull_all_gives_every_bar_of_the_span_once(feature_store: FeatureStore, two_symbols: OfflineTables) -> None:
+def test_pull_all_gives_every_bar_of_the_span_once(feature_store: FeatureStore, two_symbols: DeltaTables) -> None:
     rows = pull("all", feature_store, CLOSE + HOUR, CLOSE + 3 * HOUR)
     assert rows["symbol"].to_pylist() == ["EUR/USD"] * 3 + ["GBP/USD"]
     assert rounded(rows["close"].to_pylist()) == [1.003, 2.003, 50.003, 101.003]
@@ -73,7 +73,7 @@ def test_pull_all_gives_every_bar_of_the_span_once(feature_store: FeatureStore, 
 
 
 @pytest.mark.parametrize("how", ["latest", "all"])
-def test_pulled_windows_are_the_newest(feature_store: FeatureStore, two_symbols: OfflineTables, how: str) -> None:
+def test_pulled_windows_are_the_newest(feature_store: FeatureStore, two_symbols: DeltaTables, how: str) -> None:
     rows = pull(how, feature_store, CLOSE, CLOSE + 3 * HOUR, "window_1h")
     assert rows["symbol"].to_pylist() == ["EUR/USD", "GBP/USD"]
     assert [rounded(v) for v in rows["close"].to_pylist()] == [[0.003, 1.003, 2.003, 50.003], [100.003, 101.003]]
@@ -85,24 +85,24 @@ def test_pulled_windows_are_the_newest(feature_store: FeatureStore, two_symbols:
 
 @pytest.mark.parametrize("how", ["latest", "all"])
 @pytest.mark.parametrize("view", ["ohlcv_1h", "indicators_1h", "window_1h"])
-def test_nothing_to_pull(feature_store: FeatureStore, tables: OfflineTables, how: str, view: str) -> None:
+def test_nothing_to_pull(feature_store: FeatureStore, tables: DeltaTables, how: str, view: str) -> None:
     rows = pull(how, feature_store, CLOSE, CLOSE + HOUR, view, created=None)
     assert rows.num_rows == 0
     assert "created" not in rows.column_names
 
 
 def test_pull_latest_reads_no_wide_column_of_the_past(
-    feature_store: FeatureStore, tables: OfflineTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
+    feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tables, make_rows, n=100)
-    read, seen = OfflineTables.read, []
+    read, seen = DeltaTables.read, []
 
-    def spy(self: OfflineTables, *arguments: Any, **options: Any) -> pa.Table:
+    def spy(self: DeltaTables, *arguments: Any, **options: Any) -> pa.Table:
         rows = read(self, *arguments, **options)
         seen.append((rows.num_rows, "sma_5" in rows.column_names))
         return rows
 
-    monkeypatch.setattr(OfflineTables, "read", spy)
+    monkeypatch.setattr(DeltaTables, "read", spy)
     assert pull("latest", feature_store, CLOSE, CLOSE + 999 * HOUR, "indicators_1h").num_rows == 1
     assert seen == [(100, False), (1, True)]
 
@@ -116,7 +116,7 @@ def online(feature_store: FeatureStore, symbols: Sequence[str], view: str) -> di
 
 
 def test_materialize_publishes_the_newest_bars(
-    feature_store: FeatureStore, redis: Any, two_symbols: OfflineTables, make_rows: MakeRows, repo: Repo
+    feature_store: FeatureStore, redis: Any, two_symbols: DeltaTables, make_rows: MakeRows, repo: Repo
 ) -> None:
     views = ["ohlcv_1h", "indicators_1h", "window_1h"]
     symbols = ["GBP/USD", "EUR/USD"]
@@ -142,7 +142,7 @@ def test_materialize_publishes_the_newest_bars(
 
 
 def test_a_symbol_alone_is_materialized_from_many_months(
-    feature_store: FeatureStore, redis: Any, tables: OfflineTables, make_rows: MakeRows
+    feature_store: FeatureStore, redis: Any, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
     for table in ("bars", "indicators"):
         days = [JANUARY + timedelta(days=30 * k) for k in range(4)]
@@ -154,7 +154,7 @@ def test_a_symbol_alone_is_materialized_from_many_months(
 
 
 def test_what_is_not_known_is_materialized_as_null(
-    feature_store: FeatureStore, redis: Any, tables: OfflineTables, make_rows: MakeRows
+    feature_store: FeatureStore, redis: Any, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
     rows = make_rows("bars", n=2)
     rows = rows.set_column(rows.schema.get_field_index("volume"), "volume", pa.nulls(2, pa.float64()))

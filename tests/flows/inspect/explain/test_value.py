@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from feature_repo.catalog import CatalogError, view
-from feature_repo.stores.delta.tables import OfflineTables
+from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.codec import doubt_key, encode_array, entity_key, field_key
 from flows.inspect.explain import Explanation, NoSuchBarError, explain
 from flows.ledger import Ledger
@@ -25,7 +25,7 @@ Explain = Callable[..., Explanation]
 
 
 @pytest.fixture
-def told(settings: Settings, ledger: Ledger, redis: Any, now: datetime, tables: OfflineTables) -> Explain:
+def told(settings: Settings, ledger: Ledger, redis: Any, now: datetime, tables: DeltaTables) -> Explain:
     def run(feature: str, timeframe: str = "1h", *, at: datetime | None = None, symbol: str = "EUR/USD") -> Explanation:
         return explain(
             symbol, feature, timeframe, at=at, tables=tables, ledger=ledger, client=redis,
@@ -44,7 +44,7 @@ def stored(make_bars: Make, take: Take, settings: Settings, ledger: Ledger, now:
     return bars
 
 
-def test_an_indicator_is_told_by_its_bars(stored: pd.DataFrame, told: Explain, tables: OfflineTables) -> None:
+def test_an_indicator_is_told_by_its_bars(stored: pd.DataFrame, told: Explain, tables: DeltaTables) -> None:
     found = told("sma_5")
     assert (found.kind, found.indicator, dict(found.parameters), found.inputs) == (
         "indicator", "sma_5", {"window": 5}, ("close",),
