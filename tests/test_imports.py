@@ -41,6 +41,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
 _RUN = ("errors", "settings", "sources", "ledger", "quality", "compute", "runs")
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
+    "extras": (),
     "sources": ("errors",),
     "ledger": ("errors",),
     "quality": (),  # pure, as is ``compute``: no ledger, settings, Prefect, nor a store that writes
@@ -56,7 +57,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "stack": ("errors", "settings"),
 }
 # These bring the rooms together, so they may import all of them.
-COMPOSERS = ("cli", "deployed", "dashboard")
+COMPOSERS = ("cli", "deployed", "__main__")
 # The client's own packages: they install with it, and so neither extras nor what extras need may be imported there.
 CLIENT_EXTRAS = ("fsclient.service", "fsclient.dashboard", "fastapi", "starlette", "dash", "plotly", "sqlalchemy")
 # What ``flows`` may import of the client: plain words and errors; its extras are for who puts rooms together.
@@ -81,7 +82,6 @@ DOORS: tuple[Door, ...] = (
     Door(importer="flows.stream.slow_path", imported="flows.materialize", reason="as above"),
     Door(importer="flows.stream.loaded", imported="flows.materialize",
          reason="a symbol is up to date before its live bars are taken"),
-    Door(importer="flows.ingest.release", imported="fsclient.dashboard", reason="to be moved"),
     Door(importer="flows.compute", imported="flows.runs", reason="to be moved"),
     Door(importer="flows.compute", imported="flows.settings", reason="to be moved"),
     Door(importer="flows.compute", imported="flows.sources", reason="to be moved"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from feature_repo import catalog
 from fsclient.errors import InvalidRequestError
+from fsclient.questions.dates import moment as when
 
 
 def check_names(symbols: Sequence[str] | None, timeframes: Sequence[str] | None) -> None:
@@ -21,14 +22,20 @@ def check_names(symbols: Sequence[str] | None, timeframes: Sequence[str] | None)
         catalog.timeframe(name)
 
 
-def aware_moment(text: str) -> datetime:
-    """A date or time as it was typed; naive means UTC.
+def moment(text: str | None, option: str, *, end: bool = False) -> datetime | None:
+    """A date or time as it was typed: naive means UTC, a date alone as an ``end`` that whole day. None: not given.
 
     Raises:
-        InvalidRequestError: it is none.
+        InvalidRequestError: it is no date; the message names the option.
     """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequestError(f"{text!r} is no date or time; write 2024-01-31 or 2024-01-31T12:00") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return when(text, option, end=end).to_pydatetime() if text else None
+
+
+def check_range(start: datetime | None, end: datetime | None) -> None:
+    """Refuses a range that ends before it begins.
+
+    Raises:
+        InvalidRequestError: it does.
+    """
+    if start and end and start > end:
+        raise InvalidRequestError(f"--start {start.isoformat()} is later than --end {end.isoformat()}")

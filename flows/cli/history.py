@@ -13,11 +13,10 @@ import typer
 from feature_repo import catalog
 from feature_repo.moments import to_us
 from flows.cli import findings, show
-from flows.cli.arguments import check_names
+from flows.cli.arguments import check_names, check_range, moment
 from flows.settings import Settings, load_settings
 from flows.stack.configuration import configure_prefect, prefect_engine
 from fsclient.errors import InvalidRequestError
-from fsclient.questions.dates import moment
 
 if TYPE_CHECKING:
     from flows.runs.outcome import Outcome
@@ -104,10 +103,9 @@ def explain(
 
     settings = load_settings()
     repo, now = settings.repo(), datetime.now(UTC)
-    moment_ = moment(at, "--at").to_pydatetime() if at else None
     with connect(online_url(repo), repo.redis_type) as client:
         found = run(
-            symbol, feature, timeframe, at=moment_, tables=settings.tables(), ledger=settings.ledger(),
+            symbol, feature, timeframe, at=moment(at, "--at"), tables=settings.tables(), ledger=settings.ledger(),
             client=client, project=repo.project, now=now,
         )  # fmt: skip
     if as_json:
@@ -175,10 +173,8 @@ def gaps(
 
 
 def _range(start: str, end: str) -> tuple[datetime | None, datetime | None]:
-    first = moment(start, "--start").to_pydatetime() if start else None
-    last = moment(end, "--end", end=True).to_pydatetime() if end else None
-    if first and last and first > last:
-        raise InvalidRequestError(f"--start {start} is later than --end {end}")
+    first, last = moment(start, "--start"), moment(end, "--end", end=True)
+    check_range(first, last)
     return first, last
 
 

@@ -13,7 +13,7 @@ import typer
 from feature_repo import catalog
 from feature_repo.catalog import Timeframe
 from flows.cli import show
-from flows.cli.arguments import aware_moment
+from flows.cli.arguments import check_range, moment
 from flows.settings import Settings, load_settings
 from flows.sources.options import Format, Stamp
 from fsclient.errors import InvalidRequestError
@@ -62,10 +62,12 @@ def ingest(
     from flows.sources import SourceError, SourceOptions, read_bars
 
     found, frame = catalog.symbol(symbol), catalog.timeframe(timeframe)
+    first = moment(start, "--start")
+    check_range(first, moment(end, "--end", end=True))
     try:
         options = SourceOptions(
             format=file_format, tz=tz, stamp=stamp, columns=_mapping(columns), delimiter=delimiter, unit=unit,
-            volume_unit=volume_unit, table=table, query=query, start=_moment(start), end=_moment(end, frame),
+            volume_unit=volume_unit, table=table, query=query, start=first, end=_first_not_wanted(end, frame),
             exchange_url=exchange_url,
         )  # fmt: skip
     except SourceError as error:  # an option, not yet a file
@@ -159,14 +161,13 @@ def _detected(source: SourceBars) -> str:
     return "; ".join(told)
 
 
-def _moment(text: str | None, timeframe: Timeframe | None = None) -> datetime | None:
-    """A moment of the command line; as an end (with the timeframe) it is the first one that is not included."""
-    if text is None:
+def _first_not_wanted(text: str | None, timeframe: Timeframe) -> datetime | None:
+    """The end of a range that does not include it, of a last open time as it was typed: a date alone is that day."""
+    last = moment(text, "--end", end=True)
+    if last is None:
         return None
-    aware = aware_moment(text)
-    if timeframe is None:
-        return aware
-    return aware + (timedelta(days=1) if len(text) == len("2024-01-31") else timedelta(seconds=timeframe.seconds))
+    is_day = last != moment(text, "--end")
+    return last + (timedelta(microseconds=1) if is_day else timedelta(seconds=timeframe.seconds))
 
 
 def _mapping(columns: str) -> dict[str, str] | None:

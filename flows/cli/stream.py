@@ -10,7 +10,7 @@ import typer
 
 from feature_repo import catalog
 from flows.cli import show
-from flows.cli.arguments import aware_moment
+from flows.cli.arguments import check_range, moment
 from flows.settings import Settings, load_settings
 from fsclient.errors import InvalidRequestError
 
@@ -36,7 +36,7 @@ def replay(
     ] = None,
     timeframe: Annotated[str | None, typer.Option(help="Of the bars; the demo's when no source is given.")] = None,
     start: Annotated[str | None, typer.Option(help="First open time; else after the newest stored bar.")] = None,
-    end: Annotated[str | None, typer.Option(help="Last open time.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last open time; a date alone means that whole day.")] = None,
 ) -> None:
     """Feed real bars of a file into the stream as if they closed now; `fstore stream` takes them."""
     from flows.sources import DEMO, bundled, read_bars
@@ -56,7 +56,8 @@ def replay(
     bars = read_bars(file, symbol=found, timeframe=frame).frame
     if start is None:
         bars = newer_than_stored(bars, found, frame, settings.tables())
-    first, last = (None if text is None else aware_moment(text) for text in (start, end))
+    first, last = moment(start, "--start"), moment(end, "--end", end=True)
+    check_range(first, last)
     inside = (bars["open_time"] >= first if first else True) & (bars["open_time"] <= last if last else True)
     bars = bars[inside].reset_index(drop=True) if first or last else bars.reset_index(drop=True)
     if bars.empty:

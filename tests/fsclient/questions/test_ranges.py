@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from feature_repo import catalog
 from fsclient import InvalidRequestError, UnknownFeatureError, UnknownSymbolError
 from fsclient.frames import moments_of
-from fsclient.questions.dates import moment
 from fsclient.questions.latest import latest_request
 from fsclient.questions.ranges import closed_part, compute_request, range_request
 
@@ -24,40 +21,6 @@ END_OF_JAN_31 = pd.Timestamp("2018-01-31 23:59:59.999999", tz="UTC")
 
 
 # ---------------------------------------------------------------------------------------------------------- dates
-
-
-@pytest.mark.parametrize(
-    "day",
-    ["2018-01-31", " 2018-01-31 ", "20180131", "2018-1-31", "2018/01/31", "2018.01.31", date(2018, 1, 31)],
-    ids=str,
-)
-def test_an_end_date_alone_is_the_whole_day(day: Any) -> None:
-    assert moment(day, "start_date") == JAN_31
-    assert moment(day, "end_date", end=True) == END_OF_JAN_31
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "2018-01-31T00:00",
-        "2018-01-31 00:00:00",
-        "2018-01-31T00:00:00Z",
-        "2018-01-31 02:00+02:00",
-        "20180131T0000",
-        datetime(2018, 1, 31),  # noqa: DTZ001  # naive on purpose
-        datetime(2018, 1, 31, tzinfo=UTC),
-        datetime(2018, 1, 31, 2, tzinfo=timezone(timedelta(hours=2))),
-        pd.Timestamp("2018-01-31"),
-        pd.Timestamp("2018-01-30 19:00", tz="America/New_York"),
-        np.datetime64("2018-01-31"),
-    ],
-    ids=repr,
-)
-def test_a_moment_is_itself_and_naive_means_utc(value: Any) -> None:
-    for end in (False, True):
-        found = moment(value, "end_date", end=end)
-        assert found == JAN_31
-        assert (str(found.tzinfo), found.unit) == ("UTC", "us")
 
 
 @pytest.mark.parametrize(
@@ -75,12 +38,6 @@ def test_what_is_no_day_of_the_calendar_is_refused_and_never_guessed(value: Any)
         range_request("EUR/USD", value, "2018-01-31", "1h")
     with pytest.raises(InvalidRequestError, match="end_date"):
         range_request("EUR/USD", "2018-01-01", value, "1h")
-
-
-@given(st.datetimes(datetime(1680, 1, 1), datetime(2260, 1, 1)))  # noqa: DTZ001
-def test_text_datetime_and_timestamp_mean_the_same_moment(value: datetime) -> None:
-    assert moment(value.isoformat(sep="T", timespec="microseconds"), "x") == moment(value, "x")
-    assert moment(pd.Timestamp(value), "x") == moment(value.replace(tzinfo=UTC), "x")
 
 
 def test_the_hour_that_comes_twice_is_two_hours() -> None:
