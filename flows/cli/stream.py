@@ -66,7 +66,7 @@ def replay(
     with show.err.status(f"replaying {symbol} {told}") as shown:
         fed = run(
             bars, found, frame, _feed(settings), speed=speed, now=datetime.now(UTC),
-            tell=lambda n: shown.update(f"replaying {symbol} {told}: {n:,} of {len(bars):,}"),
+            progress=lambda n: shown.update(f"replaying {symbol} {told}: {n:,} of {len(bars):,}"),
         )  # fmt: skip
     show.line(f"Fed {fed:,} bars of {symbol} {told}, {bars['open_time'].iloc[0]} to {bars['open_time'].iloc[-1]}.")
 

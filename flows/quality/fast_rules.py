@@ -1,8 +1,8 @@
-"""The gate's rules for the hot path: the same rule data, compiled to a few comparisons of whole tables.
+"""The gate's rules for live bars: the same rule data, compiled to a few comparisons of whole tables.
 
-Great-expectations takes 30 ms a batch, the masks 10 us a rule; a live bar has to pass 160 rules in microseconds. The
-demands and numbers are those of ``flows.quality.rules``, and a property test holds this reading of them, the masks' and
-great-expectations' to one verdict. It only tells which rows are bad; ``check_bars`` says why, when there are any.
+Great-expectations takes 30 ms per batch and the masks 10 us per rule; a live bar has to pass 160 rules in microseconds.
+The demands and numbers are those of ``quality.rules``, and a property test holds this reading of them, the masks' and
+great-expectations' to one verdict. ``FastRules`` only says which rows are bad; ``check_bars`` says why.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class FastRules:
     """Rules about the rows of a float64 table.
 
     Rules about the batch as a whole (its types, that it is not empty) hold by construction: the table is a float64
-    matrix. So do those about its time column, which is no part of it: the caller only judges rows in ascending order,
+    matrix. So do those about the time column, which is not part of it: the caller only passes rows in ascending order,
     each time once.
 
     Args:
-        columns: what the matrix' rows hold, in their order; booleans as 0.0 and 1.0.
+        columns: names of the matrix's rows, in their order; booleans are 0.0 and 1.0.
     """
 
     def __init__(self, rules: Sequence[Rule], columns: Sequence[str], *, time: str) -> None:
@@ -55,7 +55,7 @@ class FastRules:
                     first, second = rule.columns
                     self._order.append((at[first], at[second]))
                 case Unique() | Ascending():
-                    raise ValueError(f"{rule.name}: the hot path knows order and uniqueness of {time} only")
+                    raise ValueError(f"{rule.name}: live bars are ordered and unique by {time} only")
                 case _:
                     assert_never(demand)
         self.optional = optional

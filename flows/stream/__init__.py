@@ -1,12 +1,12 @@
-"""Live bars: from a Redis Stream through the gate into both stores, at once online and in batches offline.
+"""Live bars: from Redis Streams through the gate into both stores, online at once and offline in batches.
 
-``feed`` is the way in and ``reader`` the way out of the streams; ``session`` owns some of them and takes their bars, in
-the order of their ``arrivals``, along the hot path (``hot``: one ``series`` a symbol and timeframe, ``newest`` its
-indicators) into a ``batch``, which the ``writer`` stores, or sets them aside for the batch flow (``cold``). ``memory``
-has the symbols that it holds. ``service`` keeps sessions running. ``websocket``, ``klines`` and ``replay`` bring bars.
+``feed`` is the way into the streams and ``reader`` the way out. A ``session`` owns some of them: its ``arrivals`` are
+the bars that are ready, ``fast_path`` computes them from the series in memory (``loaded``, under ``leases``), and the
+``writer`` stores them. What is out of the ordinary takes the ``slow_path``, which is the batch flow. ``service`` keeps
+sessions running. ``websocket``, ``klines`` and ``replay`` bring bars.
 
-The values are those of the batch flow, to the last bit: it is the same gate, the same derivation, the same kernels over
-the same stretches. docs/live.md tells what is promised.
+The values are those of the batch flow to the last bit: the same gate, the same derivation, the same kernels over the
+same stretches. docs/live.md says what is promised.
 """
 
 from flows.stream.bar import LiveBar

@@ -1,4 +1,4 @@
-"""Bars that have arrived: whose turn it is, and which have to wait, for their close or for another run's end."""
+"""Bars that have arrived: which are ready, and which wait for their close or for another run to end."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ class _Waiting:
 
 
 class Arrivals:
-    """What has been read and not been taken yet, in the order that it came.
+    """Entries that have been read and not taken yet, in the order of their arrival.
 
     Args:
-        early_s: a bar that arrives so long before it closes waits for its close.
+        early_s: a bar that arrives at most this long before it closes waits for its close.
+        now: the clock, aware UTC.
     """
 
     def __init__(self, *, early_s: float, now: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
@@ -37,15 +38,15 @@ class Arrivals:
         self._early: list[Item] = []
 
     def sort(self, entries: Sequence[Entry]) -> tuple[dict[str, list[Item]], list[tuple[Entry, BadEntryError]]]:
-        """The bars whose turn it is, by symbol; and what of the entries is no bar."""
+        """The bars that are ready, by symbol, and the entries that are not bars."""
         now_s = self._now().timestamp()
         groups: dict[str, list[Item]] = defaultdict(list)
         unreadable: list[tuple[Entry, BadEntryError]] = []
         items, self._early = self._early, []
-        for symbol, held in list(self._waiting.items()):
-            if held.due_s <= self._monotonic():
-                groups[symbol] += held.items
-                held.items = []
+        for symbol, waiting in list(self._waiting.items()):
+            if waiting.due_s <= self._monotonic():
+                groups[symbol] += waiting.items
+                waiting.items = []
         for entry in entries:
             try:
                 items.append((entry, from_fields(entry.fields)))
@@ -61,14 +62,14 @@ class Arrivals:
         return groups, unreadable
 
     def postpone(self, symbol: str, items: list[Item]) -> None:
-        """Lets a symbol wait, once more, that another run works on."""
+        """Puts a symbol back, because another run works on it; the wait grows with each attempt."""
         waiting = self._waiting.setdefault(symbol, _Waiting())
         waiting.items = [*items, *waiting.items]
         waiting.due_s = self._monotonic() + retry_after_s(waiting.tries)
         waiting.tries += 1
 
     def admit(self, symbol: str) -> None:
-        """A symbol that waited does not any more."""
+        """Ends the wait of a symbol."""
         self._waiting.pop(symbol, None)
 
     def is_waiting(self, symbol: str) -> bool:
@@ -76,7 +77,7 @@ class Arrivals:
         return symbol in self._waiting
 
     def due_s(self) -> list[float]:
-        """In how many seconds each of those that wait has its turn."""
+        """In how many seconds each waiting bar or symbol is due."""
         now_s = self._now().timestamp()
         due = [_close_s(bar) - now_s for _, bar in self._early]
         return due + [waiting.due_s - self._monotonic() for waiting in self._waiting.values()]

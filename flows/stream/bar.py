@@ -1,23 +1,31 @@
-"""A closed bar on its way into the stream, and its form there: named fields of text, nothing that could be executed."""
+"""A live bar and its forms: entry of a Redis Stream, JSON message, rows of a bars table.
+
+In the stream a bar is named fields of text, nothing that could be executed.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+import numpy as np
+import pandas as pd
 
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS
 from feature_repo.moments import to_us
+from flows.compute.derive import opens_us
 
 _KEYS = ("symbol", "timeframe", "open_us", *BAR_FIELDS)
-_LONGEST = 2000
+_YEARS_US = 0, 9_214_646_400_000_000
+_MAX_TEXT = 2000
 
 
 class BadEntryError(ValueError):
-    """An entry of the stream that is no bar; the message says why.
+    """An entry of the stream that is not a bar; the message says why.
 
     Attributes:
         rule: what it breaks, as the quarantine names it: ``unknown_symbol``, ``unknown_timeframe`` or ``unreadable``.
@@ -30,10 +38,10 @@ class BadEntryError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveBar:
-    """One closed bar as a source tells it; whether it can be true is the gate's question.
+    """One closed bar as a source reports it; whether it can be true is for the gate to decide.
 
     Attributes:
-        open_us: when it opened, microseconds since 1970-01-01 UTC.
+        open_us: open time, microseconds since 1970-01-01 UTC.
         volume: NaN where the source reports none.
     """
 
@@ -52,6 +60,9 @@ class LiveBar:
         return self.open, self.high, self.low, self.close, self.volume
 
 
+# ------------------------------------------------------------------------------------------ entries of the stream
+
+
 def to_fields(bar: LiveBar) -> dict[str, str]:
     """An entry's fields; ``repr`` keeps every bit of a float."""
     numbers = {name: repr(value) for name, value in zip(BAR_FIELDS, bar.values, strict=True)}
@@ -62,65 +73,85 @@ def from_fields(fields: Mapping[bytes, bytes]) -> LiveBar:
     """The bar of an entry.
 
     Raises:
-        BadEntryError: a field is missing, is no number, or names what the catalog does not have.
+        BadEntryError: a field is missing, is not a number, or names something the catalog does not have.
     """
     try:
         texts = [fields[name.encode()].decode() for name in _KEYS]
         open_us, *numbers = int(texts[2]), *map(float, texts[3:])
     except KeyError as error:
         raise BadEntryError("unreadable", f"the field {error.args[0].decode()} is missing") from None
-    except ValueError as error:  # no number, or no UTF-8
+    except ValueError as error:  # not a number, or not UTF-8
         raise BadEntryError("unreadable", str(error)[:200]) from None
     if texts[0] not in catalog.SYMBOLS:
         raise BadEntryError("unknown_symbol", "the catalog has no such symbol")
     if texts[1] not in catalog.TIMEFRAMES:
         raise BadEntryError("unknown_timeframe", f"known: {', '.join(catalog.TIMEFRAMES)}")
-    if not _YEARS[0] <= open_us < _YEARS[1]:
-        raise BadEntryError("unreadable", "open_us leaves the years 1970 to 2261: it is microseconds since 1970")
+    if not _YEARS_US[0] <= open_us < _YEARS_US[1]:
+        raise BadEntryError("unreadable", "open_us is outside the years 1970 to 2261: it is microseconds since 1970")
     return LiveBar(symbol=texts[0], timeframe=texts[1], open_us=open_us, **dict(zip(BAR_FIELDS, numbers, strict=True)))
 
 
-_YEARS = 0, 9_214_646_400_000_000
+def as_text(fields: Mapping[bytes, bytes]) -> str:
+    """An entry's fields as JSON for the quarantine, cut where they are too long to keep."""
+    shown = {_shown(name): _shown(value) for name, value in list(fields.items())[:16]}
+    return json.dumps({"entry": shown})
+
+
+def _shown(value: bytes) -> str:
+    text = value.decode("utf-8", "backslashreplace")
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
+
+
+# ------------------------------------------------------------------------------------------------- JSON messages
 
 
 def from_json(text: str | bytes) -> LiveBar:
-    """A bar told as JSON: ``symbol``, ``timeframe``, ``open_time`` (ISO 8601 with its offset, or a whole number of
-    milliseconds since 1970), ``open``, ``high``, ``low``, ``close`` and, if known, ``volume``; numbers or their text.
+    """The bar of a JSON message: ``symbol``, ``timeframe``, ``open_time`` (ISO 8601 with its offset, or a whole number
+    of milliseconds since 1970), ``open``, ``high``, ``low``, ``close`` and, if known, ``volume``. Numbers may be text.
 
     Raises:
-        BadEntryError: it is something else. Names are not looked up yet.
+        BadEntryError: the message is something else. Names are not looked up yet.
     """
     try:
-        told = json.loads(text)
-        volume = told.get("volume")
+        message = json.loads(text)
+        volume = message.get("volume")
         return LiveBar(
-            symbol=str(told["symbol"]),
-            timeframe=str(told["timeframe"]),
-            open_us=_microseconds(told["open_time"]),
-            **{name: float(told[name]) for name in BAR_FIELDS[:4]},
+            symbol=str(message["symbol"]),
+            timeframe=str(message["timeframe"]),
+            open_us=_microseconds(message["open_time"]),
+            **{name: float(message[name]) for name in BAR_FIELDS[:4]},
             volume=math.nan if volume is None else float(volume),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadEntryError("unreadable", f"{type(error).__name__}: {error}"[:200]) from None
 
 
-def as_text(fields: Mapping[bytes, bytes]) -> str:
-    """An entry's fields as JSON for the quarantine, cut where they are too long to keep."""
-    told = {_shown(name): _shown(value) for name, value in list(fields.items())[:16]}
-    return json.dumps({"entry": told})
-
-
-def _shown(value: bytes) -> str:
-    text = value.decode("utf-8", "backslashreplace")
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
-
-
-def _microseconds(told: object) -> int:
-    if isinstance(told, bool):
-        raise TypeError("open_time is no time")
-    if isinstance(told, int):
-        return told * 1000
-    moment = datetime.fromisoformat(str(told))
+def _microseconds(open_time: object) -> int:
+    if isinstance(open_time, bool):
+        raise TypeError("open_time is not a time")
+    if isinstance(open_time, int):
+        return open_time * 1000
+    moment = datetime.fromisoformat(str(open_time))
     if moment.tzinfo is None:
-        raise ValueError("open_time names no offset; write it as 2024-06-03T12:00:00Z")
+        raise ValueError("open_time has no offset; write it as 2024-06-03T12:00:00Z")
     return to_us(moment)
+
+
+# -------------------------------------------------------------------------------------------------------- tables
+
+
+def frame_of(bars: Sequence[LiveBar]) -> pd.DataFrame:
+    """Bars as a bars table, in the given order: ``open_time`` datetime64[us, UTC], ``BAR_FIELDS`` float64."""
+    opens = np.array([bar.open_us for bar in bars], np.int64)
+    frame = pd.DataFrame([bar.values for bar in bars], columns=list(BAR_FIELDS), dtype=np.float64)
+    frame.insert(0, "open_time", pd.DatetimeIndex(opens.view("datetime64[us]")).tz_localize("UTC"))
+    return frame
+
+
+def bars_of(frame: pd.DataFrame, symbol: str, timeframe: str) -> list[LiveBar]:
+    """A bars table as live bars."""
+    rows = frame[list(BAR_FIELDS)].to_numpy().tolist()
+    return [
+        LiveBar(symbol=symbol, timeframe=timeframe, open_us=us, **dict(zip(BAR_FIELDS, row, strict=True)))
+        for us, row in zip(opens_us(frame).tolist(), rows, strict=True)
+    ]

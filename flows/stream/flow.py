@@ -1,4 +1,4 @@
-"""The long-lived flow: Prefect starts it, shows it and stops it; the work is ``service``'s."""
+"""The long-lived flow: Prefect starts it, shows it and stops it; ``service`` does the work."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Binance's kline streams: ``wss://stream.binance.com:9443/stream?streams=btcusdt@kline_1m/…``.
 
-A message comes every second or two while a bar is open; only the one that says it is closed (``"x": true``) is a bar.
+A message arrives every second or two while a bar is open; only the one marked as closed (``"x": true``) is a bar.
 Source: Binance, "WebSocket Streams", Kline/Candlestick Streams.
 """
 
@@ -22,25 +22,25 @@ def kline_url(symbols: Sequence[str], timeframe: str, *, base: str = BINANCE) ->
         CatalogError: an unknown symbol or timeframe.
     """
     interval = catalog.timeframe(timeframe).name
-    names = [f"{_theirs(catalog.symbol(symbol).name).lower()}@kline_{interval}" for symbol in symbols]
+    names = [f"{_kline_symbol(catalog.symbol(symbol).name).lower()}@kline_{interval}" for symbol in symbols]
     return f"{base}/stream?streams={'/'.join(names)}"
 
 
 def kline_parser(symbols: Sequence[str]) -> Callable[[str | bytes], LiveBar | None]:
-    """Reads messages of the stream of these symbols."""
-    ours = {_theirs(symbol): symbol for symbol in symbols}
+    """A reader of the messages of these symbols' stream."""
+    known = {_kline_symbol(symbol): symbol for symbol in symbols}
 
     def parse(message: str | bytes) -> LiveBar | None:
         try:
-            told = json.loads(message)
-            told = told.get("data", told)
-            if told.get("e") != "kline":
+            event = json.loads(message)
+            event = event.get("data", event)
+            if event.get("e") != "kline":
                 return None  # an answer to a subscription
-            kline = told["k"]
+            kline = event["k"]
             if kline["x"] is not True:
                 return None
             return LiveBar(
-                symbol=ours.get(kline["s"], str(kline["s"])),
+                symbol=known.get(kline["s"], str(kline["s"])),
                 timeframe=str(kline["i"]),
                 open_us=int(kline["t"]) * 1000,
                 **{name: float(kline[key]) for name, key in _FIELDS.items()},
@@ -54,5 +54,5 @@ def kline_parser(symbols: Sequence[str]) -> Callable[[str | bytes], LiveBar | No
 _FIELDS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 
 
-def _theirs(symbol: str) -> str:
+def _kline_symbol(symbol: str) -> str:
     return symbol.replace("/", "")

@@ -1,4 +1,4 @@
-"""The symbols that a session holds: leased, up to date, and their series in memory as they are stored."""
+"""The symbols a session works on: leased, up to date, and their series in memory exactly as they are stored."""
 
 from __future__ import annotations
 
@@ -7,59 +7,67 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
+import numpy as np
+
 from feature_repo import catalog
-from feature_repo.catalog import TIMEFRAMES
+from feature_repo.catalog import BAR_FIELDS, TIMEFRAMES, Symbol, Timeframe, timeframe
+from feature_repo.sessions import bar_close
+from feature_repo.stores.delta.window import Window, column, microseconds, read_windows
+from feature_repo.stores.tables import OfflineTables
+from flows.compute.increment import STATE_FIELDS
 from flows.ledger import Holder, Ledger
 from flows.materialize import materialize_symbols
-from flows.runs.plan import pending
+from flows.runs.history import History, read_histories
+from flows.runs.plan import Job, pending, plan
 from flows.settings import Settings
+from flows.stream.fast_path import LiveSeries
 from flows.stream.leases import StreamLeases
-from flows.stream.load import load
-from flows.stream.series import Series
 from flows.stream.writer import Writer
 
 _log = logging.getLogger("fstore")
 
 
 class LoadedSymbols:
-    """Series by symbol and timeframe; the symbols that were needed last are kept."""
+    """Series by symbol and timeframe; the symbols used most recently are kept."""
 
     def __init__(
         self,
         settings: Settings,
         ledger: Ledger,
-        holding: StreamLeases,
+        leases: StreamLeases,
         writer: Writer,
         *,
         run: str,
         now: Callable[[], datetime],
     ) -> None:
         self._settings, self._tables, self._ledger = settings, settings.tables(), ledger
-        self._holding, self._writer, self._run, self._now = holding, writer, run, now
-        self._symbols: OrderedDict[str, dict[str, Series]] = OrderedDict()
+        self._leases, self._writer, self._run, self._now = leases, writer, run, now
+        self._symbols: OrderedDict[str, dict[str, LiveSeries]] = OrderedDict()
 
-    def of(self, symbol: str) -> Mapping[str, Series]:
-        """A symbol's series by timeframe; none when it is not in memory."""
+    def of(self, symbol: str) -> Mapping[str, LiveSeries]:
+        """A symbol's series by timeframe; empty when it is not in memory."""
         return self._symbols.get(symbol, {})
 
     def forget(self, symbol: str) -> None:
-        """A symbol's series are not what is stored, or will not be."""
+        """Drops a symbol whose series are not, or will not be, what is stored."""
         self._symbols.pop(symbol, None)
 
-    def shrink(self, most: int, *, busy: Collection[str]) -> None:
-        """Forgets the symbols that were needed longest ago, but those that are ``busy``."""
-        while len(self._symbols) > most:
+    def shrink(self, max_symbols: int, *, busy: Collection[str]) -> None:
+        """Drops the symbols used longest ago, except those that are ``busy``."""
+        while len(self._symbols) > max_symbols:
             oldest = next((name for name in self._symbols if name not in busy), None)
             if oldest is None:
                 break
             del self._symbols[oldest]
 
     def hold(self, names: Sequence[str]) -> Mapping[str, Holder]:
-        """Leases symbols and has them in memory, as the batch flow leaves them. Those that another run holds are told;
-        of one that can't be had now for another reason there are no series.
+        """Leases symbols and loads them as the batch flow leaves them.
+
+        Returns:
+            The symbols that another run holds. A symbol that cannot be loaded now for another reason has no series.
         """
         now = self._now()
-        if all(name in self._holding.leases and name in self._symbols for name in names):
+        if all(name in self._leases.leases and name in self._symbols for name in names):
             for name in names:
                 self._symbols.move_to_end(name)
             return {}
@@ -70,7 +78,7 @@ class LoadedSymbols:
             behind = self._behind(lacking, now)
             if behind:
                 self._writer.store_all()
-                self._holding.release()
+                self._leases.release()
                 for outcome in materialize_symbols(
                     behind, list(TIMEFRAMES), self._settings, self._ledger, now, run=self._run
                 ):
@@ -80,19 +88,90 @@ class LoadedSymbols:
                 lacking = [n for n in names if n not in self._symbols and n not in refused]
                 behind = self._behind(lacking, now)
             loadable = [catalog.symbol(n) for n in lacking if n not in behind]
-            found = load(loadable, self._tables, self._ledger, now)
+            loaded = load(loadable, self._tables, self._ledger, now)
             for name in lacking:
-                self._symbols[name] = {tf: series for (n, tf), series in found.items() if n == name}
+                self._symbols[name] = loaded.get(name, {})
         return refused
 
     def _lease(self, names: Sequence[str]) -> Mapping[str, Holder]:
-        refused = self._holding.take(names, self._now())
-        for name in self._holding.changed([*self._symbols], self._now()):
+        refused = self._leases.take(names, self._now())
+        for name in self._leases.changed([*self._symbols], self._now()):
             self._symbols.pop(name, None)
         return refused
 
     def _behind(self, names: Sequence[str], now: datetime) -> list[str]:
-        """Symbols for which the batch flow has something to do."""
+        """The symbols for which the batch flow has something to do."""
         symbols = [catalog.symbol(name) for name in names]
         work = pending(symbols, list(TIMEFRAMES), self._tables, self._ledger, now=now) if symbols else None
         return sorted({job.symbol.name for job in work.jobs}) if work else []
+
+
+def load(
+    symbols: Sequence[Symbol], tables: OfflineTables, ledger: Ledger, now: datetime
+) -> dict[str, dict[str, LiveSeries]]:
+    """Every series of symbols that are up to date (the batch flow has nothing to do for them), by symbol and timeframe.
+
+    A series that holds a bar that has not closed (its source's clock ran ahead) is left to the batch flow.
+    """
+    names = [symbol.name for symbol in symbols]
+    listed, marks = ledger.series(names), ledger.watermarks(names)
+    sources: dict[tuple[str, str], Timeframe | None] = {}
+    jobs: list[Job] = []
+    for symbol in symbols:
+        for target, source in plan(tf for name, tf in listed if name == symbol.name).items():
+            key = symbol.name, target
+            if key not in marks:
+                continue
+            sources[key] = timeframe(source) if source else None
+            jobs.append(
+                Job(
+                    symbol=symbol,
+                    timeframe=timeframe(target),
+                    source=None,
+                    since_us=marks[key].event_us or None,
+                    first_us=listed[symbol.name, source or target].first_us,
+                    seen_us=marks[key].seen_us,
+                )
+            )
+    windows = {
+        tf.name: read_windows(tables, tf, [job.symbol.name for job in jobs if job.timeframe == tf], end=now)
+        for tf in dict.fromkeys(job.timeframe for job in jobs)
+    }
+    loaded: dict[str, dict[str, LiveSeries]] = {}
+    for job, history in read_histories(jobs, tables):
+        name, target = job.symbol.name, job.timeframe.name
+        settled_us = _settled(job, marks[name, target].event_us)
+        series = _series(job, history, sources[name, target], windows[target].get(name), settled_us)
+        if series.end_us + job.timeframe.microseconds <= int(now.timestamp() * 1e6):
+            loaded.setdefault(name, {})[target] = series
+    return loaded
+
+
+def _settled(job: Job, event_us: int) -> int:
+    """When the newest bar really ended: on a local day of 25 hours that is later than a timeframe after its open."""
+    if not event_us:
+        return 0
+    newest = np.array([event_us - job.timeframe.microseconds])
+    return int(bar_close(job.symbol.session, job.timeframe, newest)[0])
+
+
+def _series(job: Job, history: History, source: Timeframe | None, window: Window | None, settled_us: int) -> LiveSeries:
+    opens = microseconds(history.bars, "open_time").copy()
+    state = np.full((len(STATE_FIELDS), len(opens)), np.nan)
+    state_opens = microseconds(history.state, "open_time")
+    at = np.searchsorted(state_opens, opens)
+    known = at < len(state_opens)
+    known[known] = state_opens[at[known]] == opens[known]
+    for row, name in enumerate(STATE_FIELDS):
+        state[row, known] = column(history.state, name)[at[known]]
+    return LiveSeries(
+        job.symbol,
+        job.timeframe,
+        source,
+        opens_us=opens,
+        bars=np.stack([column(history.bars, name) for name in BAR_FIELDS]),
+        state=state,
+        whole=history.whole,
+        window=window,
+        settled_us=settled_us,
+    )

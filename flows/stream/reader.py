@@ -1,8 +1,8 @@
-"""The way out: a consumer group on the shards, at least once.
+"""The way out of the streams: a consumer group on the shards, which delivers at least once.
 
-An entry stays pending until its bar is durable offline. Who owns a shard (``service``) takes over whatever any earlier
-owner left pending there, oldest first, before it reads on: so a bar is lost by no death, and a symbol's bars keep their
-order.
+An entry stays pending until its bar is durable offline. The owner of a shard (``service``) takes over what any earlier
+owner left pending there, oldest first, before it reads on. So no death of a process loses a bar, and each symbol's bars
+keep their order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Entry:
     """One entry of a shard.
 
     Attributes:
-        id: Redis' own, ``milliseconds-number`` of its arrival.
+        id: Redis's own, ``milliseconds-number`` of the arrival.
     """
 
     shard: int
@@ -34,7 +34,7 @@ class Entry:
 
     @property
     def arrived_s(self) -> float:
-        """When it arrived by Redis' clock, seconds since 1970."""
+        """When it arrived by Redis's clock, seconds since 1970-01-01 UTC."""
         return int(self.id.partition(b"-")[0]) / 1e3
 
 
@@ -42,7 +42,7 @@ class Reader:
     """Reads shards that the caller owns.
 
     Args:
-        consumer: this owner's name, no other's.
+        consumer: this owner's name; no other owner has it.
     """
 
     def __init__(self, client: Any, project: str, shards: Sequence[int], *, consumer: str) -> None:
@@ -51,8 +51,8 @@ class Reader:
         self._of = {shard: key for key, shard in self._keys.items()}
 
     def begin(self) -> list[Entry]:
-        """Takes over what is pending, of this consumer or of any other, oldest first."""
-        found: list[Entry] = []
+        """Takes over everything pending, whichever consumer left it, oldest first."""
+        pending: list[Entry] = []
         for key, shard in self._keys.items():
             try:
                 self._client.xgroup_create(key, GROUP, id="0", mkstream=True)
@@ -61,18 +61,18 @@ class Reader:
                     raise
             cursor: bytes = b"0-0"
             while True:
-                # The owner alone reads a shard, so whoever else has something pending there is gone.
+                # Only the owner reads a shard, so any other consumer with pending entries there is gone.
                 cursor, entries, *_ = self._client.xautoclaim(key, GROUP, self._consumer, 0, cursor, count=_CLAIM)
-                found += [Entry(shard=shard, id=at, fields=fields) for at, fields in entries if fields]
+                pending += [Entry(shard=shard, id=at, fields=fields) for at, fields in entries if fields]
                 if cursor == b"0-0":
                     break
             for other in self._client.xinfo_consumers(key, GROUP):
                 if other["name"] != self._consumer.encode() and not other["pending"]:
                     self._client.xgroup_delconsumer(key, GROUP, other["name"])
-        return found
+        return pending
 
     def read(self, *, count: int, block_ms: int | None) -> list[Entry]:
-        """Up to ``count`` new entries a shard; waits for the first one, ``block_ms`` at most (None: not at all)."""
+        """Up to ``count`` new entries per shard; waits for the first one at most ``block_ms`` (None: not at all)."""
         streams = dict.fromkeys(self._keys, ">")
         answer = self._client.xreadgroup(GROUP, self._consumer, streams, count=count, block=block_ms) or []
         return [
@@ -82,18 +82,18 @@ class Reader:
         ]
 
     def acknowledge(self, entries: Iterable[Entry]) -> None:
-        """Forgets entries whose bars are durable, for good."""
+        """Removes entries whose bars are durable."""
         ids: dict[int, list[bytes]] = defaultdict(list)
         for entry in entries:
             ids[entry.shard].append(entry.id)
         with self._client.pipeline(transaction=False) as pipe:
-            for shard, those in ids.items():
-                pipe.xack(self._of[shard], GROUP, *those)
-                pipe.xdel(self._of[shard], *those)
+            for shard, shard_ids in ids.items():
+                pipe.xack(self._of[shard], GROUP, *shard_ids)
+                pipe.xdel(self._of[shard], *shard_ids)
             pipe.execute()
 
     def end(self) -> None:
-        """Takes this consumer out of the group, unless something is pending still."""
+        """Takes this consumer out of the group, unless entries are still pending."""
         for key in self._keys:
             try:
                 consumers = self._client.xinfo_consumers(key, GROUP)

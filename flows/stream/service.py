@@ -1,7 +1,7 @@
-"""The long-lived process: owns shards, lets sessions work, and ends in good order when it is told to.
+"""The long-lived process: owns shards, runs sessions on them, and ends cleanly when asked to.
 
-One owner at a time has a shard, by a lease in the ledger. So a second service beside the first is its stand-by: it
-takes over when the first has died (after ``StreamConfig.ttl_s``) or gone, on this host or another.
+Each shard has one owner at a time, by a lease in the ledger. So a second service, on this host or another, is a standby
+for the first: it takes over when the first has ended or died (after ``StreamConfig.ttl_s``).
 """
 
 from __future__ import annotations
@@ -31,47 +31,47 @@ from flows.stream.session import Session
 from flows.stream.stats import StreamStats
 
 _log = logging.getLogger("fstore")
-_PAUSE_S = (0.2, 1.0, 2.0, 5.0)
-_BLOCK_S = 0.5
-_TELL_S = 60.0
+_RESTART_S = (0.2, 1.0, 2.0, 5.0)  # waits before the next session after failed ones; the last one repeats
+_BLOCK_S = 0.5  # how long a read waits for bars
+_LOG_EVERY_S = 60.0
 
 
 def stream(
     settings: Settings,
     *,
     shards: Sequence[int] = range(SHARDS),
-    pace: StreamConfig | None = None,
+    config: StreamConfig | None = None,
     stop: threading.Event,
     flow_run: str = "",
     ready: Callable[[], None] = lambda: None,
 ) -> StreamStats:
-    """Works on ``shards`` until ``stop`` is set; returns what it did.
+    """Works on ``shards`` until ``stop`` is set. Returns what it did.
 
-    Nothing but ``stop`` ends it: it goes on when Redis, the ledger or the offline store are back, without loss.
+    Only ``stop`` ends it: when Redis, the ledger or the offline store become available again it goes on, without loss.
 
     Args:
         ready: called when a session has begun.
     """
     import flows.quality.suite  # noqa: F401  # great-expectations takes seconds: not when the first bad bar comes
 
-    pace, meter, ledger = pace or StreamConfig(), StreamStats(), settings.ledger()
+    config, stats, ledger = config or StreamConfig(), StreamStats(), settings.ledger()
     run = ledger.begin("stream", parameters={"shards": [*shards]}, flow_run=flow_run)
     owner = f"stream {run} on {socket.gethostname()} (process {os.getpid()})"
     problems, failures = [], 0
     while not stop.is_set():
         try:
-            with _owned(ledger, shards, owner=owner, ttl_s=pace.ttl_s, stop=stop) as lease:
-                _work(settings, ledger, lease, owner=owner, run=run, pace=pace, meter=meter, stop=stop, ready=ready)
+            with _owned(ledger, shards, owner=owner, ttl_s=config.ttl_s, stop=stop) as lease:
+                _work(settings, ledger, lease, owner=owner, run=run, config=config, stats=stats, stop=stop, ready=ready)
             failures = 0
-        except Exception as error:  # from what is durable, again
+        except Exception as error:  # the next session starts from what is durable
             failures += 1
             problem = f"{type(error).__name__}: {error}"
             problems.append(problem)
-            _log.warning("the stream begins again from what is stored: %s", problem, exc_info=_is_bug(error))
-            stop.wait(_PAUSE_S[min(failures, len(_PAUSE_S)) - 1])
+            _log.warning("the stream starts again from what is stored: %s", problem, exc_info=_is_bug(error))
+            stop.wait(_RESTART_S[min(failures, len(_RESTART_S)) - 1])
     with contextlib.suppress(LedgerError):
-        ledger.end(run, state="completed", counts=meter.counts, problems=problems[-20:])
-    return meter
+        ledger.end(run, state="completed", counts=stats.counts, problems=problems[-20:])
+    return stats
 
 
 def _is_bug(error: Exception) -> bool:
@@ -82,16 +82,16 @@ def _is_bug(error: Exception) -> bool:
 def _owned(
     ledger: Ledger, shards: Sequence[int], *, owner: str, ttl_s: float, stop: threading.Event
 ) -> Iterator[Lease]:
-    """Those of the shards that nobody else has; waits while there are none."""
-    names, told = {f"stream shard {shard}": shard for shard in shards}, False
+    """A lease of the shards that no one else owns; waits while there are none."""
+    names, is_logged = [f"stream shard {shard}" for shard in shards], False
     while True:
-        lease = ledger.lease([*names], owner=owner, ttl_s=ttl_s)
+        lease = ledger.lease(names, owner=owner, ttl_s=ttl_s)
         if lease.symbols or stop.is_set():
             break
-        if not told:
+        if not is_logged:
             holder = next(iter(lease.refused.values()))
-            _log.info("standing by: %s has the shards", holder.owner)
-            told = True
+            _log.info("standing by: %s owns the shards", holder.owner)
+            is_logged = True
         stop.wait(min(1.0, ttl_s / 4))
     with lease:
         yield lease
@@ -104,8 +104,8 @@ def _work(
     *,
     owner: str,
     run: str,
-    pace: StreamConfig,
-    meter: StreamStats,
+    config: StreamConfig,
+    stats: StreamStats,
     stop: threading.Event,
     ready: Callable[[], None],
 ) -> None:
@@ -115,30 +115,32 @@ def _work(
         return
     with connect(online_url(repo), repo.redis_type) as client:
         reader = Reader(client, repo.project, shards, consumer=f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}")
-        session = Session(settings, ledger, client, reader, shards=shards, owner=owner, run=run, pace=pace, meter=meter,
-                          stop=stop)  # fmt: skip
-        feed, told_s, bars, checked_s = Feed(client, repo.project), time.monotonic(), 0, time.monotonic()
+        session = Session(
+            settings, ledger, client, reader, shards=shards, owner=owner, run=run, config=config, stats=stats, stop=stop
+        )
+        feed, taken = Feed(client, repo.project), 0
+        logged_s = checked_s = time.monotonic()
         try:
             session.begin()
             ready()
             while not stop.is_set():
                 session.step(session.read(block_s=_BLOCK_S))
                 now_s = time.monotonic()
-                if now_s - told_s >= _TELL_S:
-                    meter.log(seconds=now_s - told_s, before=bars, backlog=feed.backlog())
+                if now_s - logged_s >= _LOG_EVERY_S:
+                    stats.log(seconds=now_s - logged_s, before=taken, backlog=feed.backlog())
                     ledger.touch(run)
-                    told_s, bars = now_s, meter.bars + meter.settled_bars
-                if lease.refused and now_s - checked_s >= pace.ttl_s:
+                    logged_s, taken = now_s, stats.bars + stats.settled
+                if lease.refused and now_s - checked_s >= config.ttl_s:
                     checked_s = now_s
                     if _is_free(ledger, lease, owner):
-                        break  # and begin again, with them
+                        break  # and start again, with them
             session.end()
         finally:
             session.close()
 
 
 def _is_free(ledger: Ledger, lease: Lease, owner: str) -> bool:
-    """Whether one of the shards that another had can be had now."""
+    """Whether a shard that another process owned is free now."""
     others = ledger.lease([*lease.refused], owner=owner, ttl_s=1.0)
     others.release()
     return bool(others.symbols)
@@ -148,32 +150,32 @@ def _is_free(ledger: Ledger, lease: Lease, owner: str) -> bool:
 
 
 def serve(
-    *, workers: int = 1, pace: StreamConfig | None = None, stop: threading.Event | None = None, flow_run: str = ""
+    *, workers: int = 1, config: StreamConfig | None = None, stop: threading.Event | None = None, flow_run: str = ""
 ) -> None:
-    """Runs until SIGTERM or SIGINT (or ``stop``), in this process or in ``workers`` others that share the shards.
+    """Runs until SIGTERM or SIGINT (or ``stop``), in this process or in several ``workers`` that share the shards.
 
-    A worker that dies is started again; the workers of a service that dies end by themselves.
+    A worker that dies is started again; the workers of a service that dies end on their own.
     """
     stop = stop or _on_signals()
     if workers <= 1:
-        stream(load_settings(), pace=pace, stop=stop, flow_run=flow_run, ready=_spare_collector)
+        stream(load_settings(), config=config, stop=stop, flow_run=flow_run, ready=_spare_collector)
         return
     context = multiprocessing.get_context("spawn")
     parts = [[*range(n, SHARDS, workers)] for n in range(workers)]
 
     def start(shards: Sequence[int]) -> Any:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_worker, args=(shards, pace, theirs, flow_run), name="fstore-stream")
+        pipe, of_worker = context.Pipe()
+        process = context.Process(target=_worker, args=(shards, config, of_worker, flow_run), name="fstore-stream")
         process.start()
-        theirs.close()
-        return process, ours
+        of_worker.close()
+        return process, pipe
 
     started = [start(part) for part in parts]
     try:
         while not stop.wait(0.5):
             for n, (process, pipe) in enumerate(started):
                 if not process.is_alive():
-                    _log.error("a worker of the stream ended (%s); it is started again", process.exitcode)
+                    _log.error("a worker of the stream ended (exit code %s); starting it again", process.exitcode)
                     pipe.close()
                     started[n] = start(parts[n])
     finally:
@@ -183,22 +185,22 @@ def serve(
             process.join()
 
 
-def _worker(shards: Sequence[int], pace: StreamConfig | None, parent: Any, flow_run: str) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):  # the parent is told too, and tells
+def _worker(shards: Sequence[int], config: StreamConfig | None, parent: Any, flow_run: str) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):  # the parent gets them too, and ends the workers
         signal.signal(number, signal.SIG_IGN)
     stop = threading.Event()
 
     def watch() -> None:
         with contextlib.suppress(EOFError, OSError):
-            parent.recv()  # never told anything: it ends with the parent
+            parent.recv()  # nothing is ever sent: it ends with the parent
         stop.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    stream(load_settings(), shards=shards, pace=pace, stop=stop, flow_run=flow_run, ready=_spare_collector)
+    stream(load_settings(), shards=shards, config=config, stop=stop, flow_run=flow_run, ready=_spare_collector)
 
 
 def _spare_collector() -> None:
-    """Spares Python's collector what a session began with, which stays: 0.2 s each time, in which bars would wait."""
+    """Exempts what a session starts with from garbage collection, which would hold up bars for 0.2 s each time."""
     gc.collect()
     gc.freeze()
 

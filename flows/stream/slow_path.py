@@ -1,4 +1,4 @@
-"""What the hot path sets aside is done by the batch flow: first, late and corrected bars, and what a gate stops."""
+"""The slow path: what the fast path leaves to the batch flow. First, late and corrected bars, and what a gate stops."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from flows.materialize import materialize_symbols
 from flows.runs.record import owner
 from flows.settings import Settings
 from flows.sources import SourceBars, SourceNotes
-from flows.stream.bar import LiveBar
-from flows.stream.batch import frame_of
+from flows.stream.bar import LiveBar, frame_of
 
 _log = logging.getLogger("fstore")
 
@@ -35,24 +34,30 @@ def settle(
     """Stores bars as ``fstore ingest`` does and brings their symbols up to date as ``fstore materialize`` does.
 
     Args:
-        bars: by symbol, in the order that they came: of two for one moment the later is true. A symbol without any is
-            only brought up to date.
+        bars: by symbol, in the order of their arrival: of two for one open time, the later one counts. A symbol without
+            bars is only brought up to date.
 
     Returns:
-        The symbols that have to wait, of which nothing was done, and why: another run works on them.
+        The symbols that have to wait, none of whose bars were stored, and why: another run works on them.
     """
     with ledger.lease([*bars], owner=owner(run)) as lease:
         problems = {name: f"{holder.owner} is working on it" for name, holder in lease.refused.items()}
     free = [name for name in bars if name not in problems]
     for name in free:
-        series: dict[str, list[LiveBar]] = defaultdict(list)
+        by_timeframe: dict[str, list[LiveBar]] = defaultdict(list)
         for bar in bars[name]:
-            series[bar.timeframe].append(bar)
-        for timeframe, those in series.items():
+            by_timeframe[bar.timeframe].append(bar)
+        for timeframe, series_bars in by_timeframe.items():
             report = ingest(
-                _source(those), symbol=catalog.symbol(name), timeframe=catalog.timeframe(timeframe), tables=tables,
-                ledger=ledger, now=now, max_bad_share=settings.max_bad_share, final=True,
-            )  # fmt: skip
+                _source(series_bars),
+                symbol=catalog.symbol(name),
+                timeframe=catalog.timeframe(timeframe),
+                tables=tables,
+                ledger=ledger,
+                now=now,
+                max_bad_share=settings.max_bad_share,
+                final=True,
+            )
             if report.stopped:
                 problems[name] = f"{timeframe} bars: {report.stopped}"
     for outcome in materialize_symbols(free, list(catalog.TIMEFRAMES), settings, ledger, now, run=run):
@@ -62,10 +67,11 @@ def settle(
 
 
 def _source(bars: Sequence[LiveBar]) -> SourceBars:
-    newest = {bar.open_us: bar for bar in bars}
-    frame = frame_of([newest[us] for us in sorted(newest)])
+    latest = {bar.open_us: bar for bar in bars}
+    frame = frame_of([latest[us] for us in sorted(latest)])
     frame = frame.assign(file="stream", line=np.arange(len(frame)) + 1)
     none = frame.head(0)[["file", "line", "open_time"]].assign(raw="", rule="", detail="")
-    notes = SourceNotes(files=("stream",), rows_read=len(bars), out_of_order=0, duplicates=0, header_lines_skipped=0,
-                        detected={})  # fmt: skip
+    notes = SourceNotes(
+        files=("stream",), rows_read=len(bars), out_of_order=0, duplicates=0, header_lines_skipped=0, detected={}
+    )
     return SourceBars(frame=frame, rejected=none, notes=notes)

@@ -25,8 +25,8 @@ from flows.runs.plan import DEFINITIONS_DIGEST
 from flows.runs.publish import publish_window, view_rows
 from flows.settings import Settings
 from flows.stream import Feed, LiveBar, StreamConfig, fast_path, stream
+from flows.stream.fast_path import TAIL_BARS, LiveSeries
 from flows.stream.feed import SHARDS
-from flows.stream.series import TAIL_BARS, Series
 
 from .conftest import Report
 
@@ -65,32 +65,32 @@ def bars_of(names: list[str], at: int) -> list[LiveBar]:
 OPENS_US = START_US + np.arange(BARS) * MINUTE_US
 
 
-def empty(spec: catalog.Symbol) -> Series:
-    return Series(spec, MINUTE, None, opens_us=OPENS_US[:0], bars=WALK[:, :0], state=np.empty((3, 0)), whole=True,
+def empty(spec: catalog.Symbol) -> LiveSeries:
+    return LiveSeries(spec, MINUTE, None, opens_us=OPENS_US[:0], bars=WALK[:, :0], state=np.empty((3, 0)), whole=True,
                   window=None, settled_us=0)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def full() -> Callable[[catalog.Symbol], Series]:
+def full() -> Callable[[catalog.Symbol], LiveSeries]:
     """A symbol in memory with a full tail."""
     fresh = fast_path.take(empty(symbol(0)), OPENS_US, WALK[:, :BARS], 1)
     state = np.stack([fresh.features[catalog.INDICATOR_FIELDS.index(name)] for name in STATE_FIELDS])
 
-    def make(spec: catalog.Symbol) -> Series:
-        return Series(spec, MINUTE, None, opens_us=OPENS_US, bars=WALK[:, :BARS], state=state, whole=False,
+    def make(spec: catalog.Symbol) -> LiveSeries:
+        return LiveSeries(spec, MINUTE, None, opens_us=OPENS_US, bars=WALK[:, :BARS], state=state, whole=False,
                       window=fresh.window, settled_us=0)  # fmt: skip
 
     return make
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, full: Callable[[catalog.Symbol], Series]) -> Iterator[Settings]:
+def place(tmp_path_factory: pytest.TempPathFactory, full: Callable[[catalog.Symbol], LiveSeries]) -> Iterator[Settings]:
     """500 symbols that have minutes and nothing longer, as they are when a stream has read them."""
     with pytest.MonkeyPatch.context() as patch:
         specs = {spec.name: spec for spec in map(symbol, range(MANY))}
         patch.setattr(catalog, "SYMBOLS", MappingProxyType(specs))
         patch.setattr("flows.stream.loaded.TIMEFRAMES", {"1m": MINUTE})
-        patch.setattr("flows.stream.loaded.load", lambda found, *_: {(s.name, "1m"): full(s) for s in found})
+        patch.setattr("flows.stream.loaded.load", lambda symbols, *_: {s.name: {"1m": full(s)} for s in symbols})
         home = tmp_path_factory.mktemp("stream_home")
         settings = Settings(home=home, redis_url=ensure_server(home))
         created_us = int(OPENS_US[-1]) + MINUTE_US
@@ -117,7 +117,7 @@ def work(settings: Settings, shards: list[int], pipe: Any) -> None:
         stop.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    stream(settings, shards=shards, pace=StreamConfig(most_symbols=MANY), stop=stop, ready=lambda: pipe.send("ready"))
+    stream(settings, shards=shards, config=StreamConfig(max_symbols=MANY), stop=stop, ready=lambda: pipe.send("ready"))
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def shown(client: Any, project: str, names: list[str], close_us: int) -> None:
 
 
 def test_bars_that_close_at_once(
-    place: Settings, workers: None, full: Callable[[catalog.Symbol], Series], report: Report
+    place: Settings, workers: None, full: Callable[[catalog.Symbol], LiveSeries], report: Report
 ) -> None:
     project, names = place.repo().project, list(catalog.SYMBOLS)
     one, many = [], []
@@ -180,7 +180,7 @@ def test_bars_that_close_at_once(
     report.ratio(f"{MANY - 1} symbols at once, median", float(np.median(many)), float(np.median(writes)), floor, "1 s")
 
 
-def floor_of(place: Settings, full: Callable[[catalog.Symbol], Series], count: int) -> float:
+def floor_of(place: Settings, full: Callable[[catalog.Symbol], LiveSeries], count: int) -> float:
     """Seconds that the online store itself takes for so many writes of a prepared window, one after another."""
     window = fast_path.take(full(symbol(0)), OPENS_US[-1:] + MINUTE_US, WALK[:, BARS : BARS + 1], 2).window
     rows = view_rows(MINUTE, window)
@@ -191,7 +191,7 @@ def floor_of(place: Settings, full: Callable[[catalog.Symbol], Series], count: i
         return time.perf_counter() - begun
 
 
-def test_where_the_time_goes(place: Settings, full: Callable[[catalog.Symbol], Series], report: Report) -> None:
+def test_where_the_time_goes(place: Settings, full: Callable[[catalog.Symbol], LiveSeries], report: Report) -> None:
     series = full(symbol(0))
     times: dict[str, list[float]] = {"compute and check": [], "encode": [], "encode and publish": []}
     with connect(place.redis_url) as client:

@@ -19,7 +19,7 @@ START = datetime(2024, 3, 4, tzinfo=UTC)
 
 @pytest.fixture
 def feed(redis: Any, settings: Settings) -> Feed:
-    return Feed(redis, settings.repo().project, patience_s=20)
+    return Feed(redis, settings.repo().project, timeout_s=20)
 
 
 @pytest.fixture

@@ -77,12 +77,12 @@ def by_batch(settings: Settings, bars: Mapping[str, pd.DataFrame], timeframe: st
 class Running:
     """A session that the test drives step by step."""
 
-    def __init__(self, settings: Settings, redis: Any, *, pace: StreamConfig = FAST, **options: Any) -> None:
-        self.ledger, self.meter, self.stop = ledger_of(settings), StreamStats(), threading.Event()
+    def __init__(self, settings: Settings, redis: Any, *, config: StreamConfig = FAST, **options: Any) -> None:
+        self.ledger, self.stats, self.stop = ledger_of(settings), StreamStats(), threading.Event()
         self.reader = Reader(redis, settings.repo().project, range(SHARDS), consumer=options.pop("consumer", "test"))
         run = self.ledger.begin("stream", parameters={})
         self.session = Session(settings, self.ledger, redis, self.reader, shards=range(SHARDS), owner="test", run=run,
-                               pace=pace, meter=self.meter, stop=self.stop, **options)  # fmt: skip
+                               config=config, stats=self.stats, stop=self.stop, **options)  # fmt: skip
 
     def __enter__(self) -> Running:
         self.session.begin()
@@ -108,7 +108,7 @@ def through_stream(settings: Settings, redis: Any, feed: Any, bars: Sequence[Liv
     feed.put(bars)
     with Running(settings, redis, **options) as running:
         running.finish()
-        return running.meter
+        return running.stats
 
 
 # ------------------------------------------------------------------------------------------ in one of its own
@@ -117,10 +117,10 @@ def through_stream(settings: Settings, redis: Any, feed: Any, bars: Sequence[Liv
 class Process:
     """A stream in a process that can be killed."""
 
-    def __init__(self, settings: Settings, pace: StreamConfig = FAST) -> None:
+    def __init__(self, settings: Settings, config: StreamConfig = FAST) -> None:
         _start_server()
         self._pipe, theirs = PROCESSES.Pipe()
-        arguments = (str(settings.home), settings.redis_url, pace, theirs)
+        arguments = (str(settings.home), settings.redis_url, config, theirs)
         self.process = PROCESSES.Process(target=_stream, args=arguments)
         self.process.start()
         theirs.close()
@@ -150,10 +150,10 @@ class Process:
             self._pipe.close()
 
 
-def _stream(home: str, redis_url: str, pace: StreamConfig, pipe: Connection) -> None:
+def _stream(home: str, redis_url: str, config: StreamConfig, pipe: Connection) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    stream(Settings(home=Path(home), redis_url=redis_url), pace=pace, stop=stop, ready=lambda: pipe.send("ready"))
+    stream(Settings(home=Path(home), redis_url=redis_url), config=config, stop=stop, ready=lambda: pipe.send("ready"))
 
 
 # --------------------------------------------------------------------------------------------- what it leaves

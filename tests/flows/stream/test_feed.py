@@ -124,7 +124,7 @@ def test_a_producer_waits_for_a_slow_consumer_and_nothing_is_lost(redis: Any, se
 
 def test_a_producer_that_nobody_relieves_is_told(redis: Any, settings: Settings) -> None:
     clock = Clock()
-    feed = Feed(redis, settings.repo().project, limit=5, patience_s=3, sleep=clock.sleep, clock=lambda: clock.now)
+    feed = Feed(redis, settings.repo().project, limit=5, timeout_s=3, sleep=clock.sleep, clock=lambda: clock.now)
     with pytest.raises(BackloggedError, match="fstore stream"):
         feed.put([bar(n) for n in range(9)])
     assert 3 < clock.now < 4

@@ -20,10 +20,10 @@ def test_a_stand_by_takes_over_when_the_first_ends(
 ) -> None:
     """Two services of one project: one works, and no bar is taken twice."""
     stops, ready = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
-    meters: list[Any] = [None, None]
+    stats: list[Any] = [None, None]
 
     def run(n: int) -> None:
-        meters[n] = stream(settings, pace=FAST, stop=stops[n], ready=ready[n].set)
+        stats[n] = stream(settings, config=FAST, stop=stops[n], ready=ready[n].set)
 
     threads = [threading.Thread(target=run, args=(n,)) for n in range(2)]
     threads[0].start()
@@ -39,8 +39,8 @@ def test_a_stand_by_takes_over_when_the_first_ends(
         time.sleep(0.02)
     stops[1].set()
     threads[1].join(60)
-    assert meters[0].bars + meters[1].bars == 600
-    assert meters[1].bars >= 400
+    assert stats[0].bars + stats[1].bars == 600
+    assert stats[1].bars >= 400
     assert settings.tables().read("bars", timeframe="1m", columns=[], all_revisions=True).num_rows == 2100
     assert [run.state for run in settings.ledger().runs(kind="stream")] == ["completed"] * 2
 
@@ -52,7 +52,7 @@ def test_a_service_spares_the_collector_what_it_began_with(
     monkeypatch.setattr("flows.stream.service.load_settings", lambda: settings)
     made_before: list[None] = []
     stop, until = threading.Event(), time.monotonic() + 60
-    thread = threading.Thread(target=serve, kwargs={"pace": FAST, "stop": stop})
+    thread = threading.Thread(target=serve, kwargs={"config": FAST, "stop": stop})
     thread.start()
     while (is_gone_through := _is_gone_through(made_before)) and time.monotonic() < until:
         time.sleep(0.05)

@@ -43,7 +43,7 @@ def test_new_bars_end_as_in_the_batch_flow(
             feed.put(live(known.iloc[cut : cut + step]))
             running.work()
         running.finish()
-        assert (running.meter.bars, running.meter.settled_bars) == (600, 0)
+        assert (running.stats.bars, running.stats.settled) == (600, 0)
     found = state_of(settings, [BTC])
     assert left_in_streams(redis, settings.repo().project) == (0, 0)
     assert_same(found, expected({BTC: known}))
@@ -64,8 +64,8 @@ def test_a_first_a_late_and_a_corrected_bar_are_the_batch_flow_s(
         running.work()
         feed.put(rows[1600:])
         running.finish()
-        assert running.meter.settled_bars > 2
-        assert running.meter.bars > 500
+        assert running.stats.settled > 2
+        assert running.stats.bars > 500
     bars.loc[1510, "volume"] = 77.0
     found = state_of(settings, [BTC, "ETH/USD"])
     assert left_in_streams(redis, settings.repo().project) == (0, 0)
@@ -82,8 +82,8 @@ def test_bars_that_are_known_are_acknowledged_and_change_nothing(
     through_stream(settings, redis, feed, live(known.iloc[1500:]))
     tables = settings.tables()
     before = tables.version("bars"), tables.version("indicators"), state_of(settings, [BTC])
-    meter = through_stream(settings, redis, feed, live(known.iloc[1400:]))
-    assert (meter.bars, meter.unchanged, meter.settled_bars) == (0, 700, 0)
+    stats = through_stream(settings, redis, feed, live(known.iloc[1400:]))
+    assert (stats.bars, stats.unchanged, stats.settled) == (0, 700, 0)
     assert (tables.version("bars"), tables.version("indicators")) == before[:2]
     assert_same(state_of(settings, [BTC]), before[2])
 
@@ -105,7 +105,7 @@ def test_poison_is_quarantined_with_its_reason_and_stops_nothing(
         redis.xadd(key, {"x" * 50_000: "y" * 50_000})
         feed.put([*bad, *rows[1503:1510]])
         running.finish()
-        assert (running.meter.bars, running.meter.bad) == (7, 7)
+        assert (running.stats.bars, running.stats.bad) == (7, 7)
     kept = settings.tables().read("quarantine").to_pandas()
     unreadable = ["unknown_symbol", *["unreadable"] * 3]
     assert sorted(kept["rule"]) == ["close_missing", "high_not_positive", "incomplete", "off_grid", *unreadable]
@@ -122,18 +122,18 @@ def test_a_symbol_that_another_run_holds_waits_and_the_others_go_on(
     clock = [0.0]
     with Running(settings, redis, monotonic=lambda: clock[0]) as running:
         running.session.end()
-        running.session._holding.release()
+        running.session._leases.release()
         lease = running.ledger.lease([BTC], owner="a backfill")
         feed.put([*live(known.iloc[1500:1550]), *live(other.iloc[300:], "ETH/USD")])
         running.work()
-        assert running.meter.bars == 100
+        assert running.stats.bars == 100
         feed.put(live(known.iloc[1550:]))
         running.work()
-        assert running.meter.bars == 100
+        assert running.stats.bars == 100
         lease.release()
         clock[0] += 60
         running.finish()
-        assert running.meter.bars == 700
+        assert running.stats.bars == 700
     assert left_in_streams(redis, settings.repo().project) == (0, 0)
 
 
@@ -142,8 +142,8 @@ def test_a_stream_that_lost_its_lease_writes_nothing_more(
 ) -> None:
     """Its bars stay pending, and the next session takes them."""
     rows = live(known)
-    pace = replace(FAST, ttl_s=600.0)
-    with Running(settings, redis, pace=pace) as paused:
+    config = replace(FAST, ttl_s=600.0)
+    with Running(settings, redis, config=config) as paused:
         feed.put(rows[1500:1510])
         paused.work()
         with paused.ledger._writing() as connection:  # as if it had slept through its lease
@@ -174,7 +174,7 @@ def test_the_offline_store_away_for_a_while(
         monkeypatch.setattr(DeltaTables, "append", unreachable)
         feed.put(live(known.iloc[1500:1505]))
         running.work()
-        assert running.meter.bars == 5
+        assert running.stats.bars == 5
         assert left_in_streams(redis, settings.repo().project) == (5, 5)
         running.finish()
     assert failures == [0]
@@ -191,7 +191,7 @@ def test_a_bar_that_arrives_just_before_its_close_waits_for_it(
     with Running(settings, redis, now=lambda: clock[0]) as running:
         feed.put(rows[1500:1501])
         running.work()
-        assert running.meter.bars == 0
+        assert running.stats.bars == 0
         clock[0] = close
         running.finish()
-        assert (running.meter.bars, running.meter.bad) == (1, 0)
+        assert (running.stats.bars, running.stats.bad) == (1, 0)

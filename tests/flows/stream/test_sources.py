@@ -71,7 +71,7 @@ async def test_a_lost_connection_is_made_again() -> None:
     async with serve(bars, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         task = asyncio.create_task(
-            receive(f"ws://127.0.0.1:{port}", kept, hello=["subscribe"], sleep=sleep, chance=lambda: 0.0)  # type: ignore[arg-type]
+            receive(f"ws://127.0.0.1:{port}", kept, hello=["subscribe"], sleep=sleep, jitter=lambda: 0.0)  # type: ignore[arg-type]
         )
         await asyncio.wait_for(kept.done.wait(), 30)
         task.cancel()
@@ -91,7 +91,7 @@ async def test_attempts_at_a_server_that_is_away_are_further_and_further_apart()
             enough.set()
             await asyncio.Event().wait()
 
-    task = asyncio.create_task(receive("ws://127.0.0.1:9", Kept(1), sleep=sleep, chance=lambda: 0.0))  # type: ignore[arg-type]
+    task = asyncio.create_task(receive("ws://127.0.0.1:9", Kept(1), sleep=sleep, jitter=lambda: 0.0))  # type: ignore[arg-type]
     await asyncio.wait_for(enough.wait(), 30)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -166,5 +166,5 @@ def test_a_replay_goes_on_where_the_last_one_ended(
     rest = newer_than_stored(bars, SYMBOLS["BTC/USD"], MINUTE, settings.tables())
     assert live(rest) == live(bars.iloc[200:])
     told: list[int] = []
-    assert replay(rest, SYMBOLS["BTC/USD"], MINUTE, feed, speed=0, now=datetime.now(UTC), tell=told.append) == 100
+    assert replay(rest, SYMBOLS["BTC/USD"], MINUTE, feed, speed=0, now=datetime.now(UTC), progress=told.append) == 100
     assert (feed.backlog(), told) == (100, [100])

@@ -1,9 +1,9 @@
-"""The indicators of a symbol's newest bars, to the bit as ``compute.increment`` gives them, in a fifth of the time.
+"""The indicators of a symbol's newest bars, to the bit as ``compute.increment`` returns them, in a fifth of the time.
 
-It is the same computation: the same stretches, the same kernels, over the same columns. What is left out is what a
-live bar has no need of: checks of columns that are known to be good, values of the bars before the new ones, and rows
-that a kernel without a past never looks at. Whatever is not the usual case (bars of two stretches, an unknown volume, a
-cumulative indicator) is left to ``flows.compute.increment`` itself. A property test holds both to the same bits.
+The computation is the same: the same stretches, the same kernels, over the same columns. What a live bar does not need
+is left out: checks of columns that are known to be good, values of the bars before the new ones, and rows that a kernel
+without memory never looks at. Anything but the usual case (bars of two stretches, an unknown volume, a cumulative
+indicator) is left to ``compute.increment`` itself. A property test holds both to the same bits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import numpy.typing as npt
 from feature_repo.catalog import INDICATOR_FIELDS, INDICATORS, Indicator, Timeframe
 from feature_repo.indicators import KERNELS, compute
 from flows.compute.increment import (
-    STATE_FIELDS,
     TailTooShort,
     Times,
     compute_from,
@@ -32,8 +31,8 @@ INPUTS = tuple(dict.fromkeys(name for i in INDICATORS.values() for name in i.inp
 """The columns that kernels take."""
 
 _FORGETFUL = frozenset({"bollinger", "zscore", "returns", "log_returns", "roc", "donchian", "williams_r"})
-"""Kinds whose value is made of its window's bars alone, with no running sum: so it is the same to the bit however many
-bars lie before them."""
+"""Kinds whose value depends on the bars of its window alone, without a running sum: it is the same to the bit however
+many bars lie before them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,7 @@ class _Plan:
     indicator: Indicator
     bars: int
     warm_up: int
-    first: int  # the row of INDICATOR_FIELDS that its outputs begin at
+    first: int  # row of its first output in INDICATOR_FIELDS
 
 
 _PLANS = tuple(
@@ -50,8 +49,8 @@ _PLANS = tuple(
 )
 _LENGTHS = tuple(dict.fromkeys(plan.bars for plan in _PLANS))
 _LOW, _HIGH = (
-    np.array([[b if (b := getattr(i, side)) is not None else none] for i in INDICATORS.values() for _ in i.outputs])
-    for side, none in (("low", -np.inf), ("high", np.inf))
+    np.array([[b if (b := getattr(i, side)) is not None else no_bound] for i in INDICATORS.values() for _ in i.outputs])
+    for side, no_bound in (("low", -np.inf), ("high", np.inf))
 )
 _ROUNDING = 1e-9
 
@@ -65,22 +64,22 @@ def newest(
     whole: bool,
     stored: Mapping[str, FloatArray],
 ) -> FloatArray:
-    """Every indicator of the bars from row ``first`` on; arguments and errors as of ``increment.compute_from``.
+    """Every indicator of the bars from row ``first`` on; arguments and errors as for ``increment.compute_from``.
 
     Returns:
-        (fields, n - first) float64, in the order of ``INDICATOR_FIELDS``.
+        (fields, n - first) float64, in the order of ``INDICATOR_FIELDS``, NaN in warm-up.
     """
     n, begins = len(opens_us), {}
     for bars in _LENGTHS:
         step = bars * timeframe.microseconds
         begin_us = opens_us[first] // step * step
         if opens_us[-1] >= begin_us + step:
-            found = compute_from(first, inputs, opens_us, timeframe, whole=whole, stored=stored)
-            return np.stack([found[name] for name in INDICATOR_FIELDS])
+            computed = compute_from(first, inputs, opens_us, timeframe, whole=whole, stored=stored)
+            return np.stack([computed[name] for name in INDICATOR_FIELDS])
         begins[bars] = int(np.searchsorted(opens_us, begin_us))
     values = np.empty((len(INDICATOR_FIELDS), n - first))
     unknown = {name: _last_unknown(inputs[name]) for name in INPUTS}
-    done = np.zeros(len(values), dtype=bool)
+    unclipped = np.zeros(len(values), dtype=bool)
     for plan in _PLANS:
         indicator, begin = plan.indicator, begins[plan.bars] - plan.warm_up
         if begin < 0 and not whole:
@@ -95,31 +94,28 @@ def newest(
         else:
             if indicator.kind in _FORGETFUL:
                 begin = max(begin, first - indicator.lookback)
-            elif indicator.kind == "vwap":  # each day is summed by itself
+            elif indicator.kind == "vwap":  # each day is summed on its own
                 begin = max(begin, int(np.searchsorted(inputs["session_day"], inputs["session_day"][first])))
             columns = [inputs[name][begin:] for name in indicator.inputs]
             results = KERNELS[indicator.kind](*columns, **indicator.parameters)
             for row, column in zip(range(rows.start, rows.stop), results, strict=True):
                 values[row] = column[first - begin :]
-            done[rows] = True
+            unclipped[rows] = True
             continue
         for row, name in zip(range(rows.start, rows.stop), indicator.outputs, strict=True):
             values[row] = part[name][-(n - first) :]
-    return np.where(done[:, None], _within(values), values)
+    return np.where(unclipped[:, None], _within(values), values)
 
 
 def _last_unknown(column: FloatArray) -> int:
-    """The last row that is NaN; -1 when none is."""
+    """The last row that is NaN; -1 without any."""
     unknown = np.isnan(column)
     return len(column) - 1 - int(unknown[::-1].argmax()) if unknown.any() else -1
 
 
 def _within(values: FloatArray) -> FloatArray:
-    """What ``indicators.compute`` does with rounding at a bound, of all indicators at once."""
+    """Rounding at a bound removed as ``indicators.compute`` does it, for all indicators at once."""
     with np.errstate(invalid="ignore"):  # infinity less infinity
         for bound, outside in ((_LOW, np.less), (_HIGH, np.greater)):
             values = np.where(outside(values, bound) & (np.abs(values - bound) <= _ROUNDING), bound, values)
     return values
-
-
-__all__ = ["newest", "INPUTS", "STATE_FIELDS", "TailTooShort"]
