@@ -62,7 +62,8 @@ COMPOSERS = ("cli", "deployed", "__main__")
 CLIENT_EXTRAS = ("fsclient.service", "fsclient.dashboard", "fastapi", "starlette", "dash", "plotly", "sqlalchemy")
 # What ``flows`` may import of the client: plain words and errors; its extras are for who puts rooms together.
 CLIENT_WORDS = ("fsclient.errors", "fsclient.metrics")
-STORES_THAT_WRITE = ("feature_repo.stores.delta.tables", "feature_repo.stores.redis.publish",
+STORES_THAT_WRITE = ("feature_repo.stores.tables", "feature_repo.stores.delta.tables",
+                     "feature_repo.stores.redis.publish",
                      "feature_repo.stores.redis.doubt", "feature_repo.stores.redis.connection",
                      "feature_repo.stores.online", "feature_repo.stores.offline")  # fmt: skip
 
@@ -85,7 +86,7 @@ DOORS: tuple[Door, ...] = (
     Door(importer="flows.compute", imported="flows.runs", reason="to be moved"),
     Door(importer="flows.compute", imported="flows.settings", reason="to be moved"),
     Door(importer="flows.compute", imported="flows.sources", reason="to be moved"),
-    Door(importer="flows.compute", imported="feature_repo.stores.delta.tables", reason="to be moved"),
+    Door(importer="flows.compute", imported="feature_repo.stores.tables", reason="to be moved"),
 )  # fmt: skip
 FLOWS_ONLY = ("prefect", "great_expectations")
 ENVIRONMENT_READERS = {

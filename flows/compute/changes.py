@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from feature_repo.agreement import BoolArray, FloatArray, equal
 from feature_repo.moments import to_datetime
 from feature_repo.stores.delta.schemas import TIME
 from feature_repo.stores.delta.window import column, microseconds
-from flows.compute.agreement import BoolArray, FloatArray, equal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

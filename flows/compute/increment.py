@@ -3,7 +3,7 @@
 Every indicator is computed in stretches that begin at fixed moments: a stretch is a whole number of timeframes since
 1970, and is computed from as many bars before it as the indicator declares as its warm-up. So a value depends on the
 bars alone, and not on how they were cut into runs: bar by bar, once a day, or all of ten years give the same bits.
-Within the promise (``agreement.RELATIVE``) they are those of a computation over all history at once.
+Within the promise (``feature_repo.agreement.RELATIVE``) they are those of a computation over all history at once.
 
 A cumulative indicator never forgets, so it goes on from its stored state:
 
@@ -20,9 +20,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from feature_repo.agreement import FloatArray, agree
 from feature_repo.catalog import INDICATORS, Indicator, Timeframe
 from feature_repo.indicators import compute
-from flows.compute.agreement import FloatArray, agree
 
 Times = npt.NDArray[np.int64]
 

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from feature_repo.agreement import agree
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, WINDOW_BARS, Symbol, Timeframe
 from feature_repo.sessions import on_grid
 from feature_repo.stores.delta.window import column, microseconds
-from flows.compute.agreement import agree
 from flows.compute.changes import Changes, compare
 from flows.compute.derive import closes, derive_bars, opens_us
 from flows.compute.features import input_columns

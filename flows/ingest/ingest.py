@@ -14,12 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_repo.agreement import same_number
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
 from feature_repo.gaps import Gaps, find_gaps
 from feature_repo.sessions import is_open, on_grid
 from feature_repo.stores.delta.schemas import SCHEMAS, TIME
 from feature_repo.stores.tables import OfflineTables
-from flows.compute.agreement import same_number
 from flows.compute.changes import as_table, compare
 from flows.compute.derive import closes, opens_us
 from flows.compute.rejected import quarantine_rows, store_quarantine, unreadable_rows

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from feature_repo.agreement import same_number
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe, symbol, timeframe
 from feature_repo.sessions import on_grid
 from feature_repo.stores.delta.quarantine import Decision, QuarantinedRow, decided_kind
 from feature_repo.stores.delta.schemas import SCHEMAS
 from feature_repo.stores.tables import OfflineTables
-from flows.compute.agreement import same_number
 from flows.compute.changes import as_table, compare
 from flows.compute.derive import closes, opens_us
 from flows.ledger import Lease, Ledger

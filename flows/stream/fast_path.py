@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from feature_repo.agreement import same_number
 from feature_repo.catalog import (
     BAR_FIELDS,
     INDICATOR_FIELDS,
@@ -33,7 +34,6 @@ from feature_repo.catalog import (
 from feature_repo.sessions import bar_close, grid_open, on_grid, session_day
 from feature_repo.stores.delta.window import Window
 from flows.compute import step
-from flows.compute.agreement import same_number
 from flows.compute.derive import opens_us
 from flows.compute.increment import LONGEST, STATE_FIELDS, TailTooShort, stretch_bars, warm_up
 from flows.compute.newest import newest

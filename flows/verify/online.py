@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from feature_repo.agreement import equal
 from feature_repo.catalog import VIEW_KINDS, View, view
 from feature_repo.moments import to_datetime
 from feature_repo.stores.delta.window import Window, read_window
@@ -23,7 +24,6 @@ from feature_repo.stores.redis.codec import (
     timestamp_key,
 )
 from feature_repo.stores.tables import OfflineTables
-from flows.compute.agreement import equal
 from flows.runs.plan import Job
 from flows.runs.publish import view_rows
 from flows.verify.findings import Finding, told_bar

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from feature_repo.agreement import BoolArray, FloatArray, agree, same_number
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
 from feature_repo.stores.delta.window import column, microseconds
 from feature_repo.stores.tables import OfflineTables
-from flows.compute.agreement import BoolArray, FloatArray, agree, same_number
 from flows.compute.changes import compare
 from flows.compute.derive import derive_bars, opens_us
 from flows.compute.step import Computed

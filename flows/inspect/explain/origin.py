@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from feature_repo import catalog
+from feature_repo.agreement import FloatArray
 from feature_repo.catalog import BAR_FIELDS, PRODUCER, Indicator, Symbol, Timeframe
 from feature_repo.moments import to_datetime, to_us
 from feature_repo.sessions import bar_close
 from feature_repo.stores.tables import OfflineTables
-from flows.compute.agreement import FloatArray
 from flows.compute.derive import derive_bars, opens_us
 from flows.compute.features import input_columns
 from flows.compute.increment import STATE_FIELDS, compute_from

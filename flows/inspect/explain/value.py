@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from feature_repo import catalog
+from feature_repo.agreement import FloatArray, agree, same_number
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
 from feature_repo.moments import to_us
 from feature_repo.sessions import is_open, session_day
 from feature_repo.stores.delta.schemas import Revised
 from feature_repo.stores.tables import OfflineTables
-from flows.compute.agreement import FloatArray, agree, same_number
 from flows.compute.derive import opens_us
 from flows.inspect.explain.explanation import Explanation, Known, NoSuchBarError, Rejected, number
 from flows.inspect.explain.origin import bar_of, indicator_of

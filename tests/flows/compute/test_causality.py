@@ -21,11 +21,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feature_repo.agreement import agree
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, TIMEFRAMES, VIEW_KINDS, view
 from feature_repo.sessions import expected_opens
 from feature_repo.stores.redis.codec import FENCE_KEY, revision_key
 from flows.apply import apply_definitions
-from flows.compute.agreement import agree
 from flows.compute.derive import closes, derive_bars, opens_us
 from flows.compute.features import input_columns
 from flows.compute.increment import STATE_FIELDS, compute_from

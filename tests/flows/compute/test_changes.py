@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_repo.agreement import agree, equal, same_number
 from feature_repo.stores.delta.schemas import SCHEMAS, TIME
-from flows.compute.agreement import agree, equal, same_number
 from flows.compute.changes import as_table, compare
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

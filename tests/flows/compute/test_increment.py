@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from feature_repo.agreement import agree
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, INDICATORS, SYMBOLS, TIMEFRAMES
 from feature_repo.indicators import compute_all
 from flows.compute import step
-from flows.compute.agreement import agree
 from flows.compute.features import compute_features, input_columns
 from flows.compute.increment import (
     LONGEST,

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 import talib
 
+from feature_repo.agreement import agree
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES, Timeframe
 from feature_repo.stores.delta.schemas import SCHEMAS
 from feature_repo.stores.delta.tables import DeltaTables
 from flows.compute import step
-from flows.compute.agreement import agree
 from flows.compute.changes import as_table
 from flows.compute.derive import closes
 from flows.ledger import Ledger

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.compute.agreement import RELATIVE, agree, equal, same_number
+from feature_repo.agreement import RELATIVE, agree, equal, same_number
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 PRICES = st.floats(1e-6, 1e7)
