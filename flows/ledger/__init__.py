@@ -20,6 +20,7 @@ from flows.ledger.leases import Holder, Lease
 from flows.ledger.ledger import Ledger
 from flows.ledger.runs import Run
 from flows.ledger.series import Series
+from flows.ledger.totals import RunTotal, VerdictTotal
 from flows.ledger.watermarks import Watermark
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "Watermark",
     "Series",
     "Run",
+    "RunTotal",
+    "VerdictTotal",
     "Verdict",
     "Revision",
     "Doubt",

@@ -14,10 +14,11 @@ from flows.ledger.leases import Leases
 from flows.ledger.retention import Retention
 from flows.ledger.runs import Runs
 from flows.ledger.series import SeriesList
+from flows.ledger.totals import Totals
 from flows.ledger.watermarks import Watermarks
 
 
-class Ledger(Leases, Watermarks, SeriesList, Runs, Events, Ingests, Doubts, Backfills, Alerts, Retention):
+class Ledger(Leases, Watermarks, SeriesList, Runs, Events, Ingests, Doubts, Backfills, Alerts, Totals, Retention):
     """The platform's memory of its work; ``with`` closes it. See the package for its conventions.
 
     ::
