@@ -1,10 +1,10 @@
-"""The machinery as the dashboard asks it: the ledger, the quarantine and Feast's registry."""
+"""The pipelines as the dashboard sees them: the ledger, the quarantine and Feast's registry."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,9 +14,12 @@ from redis.exceptions import RedisError
 
 from feature_repo import catalog
 from feature_repo.catalog import CatalogError
+from feature_repo.moments import to_datetime, to_us
+from feature_repo.stores.delta.quarantine import QuarantinedRow
 from feature_repo.stores.fence import FencedOutError
 from feature_repo.stores.redis.connection import connect, online_url
 from feature_repo.stores.redis.embedded import EmbeddedServerError
+from flows import ledger
 from flows.errors import MendableError
 from flows.ingest.release import NotReleasableError, discard, release
 from flows.inspect.explain import explain
@@ -28,15 +31,15 @@ from fsclient.dashboard.operations import (
     Definition,
     Doubt,
     OperationsError,
-    QuarantinedRow,
     Revision,
     Run,
+    RunTotal,
     Verdict,
+    VerdictTotal,
 )
 from fsclient.errors import InvalidRequestError
 
 log = logging.getLogger("fstore")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMEOUT_S = 1.5
 
 
@@ -44,8 +47,8 @@ class LedgerOperations:
     """Implements ``fsclient.dashboard.Operations``.
 
     Args:
-        prefect_url: of Prefect's UI; runs link to it. Empty: they have no links.
-        now: the moment, UTC.
+        prefect_url: Prefect's UI, which runs link to; empty for no links.
+        now: the current time, UTC.
     """
 
     def __init__(
@@ -79,28 +82,38 @@ class LedgerOperations:
                 for run in self._ledger.runs(limit=limit)
             ]
 
+    def run_totals(self, since: datetime) -> Sequence[RunTotal]:
+        with _translated():
+            return [RunTotal(kind=t.kind, state=t.state, runs=t.runs) for t in self._ledger.run_totals(since)]
+
+    def rows_stored(self, since: datetime) -> int:
+        with _translated():
+            return self._ledger.rows_stored(since)
+
     def verdicts(
         self, *, symbol: str | None = None, since: datetime | None = None, limit: int = 1000
     ) -> Sequence[Verdict]:
+        since_us = None if since is None else to_us(since)
+        with _translated():
+            return [_verdict(v) for v in self._ledger.verdicts(symbol=symbol, since_us=since_us, limit=limit)]
+
+    def verdict_totals(self, since: datetime) -> Sequence[VerdictTotal]:
         with _translated():
             return [
-                Verdict(
-                    symbol=v.symbol,
-                    timeframe=v.timeframe,
-                    kind=v.kind,
-                    passed=v.passed,
-                    reason=v.reason,
-                    rows=v.rows,
-                    bad_rows=v.bad_rows,
-                    by_rule=v.by_rule,
-                    at=_moment(v.at_us),
+                VerdictTotal(
+                    day=t.day, kind=t.kind, passed=t.passed, verdicts=t.verdicts, rows=t.rows, bad_rows=t.bad_rows
                 )
-                for v in self._ledger.verdicts(symbol=symbol, since_us=_us(since), limit=limit)
+                for t in self._ledger.verdict_totals(since)
             ]
+
+    def failing(self, since: datetime) -> Sequence[Verdict]:
+        with _translated():
+            return [_verdict(v) for v in self._ledger.failing(since)]
 
     def revisions(
         self, *, symbol: str | None = None, since: datetime | None = None, limit: int = 1000
     ) -> Sequence[Revision]:
+        since_us = None if since is None else to_us(since)
         with _translated():
             return [
                 Revision(
@@ -109,9 +122,9 @@ class LedgerOperations:
                     table=r.table,
                     stored=r.stored,
                     revised=r.revised,
-                    at=_moment(r.at_us),
+                    at=to_datetime(r.at_us),
                 )
-                for r in self._ledger.revisions(symbol=symbol, since_us=_us(since), limit=limit)
+                for r in self._ledger.revisions(symbol=symbol, since_us=since_us, limit=limit)
             ]
 
     def alerts(self, *, open_only: bool = False, limit: int = 200) -> Sequence[Alert]:
@@ -121,6 +134,10 @@ class LedgerOperations:
                 for a in self._ledger.alerts(open_only=open_only, limit=limit)
             ]
 
+    def open_alerts(self) -> Mapping[str, int]:
+        with _translated():
+            return self._ledger.open_alerts()
+
     def doubts(self) -> Sequence[Doubt]:
         with _translated():
             return [
@@ -129,7 +146,7 @@ class LedgerOperations:
             ]
 
     def definitions(self) -> Sequence[Definition] | None:
-        """None until the registry has been read: importing Feast takes seconds, and no page waits for it."""
+        """None until a thread has read the registry: importing Feast takes seconds, and no page waits for it."""
         with self._lock:
             if self._definitions is None and self._reading is None:
                 self._reading = threading.Thread(target=self._read_definitions, name="fstore-registry", daemon=True)
@@ -137,10 +154,10 @@ class LedgerOperations:
         return self._definitions
 
     def explain(self, symbol: str, timeframe: str, field: str, open_time: datetime) -> Explanation:
-        """What ``fstore explain`` tells; an online store that is away is told as one that holds nothing."""
+        """As ``fstore explain``; an online store that does not answer counts as one that holds nothing."""
         repo = self._settings.repo()
 
-        def ask(client: Any) -> Explanation:
+        def explained(client: Any) -> Explanation:
             return explain(
                 symbol,
                 field,
@@ -156,9 +173,9 @@ class LedgerOperations:
         with _translated():
             try:
                 with connect(online_url(repo), repo.redis_type, timeout_s=_TIMEOUT_S) as client:
-                    return ask(client)
+                    return explained(client)
             except (RedisError, EmbeddedServerError):
-                return ask(_NothingOnline())
+                return explained(_NothingOnline())
 
     def release_quarantined(self, rows: Sequence[QuarantinedRow], *, by: str) -> int:
         with _translated():
@@ -174,9 +191,7 @@ class LedgerOperations:
     def _read_definitions(self) -> None:
         try:
             views = self._settings.repo().feature_store().list_feature_views()
-        except (
-            Exception
-        ):  # Feast's registry raises whatever its database does; the page says that nothing is registered
+        except Exception:  # Feast's registry raises whatever its database does; the page then shows nothing registered
             log.warning("the registry can't be read; `fstore apply` registers the definitions", exc_info=True)
             views = []
         self._definitions = [
@@ -197,25 +212,31 @@ class _NothingOnline:
         return [None] * len(keys)
 
 
-_TELLING = (LedgerError, NotReleasableError, FencedOutError, MendableError, CatalogError, InvalidRequestError)
+_CLEAR_ERRORS = (LedgerError, NotReleasableError, FencedOutError, MendableError, CatalogError, InvalidRequestError)
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except _TELLING as error:  # their messages name the remedy
+    except _CLEAR_ERRORS as error:  # their messages name the remedy
         raise OperationsError(str(error)) from error
     except OSError as error:
         raise OperationsError(f"the offline store can't be read or written ({type(error).__name__})") from error
 
 
-def _moment(us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=us)
-
-
-def _us(moment: datetime | None) -> int | None:
-    return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
+def _verdict(verdict: ledger.Verdict) -> Verdict:
+    return Verdict(
+        symbol=verdict.symbol,
+        timeframe=verdict.timeframe,
+        kind=verdict.kind,
+        passed=verdict.passed,
+        reason=verdict.reason,
+        rows=verdict.rows,
+        bad_rows=verdict.bad_rows,
+        by_rule=verdict.by_rule,
+        at=to_datetime(verdict.at_us),
+    )
 
 
 def _aware(moment: datetime | None) -> datetime | None:

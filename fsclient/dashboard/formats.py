@@ -1,17 +1,17 @@
-"""How the dashboard writes numbers, spans and moments: the same everywhere."""
+"""How the dashboard writes numbers, durations and times, the same everywhere."""
 
 from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
 
-ABSENT = "–"  # noqa: RUF001 - what stands for nothing in a table
+ABSENT = "–"  # noqa: RUF001 - the sign for "no value" in a table
 _SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def count(value: float | None) -> str:
-    """A whole number: in full below 100,000, then with a unit: 123 k, 4.56 M."""
+    """A whole number: in full below 100,000, above it with a unit, as in 123 k or 4.56 M."""
     if value is None:
         return ABSENT
     if abs(value) < 100_000:
@@ -29,12 +29,12 @@ def digits(value: float) -> str:
 
 
 def rate(value: float | None) -> str:
-    """Calls a second."""
+    """Calls per second."""
     return ABSENT if value is None else "0" if not value else digits(value) if value < 1000 else count(value)
 
 
 def share(value: float | None) -> str:
-    """0 to 1 as per cent; tells a rest from none."""
+    """0 to 1 as per cent; a tiny share is never shown as 0 % nor a large one as 100 %."""
     if value is None:
         return ABSENT
     if 0 < value < 0.001:
@@ -45,7 +45,7 @@ def share(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A span of time in the unit that suits it."""
+    """A duration in a suitable unit."""
     if seconds is None or not math.isfinite(seconds):
         return ABSENT
     for limit, scale, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1.0, "s")):
@@ -58,18 +58,18 @@ def duration(seconds: float | None) -> str:
 
 
 def span(seconds: int) -> str:
-    """A whole span in its largest unit, as in 5 min."""
+    """A whole number of seconds in its largest unit, as in 5 min."""
     size, unit = next(((size, unit) for size, unit in _SPANS if seconds % size == 0), (1, "s"))
     return f"{seconds // size} {unit}"
 
 
 def moment(value: datetime | None, *, seconds: bool = False) -> str:
-    """UTC, as in 2018-02-07 16:00."""
+    """A time in UTC, as in 2018-02-07 16:00."""
     return ABSENT if value is None else value.strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
 
 
 def ago(value: datetime | None, now: datetime) -> str:
-    """How long ago, in one unit."""
+    """How long ago, in a single unit."""
     if value is None:
         return ABSENT
     seconds = (now - value).total_seconds()
@@ -80,7 +80,7 @@ def ago(value: datetime | None, now: datetime) -> str:
 
 
 def value(number: float | None) -> str:
-    """A price or an indicator with the digits that matter."""
+    """A price or an indicator value with its significant digits."""
     if number is None or math.isnan(number):
         return ABSENT
     if 1e3 <= abs(number) < 1e15:
@@ -99,5 +99,5 @@ def plural(number: int, word: str) -> str:
 
 
 def from_epoch(seconds: float) -> datetime:
-    """Seconds since 1970 as a moment in UTC."""
+    """Seconds since 1970 as a datetime in UTC."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -1,7 +1,7 @@
-"""The dashboard's figures for Prometheus: all clients' calls added up, the views' ages, gates, alerts.
+"""The dashboard's figures for Prometheus: the calls of all clients, ages of views, gates, runs, alerts.
 
-Counters begin at 0 when the dashboard starts and then follow the history exactly, also when a process tells late what
-it counted; Prometheus takes a restart for what it is.
+Counters start at 0 with the dashboard and then follow the history exactly, even when a process publishes its counts
+late; Prometheus recognises a restart as one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STATES = {"closed": 0, "half_open": 1, "open": 2}
 
 
 class Collector:
-    """A Prometheus collector of everything that the dashboard shows."""
+    """Collects what the dashboard shows."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -30,11 +30,11 @@ class Collector:
         self._baseline: dict[Any, Any] | None = None
 
     def describe(self) -> list[Any]:
-        """Nothing: which labels there are is known only when collecting."""
+        """Nothing: the labels are known only when collecting."""
         return []
 
     def collect(self) -> Iterator[Any]:
-        """The families."""
+        """The metric families."""
         self._sources.traffic.refresh()
         yield from self._calls()
         yield from self._clients()
@@ -44,19 +44,19 @@ class Collector:
     def _calls(self) -> Iterator[Any]:
         from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-        told = self._sources.traffic.totals()
+        totals = self._sources.traffic.totals()
         with self._lock:
             if self._baseline is None:
-                self._baseline = told
+                self._baseline = totals
             start = self._baseline
         labels = ["method", "source"]
         families = {
             column: CounterMetricFamily(f"fstore_{name}", help_, labels=labels)
             for column, (name, help_) in _COUNTERS.items()
         }
-        latency = HistogramMetricFamily("fstore_call_duration_seconds", "From call to answer.", labels=labels)
-        errors = CounterMetricFamily("fstore_errors", "Calls that failed, by kind.", labels=["method", "kind"])
-        for (method, source), now in told["series"].items():
+        latency = HistogramMetricFamily("fstore_call_duration_seconds", "Time from call to answer.", labels=labels)
+        errors = CounterMetricFamily("fstore_errors", "Failed calls by kind of error.", labels=["method", "kind"])
+        for (method, source), now in totals["series"].items():
             figures, seconds, histogram = now
             before = start["series"].get((method, source), (np.zeros_like(figures), 0.0, 0))
             for column, family in families.items():
@@ -66,7 +66,7 @@ class Collector:
             latency.add_metric(
                 [method, source], [*buckets, ("+Inf", int(cumulative[BUCKETS - 1]))], sum_value=seconds - before[1]
             )
-        for (method, kind), number in told["errors"].items():
+        for (method, kind), number in totals["errors"].items():
             errors.add_metric([method, kind], number - start["errors"].get((method, kind), 0))
         yield from (*families.values(), latency, errors)
 
@@ -75,7 +75,7 @@ class Collector:
 
         traffic = self._sources.traffic
         alive = [p for p in traffic.processes if traffic.is_alive(p)]
-        yield GaugeMetricFamily("fstore_processes", "Client processes that published just now.", value=len(alive))
+        yield GaugeMetricFamily("fstore_processes", "Client processes that are alive.", value=len(alive))
         up = 0.0 if traffic.problem else 1.0
         yield GaugeMetricFamily("fstore_online_store_up", "Whether the online store answers.", value=up)
         breakers = GaugeMetricFamily(
@@ -92,7 +92,7 @@ class Collector:
         from prometheus_client.core import GaugeMetricFamily
 
         ages = GaugeMetricFamily(
-            "fstore_view_age_bars", "Closed bars of an open market since a view's own.", labels=["symbol", "timeframe"]
+            "fstore_view_age_bars", "Bars closed in open hours since the view's newest.", labels=["symbol", "timeframe"]
         )
         for age in self._sources.online.ages():
             if age.age_bars is not None:
@@ -106,39 +106,42 @@ class Collector:
         if sources.operations is None:
             return
         day = sources.now - timedelta(days=1)
-        verdicts, why = sources.ask(lambda o: o.verdicts(since=day, limit=5000))
+        verdicts, why = sources.ask(lambda o: o.verdict_totals(day), ())
         yield GaugeMetricFamily("fstore_ledger_up", "Whether the ledger answers.", value=0.0 if why else 1.0)
         if why:
             return
-        gates = GaugeMetricFamily("fstore_gate_verdicts_24h", "Verdicts of a day.", labels=["kind", "result"])
-        results = Counter((v.kind, "passed" if v.passed else "stopped") for v in verdicts)
+        gates = GaugeMetricFamily(
+            "fstore_gate_verdicts_24h", "Gate verdicts of the last 24 hours.", labels=["kind", "result"]
+        )
+        results = Counter[tuple[str, str]]()
+        for total in verdicts:
+            results[total.kind, "passed" if total.passed else "stopped"] += total.verdicts
         for (kind, result), number in results.items():
             gates.add_metric([kind, result], number)
-        alerts = GaugeMetricFamily("fstore_alerts_open", "Incidents that last.", labels=["rule"])
-        for rule, number in Counter(a.rule for a in sources.ask(lambda o: o.alerts(open_only=True))[0]).items():
+        alerts = GaugeMetricFamily("fstore_alerts_open", "Open incidents by rule.", labels=["rule"])
+        for rule, number in sources.ask(lambda o: o.open_alerts(), {})[0].items():
             alerts.add_metric([rule], number)
         yield gates
         yield alerts
-        doubts = sources.ask(lambda o: o.doubts())[0]
-        yield GaugeMetricFamily("fstore_views_in_doubt", "Views that did not prove right.", value=len(doubts))
-        runs = GaugeMetricFamily("fstore_runs_24h", "Runs of a day.", labels=["kind", "state"])
-        recent = [run for run in sources.ask(lambda o: o.runs(limit=1000))[0] if run.started > day]
-        for (kind, state), number in Counter((r.kind, r.state) for r in recent).items():
-            runs.add_metric([kind, state], number)
+        doubts = sources.ask(lambda o: o.doubts(), ())[0]
+        yield GaugeMetricFamily("fstore_views_in_doubt", "Views whose values failed a comparison.", value=len(doubts))
+        runs = GaugeMetricFamily("fstore_runs_24h", "Runs in 24 hours.", labels=["kind", "state"])
+        for counted in sources.ask(lambda o: o.run_totals(day), ())[0]:
+            runs.add_metric([counted.kind, counted.state], counted.runs)
         yield runs
 
 
-_COUNTERS = {  # by their column in the totals
+_COUNTERS = {  # column of the totals -> name, description
     0: ("calls", "Calls of all clients."),
-    2: ("cache_hits", "Calls that the cache answered."),
+    2: ("cache_hits", "Calls answered by the cache."),
     3: ("cache_misses", "Calls that the cache could not answer."),
-    4: ("stale", "Answers that may not be what the store would say now."),
-    5: ("retries", "Attempts after a call's first."),
+    4: ("stale", "Answers that may differ from the store's current values."),
+    5: ("retries", "Attempts after the first one of a call."),
 }
 
 
 def exposition(sources: Sources) -> Any:
-    """A function that gives what ``/metrics`` answers, and its content type."""
+    """A function that returns the body of ``/metrics`` and its content type."""
     from prometheus_client import CollectorRegistry
     from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 

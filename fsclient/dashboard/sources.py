@@ -1,12 +1,12 @@
-"""Everything that the pages read, made once and shared by all of them."""
+"""Everything that the pages read, created once and shared by all of them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from feature_repo.repo import Repo
 from fsclient.dashboard.access import Access
@@ -16,10 +16,11 @@ from fsclient.dashboard.operations import Operations, OperationsError
 from fsclient.dashboard.quarantine import Quarantine
 from fsclient.dashboard.traffic.reader import Traffic
 
-Rows = TypeVar("Rows", bound="Sequence[Any] | None")
+T = TypeVar("T")
+D = TypeVar("D")
 
 NO_LEDGER = "no ledger"
-"""Why there is no answer on a machine that has none."""
+"""Why the ledger gives no answer on a machine without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class Sources:
 
     Attributes:
         operations: runs, verdicts, alerts; None on a machine that has no ledger.
-        now_s: seconds since 1970.
+        now_s: returns the current time, seconds since 1970.
     """
 
     repo: Repo
@@ -65,14 +66,14 @@ class Sources:
 
     @property
     def now(self) -> datetime:
-        """The moment, UTC."""
+        """The current time, UTC."""
         return datetime.fromtimestamp(self.now_s(), UTC)
 
-    def ask(self, question: Callable[[Operations], Rows], none: Rows = ()) -> tuple[Rows, str]:  # type: ignore[assignment]
-        """The ledger's answer, and why there is none: it has no answer, or this machine has no ledger."""
+    def ask(self, question: Callable[[Operations], T], default: D) -> tuple[T | D, str]:
+        """The ledger's answer and "", or ``default`` and the reason why there is no answer."""
         if self.operations is None:
-            return none, NO_LEDGER
+            return default, NO_LEDGER
         try:
             return question(self.operations), ""
         except OperationsError as error:
-            return none, str(error)
+            return default, str(error)

@@ -1,4 +1,4 @@
-"""The charts' two templates, light and dark, made of Plotly's own with the colours of the style sheet."""
+"""The two chart templates, light and dark: Plotly's own with the colours of the style sheet."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Theme:
     """Colours of one theme.
 
     Attributes:
-        sources: where an answer came from -> its colour, everywhere the same.
-        series: for whatever has no colour of its own, in order.
+        sources: source of an answer -> its colour, the same in every chart.
+        series: colours for everything else, in order.
     """
 
     name: ThemeName
@@ -54,13 +54,13 @@ _DARK = Theme(
 
 
 def theme(name: str | None) -> Theme:
-    """The theme called so; light for anything unknown."""
+    """The theme with this name; light for an unknown name."""
     return _DARK if name == "dark" else _LIGHT
 
 
 @lru_cache(maxsize=2)
 def template(name: ThemeName) -> dict[str, Any]:
-    """The Plotly template of a theme, as a plain dict: the parts of ``plotly_dark`` and ``plotly_white`` in use."""
+    """The Plotly template of a theme as a plain dict, with only the parts of Plotly's own templates that are used."""
     import plotly.io as pio
 
     colours = theme(name)

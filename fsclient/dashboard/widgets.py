@@ -1,4 +1,4 @@
-"""The pieces that pages are made of: cards, tiles, tables, filters, and what stands where there is nothing yet."""
+"""The building blocks of pages: cards, tiles, tables, filters, and placeholders for what does not exist yet."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from fsclient.dashboard import formats
+from fsclient.dashboard.sources import NO_LEDGER
 
 Tone = Literal["", "good", "warn", "bad", "info"]
 Query = dict[str, str]
@@ -23,12 +24,12 @@ POLL_MS = 5_000
 
 
 def read_query(search: str | None) -> Query:
-    """The filters of an address, such as ``?symbol=EUR%2FUSD``."""
+    """The filters in an address, such as ``?symbol=EUR%2FUSD``."""
     return dict(parse_qsl((search or "").lstrip("?"), keep_blank_values=True))
 
 
 def write_query(**filters: object) -> str:
-    """Filters for an address, encoded: symbols hold a "/". Those that are not set (None) are left out."""
+    """Filters as an encoded query string; those that are None are left out."""
     return urlencode({name: str(value) for name, value in filters.items() if value is not None})
 
 
@@ -38,7 +39,7 @@ def page(title: str, about: str, *children: Any) -> html.Div:
 
 
 def card(title: str, *children: Any, note: Any = "", width: str = "w6") -> html.Section:
-    """A titled box of a width in twelfths: ``w3`` to ``w12``."""
+    """A titled box; ``width`` is in twelfths of the page, ``w3`` to ``w12``."""
     head = html.Header([html.H2(title), html.Small(note)])
     return html.Section([head, *children], className=f"card {width}")
 
@@ -51,7 +52,7 @@ def graph(id_: str, figure: Any, height: int = 220, *, config: Mapping[str, Any]
 
 
 def tile(label: str, number: str, note: str = "", tone: Tone = "") -> html.Div:
-    """One figure with its name."""
+    """One figure with its label."""
     return html.Div(
         [
             html.Div(label, className="label"),
@@ -63,21 +64,21 @@ def tile(label: str, number: str, note: str = "", tone: Tone = "") -> html.Div:
 
 
 def tag(text: str, tone: Tone = "") -> html.Span:
-    """A word on a coloured ground."""
+    """A word on a coloured background."""
     return html.Span(text, className=f"tag {tone}".strip())
 
 
 def empty(title: str, *remedy: Any) -> html.Div:
-    """What stands where there is nothing yet, and what to do about it; ``code`` gives commands."""
+    """A placeholder for what does not exist yet, with what to do about it; ``code`` formats commands."""
     return html.Div([html.B(title), *remedy], className="empty")
 
 
 def code(text: str) -> html.Code:
-    """A command as it is typed."""
+    """A command to type."""
     return html.Code(text)
 
 
-NO_LEDGER = empty(
+_NO_LEDGER = empty(
     "This machine has no ledger",
     "Runs, gate results and alerts are kept where the pipelines run. Start the dashboard there with ",
     code("fstore dashboard"),
@@ -88,8 +89,13 @@ NO_LEDGER = empty(
 
 
 def unanswered(why: str) -> html.Div:
-    """What stands where the ledger gave no answer."""
-    return NO_LEDGER if why == "no ledger" else empty("The ledger does not answer", why)
+    """A placeholder where the ledger gave no answer."""
+    return _NO_LEDGER if why == NO_LEDGER else empty("The ledger does not answer", why)
+
+
+def ledger_note(why: str) -> str:
+    """Why the ledger gave no answer, in a few words; empty when it did."""
+    return "no ledger here" if why == NO_LEDGER else "the ledger does not answer" if why else ""
 
 
 def table(
@@ -101,14 +107,14 @@ def table(
     height: int | None = None,
     look: str = "",
 ) -> html.Div:
-    """Rows under headings.
+    """A table.
 
     Args:
         columns: key of a row -> heading.
-        numbers: columns that stand to the right.
-        wrapped: columns with text that may take several lines.
-        height: pixels, from which on it scrolls.
-        look: a further class of the style sheet.
+        numbers: columns aligned to the right.
+        wrapped: columns whose text may wrap.
+        height: pixels; a taller table scrolls.
+        look: an additional class of the style sheet.
     """
     kinds = {**dict.fromkeys(numbers, "num"), **dict.fromkeys(wrapped, "wrap")}
     drawn = {
@@ -121,27 +127,28 @@ def table(
 
 
 def checkbox(value: str) -> html.Data:
-    """A box in a table; the browser tells which ones are ticked."""
+    """A checkbox in a table; the browser reports which ones are ticked."""
     return html.Data(value=value, className="box")
 
 
 def _plain(cell: Any) -> Any:
-    """A cell as JSON: text, a list of such, or an element with its tag, class, title, link, value and content.
+    """A cell as JSON: text, a list of cells, or an element with its tag, class, title, link, value and content.
 
-    A table is one component that the browser fills by itself: a component a cell takes Dash seconds to show.
+    A table is a single component that the browser fills in: with one component per cell Dash takes seconds.
     """
     if isinstance(cell, list | tuple):
-        return [_plain(one) for one in cell]
+        return [_plain(part) for part in cell]
     if not isinstance(cell, Component):
         return "" if cell is None else str(cell)
-    told = {"tag": cell._type.lower(), "content": _plain(getattr(cell, "children", None))}
+    element = {"tag": cell._type.lower(), "content": _plain(getattr(cell, "children", None))}
     names = {"className": "class", "title": "title", "href": "href", "value": "value"}
-    return told | {short: getattr(cell, name) for name, short in names.items() if hasattr(cell, name)}
+    return element | {short: getattr(cell, name) for name, short in names.items() if hasattr(cell, name)}
 
 
 def facts(pairs: Mapping[str, Any]) -> html.Dl:
-    """Names and what they are."""
-    return html.Dl([part for name, what in pairs.items() for part in (html.Dt(name), html.Dd(what))], className="facts")
+    """A list of terms and descriptions."""
+    parts = [part for term, text in pairs.items() for part in (html.Dt(term), html.Dd(text))]
+    return html.Dl(parts, className="facts")
 
 
 def filters(*children: Any) -> html.Div:
@@ -159,7 +166,7 @@ def choice(
     multi: bool = False,
     wide: bool = False,
 ) -> html.Div:
-    """A list to choose from. ``all_`` names the choice of none in particular."""
+    """A drop-down list. ``all_`` labels the choice of nothing in particular, which ``value=None`` means."""
     return html.Div(
         [
             html.Label(name, className="name", htmlFor=id_),
@@ -178,15 +185,15 @@ def choice(
 
 
 def segments(id_: str, name: str, options: Mapping[str, str], value: str) -> html.Div:
-    """A few choices side by side: value -> text."""
-    chosen = value if value in options else next(iter(options))
+    """A few choices side by side; ``options`` maps values to texts."""
+    selected = value if value in options else next(iter(options))
     return html.Div(
         [
             html.Label(name, className="name"),
             dcc.RadioItems(
                 id=id_,
                 options=[{"value": key, "label": text} for key, text in options.items()],
-                value=chosen,
+                value=selected,
                 className="segments",
             ),
         ],
@@ -195,15 +202,15 @@ def segments(id_: str, name: str, options: Mapping[str, str], value: str) -> htm
 
 
 def banner(id_: str, text: str) -> html.Div:
-    """A line that says what is wrong; nothing when nothing is."""
+    """A line that says what is wrong; invisible while empty."""
     return html.Div(text, id=id_, className="banner", role="status")
 
 
 def poll(id_: str, interval_ms: int = POLL_MS) -> dcc.Interval:
-    """What makes a page ask for news."""
+    """A timer that makes a page refresh."""
     return dcc.Interval(id=id_, interval=interval_ms)
 
 
 def when(moment: datetime | None, now: datetime) -> html.Span:
-    """How long ago, with the moment itself on hover."""
+    """How long ago, with the exact time on hover."""
     return html.Span(formats.ago(moment, now), title=formats.moment(moment, seconds=True) + " UTC" if moment else "")

@@ -1,4 +1,4 @@
-"""What clients did, over time: calls, response times, the cache, errors, fallbacks, breakers."""
+"""Charts of the clients' calls over time: rate, response time, cache, errors, fallbacks, breakers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _ORDER = ("cache", "online", "offline", "recomputed", "last_good", "")
 
 
 def calls_by_source(theme: Theme, chosen: Selection) -> Figure:
-    """Calls a second, stacked by where the answers came from."""
+    """Calls per second, stacked by the source of the answer."""
     names = [name for name in _ORDER if name in chosen.by_source]
     names += sorted(set(chosen.by_source) - set(names))
     seconds = np.full(len(chosen.times), float(chosen.step_s))
     seconds[-1] = max(chosen.running_s, 1.0)
-    # What has only just begun has no rate yet.
+    # An interval that has only just begun has no meaningful rate yet.
     shown = slice(None) if chosen.running_s > _SHORTEST_SHARE * chosen.step_s else slice(-1)
     traces = [
         over_time(
@@ -31,7 +31,7 @@ def calls_by_source(theme: Theme, chosen: Selection) -> Figure:
             np.round(chosen.by_source[name] / seconds, 4)[shown],
             name=SOURCE_NAMES.get(name, name),
             stackgroup="calls",
-            line={"width": 0, "color": theme.sources.get(name)},  # an outline of nothing would look like something
+            line={"width": 0, "color": theme.sources.get(name)},  # an outline would make zero visible
             hovertemplate="%{y:,.3~f}/s",
         )
         for name in names
@@ -40,7 +40,7 @@ def calls_by_source(theme: Theme, chosen: Selection) -> Figure:
 
 
 def latencies(theme: Theme, chosen: Selection) -> Figure:
-    """p50, p90 and p99 in milliseconds over time, on a logarithmic axis; no line where there were no calls."""
+    """p50, p90 and p99 in milliseconds over time on a logarithmic axis; no line where there were no calls."""
     colours = (theme.series[3], theme.series[0], theme.series[4])
     traces = []
     for (name, share), colour in zip((("p50", 0.5), ("p90", 0.9), ("p99", 0.99)), colours, strict=True):
@@ -51,7 +51,7 @@ def latencies(theme: Theme, chosen: Selection) -> Figure:
 
 
 def hit_rate(theme: Theme, chosen: Selection) -> Figure:
-    """Calls that the cache answered, of those that asked it."""
+    """Share of the calls answered by the cache among those that asked it."""
     asked = chosen.hits + chosen.misses
     shares = np.where(asked > 0, chosen.hits / np.maximum(asked, 1), np.nan)
     traces = _line(chosen, np.round(shares, 5), theme.sources["cache"], name="hit rate", hovertemplate="%{y:.1%}")
@@ -60,7 +60,7 @@ def hit_rate(theme: Theme, chosen: Selection) -> Figure:
 
 
 def _line(chosen: Selection, values: Any, colour: str, **trace: Any) -> list[dict[str, Any]]:
-    """A line over time and, where a time without neighbours would be none, a mark."""
+    """A line over time, with a mark at each point that has no neighbour."""
     traces = [over_time(chosen, values, line={"width": 1.6, "color": colour}, **trace)]
     at = alone(values)
     if len(at):
@@ -71,8 +71,8 @@ def _line(chosen: Selection, values: Any, colour: str, **trace: Any) -> list[dic
 def stacked_counts(theme: Theme, chosen: Selection, counts: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
     """Counts over time, stacked: errors by kind, fallbacks by source.
 
-    A count stands from the start of its time to the end, as a bar does; a step line is one shape where bars are one
-    each. The zero after the last time ends the last step.
+    A count spans its interval from start to end, as a bar would; a step line is a single shape where bars are one
+    shape each. The zero after the last interval ends the last step.
     """
     ranked = sorted(counts, key=lambda name: -int(counts[name].sum()))
     traces = []
@@ -99,7 +99,7 @@ def stacked_counts(theme: Theme, chosen: Selection, counts: Mapping[str, Any], c
 
 
 def states(theme: Theme, chosen: Selection) -> Figure:
-    """How often a process was seen with an open or half-open breaker."""
+    """How often processes were seen with an open or half-open breaker."""
     counts = {
         f"{name.removeprefix('breaker.')} {state.replace('_', ' ')}": seen
         for name, by_state in chosen.states.items()

@@ -14,10 +14,10 @@ from fsclient.dashboard.market import Chart, Int64Array
 from fsclient.dashboard.theme import Theme
 
 OVER_PRICES = frozenset({"sma", "ema", "bollinger", "donchian", "keltner", "supertrend", "vwap"})
-"""Kinds whose values are prices, so that they are drawn over the candles."""
+"""Kinds whose values are prices and are drawn over the candles."""
 BELOW_PRICES = frozenset({"bb_width", "bb_percent_b", "supertrend_direction"})
-"""Outputs of theirs that are none."""
-MOST_PANELS = 4
+"""Outputs of these kinds that are not prices."""
+MAX_PANELS = 4
 
 
 def is_over(field: str) -> bool:
@@ -26,27 +26,27 @@ def is_over(field: str) -> bool:
 
 
 def panels(fields: Sequence[str]) -> list[list[str]]:
-    """The panels below the candles: one an indicator, its outputs together."""
-    found: dict[str, list[str]] = {}
+    """The panels below the candles: one per indicator, with all of its outputs."""
+    by_indicator: dict[str, list[str]] = {}
     for field in fields:
         if not is_over(field):
             name = field if field in BELOW_PRICES else PRODUCER[field].name
-            found.setdefault(name, []).append(field)
-    return list(found.values())[:MOST_PANELS]
+            by_indicator.setdefault(name, []).append(field)
+    return list(by_indicator.values())[:MAX_PANELS]
 
 
 def height(fields: Sequence[str]) -> int:
-    """Pixels that the chart needs."""
+    """Height that the chart needs, in pixels."""
     return 430 + 110 * len(panels(fields))
 
 
 def candles(theme: Theme, chart: Chart) -> Figure:
-    """The chart. Gaps of an open market are shaded red, closed hours grey, rewritten bars carry a mark.
+    """The chart: gaps in open hours are shaded red, closed hours grey, and revised bars carry a mark.
 
-    A point's ``customdata`` is its bar's open time, microseconds UTC. Where bars are missing, lines end and begin anew.
+    A point's ``customdata`` is its bar's open time, microseconds UTC. Lines are broken where bars are missing.
     """
-    held = {field: values for field, values in chart.indicators.items() if np.isfinite(values).any()}
-    below = panels(list(held))
+    known = {field: values for field, values in chart.indicators.items() if np.isfinite(values).any()}
+    below = panels(list(known))
     step = int(np.diff(chart.opens_us).min()) if len(chart.opens_us) > 1 else 60_000_000
     times = _times(chart.opens_us)
     opens = chart.opens_us.tolist()
@@ -61,15 +61,14 @@ def candles(theme: Theme, chart: Chart) -> Figure:
             "decreasing": {"line": {"color": theme.down, "width": 1}, "fillcolor": theme.down},
         }
     ]  # fmt: skip
-    for n, (field, values) in enumerate((field, values) for field, values in held.items() if is_over(field)):
+    for n, (field, values) in enumerate((field, values) for field, values in known.items() if is_over(field)):
         traces += lines.traces(field, values, theme.series[n % len(theme.series)])
-    rewritten = chart.revisions > 0
-    if rewritten.any():
-        at = np.flatnonzero(rewritten)
+    at = np.flatnonzero(chart.revisions > 0)
+    if len(at):
         traces.append({
             "type": "scatter", "mode": "markers", "name": "revised", "x": [times[n] for n in at],
             "y": chart.bars["high"][at] * 1.0004, "customdata": chart.opens_us[at].tolist(),
-            "text": [f"rewritten {chart.revisions[n]} times" for n in at],
+            "text": [f"revised {chart.revisions[n]} times" for n in at],
             "marker": {"symbol": "triangle-down", "size": 9, "color": theme.warn},
             "hovertemplate": "%{text}<extra></extra>",
         })  # fmt: skip
@@ -81,7 +80,7 @@ def candles(theme: Theme, chart: Chart) -> Figure:
                                "tickformat": ",.5~g", "anchor": "x"}  # fmt: skip
         for n, field in enumerate(fields):
             colour = theme.series[(row + 2 * n) % len(theme.series)]
-            traces += lines.traces(field, held[field], colour, yaxis=f"y{row}")
+            traces += lines.traces(field, known[field], colour, yaxis=f"y{row}")
     return figure(
         theme,
         traces,
@@ -103,7 +102,7 @@ def candles(theme: Theme, chart: Chart) -> Figure:
 
 
 class _Lines:
-    """Lines over the bars of a chart, with an empty point in each interval where an open market's bars are missing."""
+    """Lines over a chart's bars, each with an empty point in every gap in open hours."""
 
     def __init__(self, chart: Chart) -> None:
         starts = chart.gaps.start_us[chart.gaps.missing_bars > 0]
@@ -112,16 +111,16 @@ class _Lines:
         self._opens, self._times = points.tolist(), _times(points)
 
     def traces(self, field: str, values: FloatArray, colour: str, **trace: Any) -> list[dict[str, Any]]:
-        """A field's line, and marks for its values that have no neighbour."""
+        """A field's line, and marks at its values without a neighbour."""
         y = np.insert(values, self._breaks, np.nan)
-        found: list[dict[str, Any]] = [{
+        traces: list[dict[str, Any]] = [{
             "type": "scatter", "mode": "lines", "name": field, "x": self._times, "y": y, "customdata": self._opens,
             "line": {"width": 1.4, "color": colour}, "hovertemplate": f"{field} %{{y:,.6~g}}<extra></extra>", **trace,
         }]  # fmt: skip
         at = alone(y)
         if len(at):
-            found.append(marks(field, [self._times[n] for n in at], y[at], colour, **trace))
-        return found
+            traces.append(marks(field, [self._times[n] for n in at], y[at], colour, **trace))
+        return traces
 
 
 def _shapes(theme: Theme, chart: Chart) -> list[dict[str, Any]]:

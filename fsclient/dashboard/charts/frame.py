@@ -1,4 +1,4 @@
-"""The frame that charts share: their template, margins and time axis."""
+"""What all charts share: template, margins and time axis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Figure = dict[str, Any]
 
 
 def figure(theme: Theme, traces: Sequence[Mapping[str, Any]], **layout: Any) -> Figure:
-    """Traces in a frame that fits its card."""
+    """A figure with the theme's template and margins that fit a card."""
     return {
         "data": list(traces),
         "layout": {
@@ -29,7 +29,7 @@ def figure(theme: Theme, traces: Sequence[Mapping[str, Any]], **layout: Any) -> 
 
 
 def over_time(chosen: Selection, values: Any, **trace: Any) -> dict[str, Any]:
-    """A trace at equal steps, which tells its times by the first one and the step."""
+    """A trace at equal steps, given by its first time and the step."""
     return {
         "x0": str(chosen.times[0]) + "Z",
         "dx": chosen.step_s * 1000,
@@ -42,7 +42,7 @@ def over_time(chosen: Selection, values: Any, **trace: Any) -> dict[str, Any]:
 
 
 def alone(values: Any) -> npt.NDArray[np.intp]:
-    """Where a value has no neighbour, so that a line would not show it."""
+    """Positions of values without a neighbour, which a line would not show."""
     known = np.isfinite(values)
     beside = np.zeros(len(values), bool)
     beside[1:] |= known[:-1]
@@ -51,7 +51,7 @@ def alone(values: Any) -> npt.NDArray[np.intp]:
 
 
 def marks(name: str, x: Sequence[str], y: Any, colour: str, **trace: Any) -> dict[str, Any]:
-    """A mark at each of those. At every value it would cost a browser several times what the line costs."""
+    """A mark at each of these points. Marks at every value would cost a browser several times what a line costs."""
     return {
         "type": "scatter", "mode": "markers", "x": x, "y": y, "name": f"{name}, alone",
         "marker": {"size": 4, "color": colour}, "showlegend": False, "hoverinfo": "skip", **trace,
@@ -59,13 +59,13 @@ def marks(name: str, x: Sequence[str], y: Any, colour: str, **trace: Any) -> dic
 
 
 def time_axis(chosen: Selection) -> dict[str, Any]:
-    """The axis of all of the chosen time, whether or not there is something at its ends."""
+    """An axis over the whole selected period, whether or not there are values at its ends."""
     first, last = chosen.times[0], chosen.times[-1] + np.timedelta64(chosen.step_s, "s")
     return {"type": "date", "range": [str(first), str(last)], "nticks": 6, "tickangle": 0}
 
 
 def nothing(theme: Theme, text: str) -> Figure:
-    """A chart that has nothing to show, and says so."""
+    """An empty chart that says why it is empty."""
     note = {"text": text, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False,
             "font": {"color": theme.muted, "size": 13}}  # fmt: skip
     hidden = {"visible": False}

@@ -1,4 +1,4 @@
-"""How fresh many symbols are, as a map."""
+"""The freshness of many symbols as a map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fsclient.dashboard.theme import Theme
 
 
 def freshness_map(theme: Theme, ages: Sequence[ViewAge]) -> Figure:
-    """Every view as a cell: symbols from left to right, a row a timeframe; for more symbols than a table can show."""
+    """One cell per view: symbols from left to right, one row per timeframe; for more symbols than a table can show."""
     symbols = list(dict.fromkeys(age.symbol for age in ages))
     frames = [tf for tf in TIMEFRAMES if any(age.timeframe == tf for age in ages)]
     at, row = {s: n for n, s in enumerate(symbols)}, {tf: n for n, tf in enumerate(frames)}

@@ -1,4 +1,4 @@
-"""What the gates found: verdicts by day, rules broken, missing bars on a calendar."""
+"""Charts of quality: verdicts by day, broken rules, missing bars on a calendar."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from datetime import date, timedelta
 import numpy as np
 
 from fsclient.dashboard.charts.frame import Figure, figure
-from fsclient.dashboard.operations import Verdict
+from fsclient.dashboard.operations import VerdictTotal
 from fsclient.dashboard.theme import Theme
 
 _BAR_MS = 0.75 * 86_400_000
-"""How wide a day's bar is: Plotly makes the only one of a chart a hair's breadth."""
+"""Width of a day's bar; without it Plotly draws a chart's only bar a hair's breadth wide."""
 _MONTHS = range(1, 13, 2)
-"""The months that a calendar names: a telephone has room for six."""
+"""The months that a calendar labels; a phone has room for six."""
 
 
-def verdicts_by_day(theme: Theme, verdicts: Sequence[Verdict]) -> Figure:
-    """Gate results a day: how many passed and how many did not."""
-    days = sorted({v.at.date() for v in verdicts})
-    every = [days[0] + timedelta(days=n) for n in range((days[-1] - days[0]).days + 1)] if days else []
+def verdicts_by_day(theme: Theme, totals: Sequence[VerdictTotal]) -> Figure:
+    """Verdicts per UTC day: how many passed and how many did not."""
+    first, last = (edge((total.day for total in totals), default=None) for edge in (min, max))
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)] if first and last else []
+    per_day = Counter[date]()
     traces = []
     for name, passed, colour in (("passed", True, theme.good), ("stopped", False, theme.bad)):
-        counts = dict.fromkeys(every, 0)
-        for verdict in verdicts:
-            if verdict.passed is passed:
-                counts[verdict.at.date()] += 1
-        traces.append({"type": "bar", "name": name, "x": [day.isoformat() for day in every],
-                       "y": list(counts.values()), "marker": {"color": colour, "line": {"width": 0}},
+        counts = Counter[date]()
+        for total in totals:
+            if total.passed is passed:
+                counts[total.day] += total.verdicts
+        per_day += counts
+        traces.append({"type": "bar", "name": name, "x": [day.isoformat() for day in days],
+                       "y": [counts[day] for day in days], "marker": {"color": colour, "line": {"width": 0}},
                        "hovertemplate": "%{y:,}", "width": _BAR_MS})  # fmt: skip
     axis = {"type": "date", "tickformat": "%b %d", "nticks": 6, "tickangle": 0}
-    most = max(Counter(verdict.at.date() for verdict in verdicts).values(), default=0)
-    counts_axis = {"tickformat": ",~d", "dtick": 1 if most < 6 else None}  # there are no halves of a verdict
-    if len(every) < 14 and every:  # a few days are bars of a day's width, not of the card's
-        axis["range"] = [(every[-1] - timedelta(days=13, hours=12)).isoformat(), f"{every[-1]}T12:00"]
+    few = max(per_day.values(), default=0) < 6
+    counts_axis = {"tickformat": ",~d", "dtick": 1 if few else None}  # half a verdict is no tick
+    if 0 < len(days) < 14:  # a few days keep the width of a day instead of filling the card
+        axis["range"] = [(days[-1] - timedelta(days=13, hours=12)).isoformat(), f"{days[-1]}T12:00"]
     return figure(theme, traces, barmode="stack", bargap=0.25, xaxis=axis, yaxis=counts_axis, showlegend=True)
 
 
 def broken_rules(theme: Theme, counts: Mapping[str, int]) -> Figure:
-    """Rows by the rule that they break, the most broken on top."""
+    """Quarantined rows by rule, the most broken rule on top."""
     ranked = sorted(counts.items(), key=lambda item: item[1])[-12:]
     trace = {
         "type": "bar", "orientation": "h", "y": [name for name, _ in ranked], "x": [rows for _, rows in ranked],
@@ -54,9 +56,9 @@ def broken_rules(theme: Theme, counts: Mapping[str, int]) -> Figure:
 
 
 def calendar(theme: Theme, missing: Mapping[date, int], year: int) -> Figure:
-    """A year as weeks from left to right and days from Monday down: how many bars each trading day lacks.
+    """How many bars each trading day of a year lacks: weeks from left to right, days from Monday down.
 
-    A day on which nothing is missing is drawn faintly, one without trading or outside of the history not at all.
+    A complete day is drawn faintly; a day without trading or outside the history is left blank.
     """
     first = date(year, 1, 1)
     offset = first.weekday()
@@ -71,8 +73,7 @@ def calendar(theme: Theme, missing: Mapping[date, int], year: int) -> Figure:
             cells[weekday, week] = np.log1p(missing[day])
             texts[weekday, week] = f"{day:%a %d %b %Y}: {missing[day]:,} bars missing" if missing[day] else (
                 f"{day:%a %d %b %Y}: complete")  # fmt: skip
-    none = theme.grid
-    scale = [[0, none], [0.001, theme.warn], [1, theme.bad]]
+    scale = [[0, theme.grid], [0.001, theme.warn], [1, theme.bad]]
     months = {date(year, m, 1).strftime("%b"): (offset + (date(year, m, 1) - first).days) // 7 for m in _MONTHS}
     trace = {
         "type": "heatmap", "z": cells, "text": texts.tolist(), "hovertemplate": "%{text}<extra></extra>",

@@ -1,4 +1,4 @@
-"""How long runs took."""
+"""The chart of how long runs took."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fsclient.dashboard.theme import Theme
 
 
 def durations(theme: Theme, runs: Sequence[Run]) -> Figure:
-    """How long runs took, by when they started; a colour a kind, a cross for one that did not complete."""
+    """Duration by start time, one colour per kind; a cross marks a run that did not complete."""
     kinds = sorted({run.kind for run in runs if run.ended})
     traces = []
     for n, kind in enumerate(kinds):
@@ -37,7 +37,7 @@ def durations(theme: Theme, runs: Sequence[Run]) -> Figure:
 
 
 def _around(moments: Sequence[datetime]) -> list[str]:
-    """A span with room at its ends, and an hour for a run that stands alone."""
+    """The range of an axis with some room at its ends; an hour for a single run."""
     first, last = min(moments), max(moments)
     room = max((last - first) * 0.03, timedelta(minutes=30) if first == last else timedelta(minutes=1))
     return [(first - room).isoformat(), (last + room).isoformat()]

@@ -1,4 +1,4 @@
-"""Incidents: those that last, and those that are over."""
+"""Incidents: those that are open, and those that are over."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from fsclient.dashboard.widgets import Query
 
 PATH, TITLE = "/alerts", "Alerts"
 
+MAX_ALERTS = 500
+"""Incidents that the page lists, the newest first."""
+
 
 def layout(sources: Sources, _query: Query, _colours: str) -> html.Div:
     """The page."""
     now, past = _content(sources)
     return widgets.page(
         TITLE,
-        "an incident begins once and ends once",
+        "an incident is opened once and closed once",
         html.Div(
             [
                 widgets.card("Open", html.Div(now, id="alerts-open"), width="w12"),
@@ -46,15 +49,13 @@ def register(app: Dash, sources: Sources) -> None:
 
 
 def _content(sources: Sources) -> tuple[Any, Any]:
-    alerts, why = sources.ask(lambda o: o.alerts(limit=500))
+    alerts, why = sources.ask(lambda o: o.alerts(limit=MAX_ALERTS), ())
     if why:
         return widgets.unanswered(why), widgets.unanswered(why)
-    lasting, past = [a for a in alerts if a.closed is None], [a for a in alerts if a.closed is not None]
-    calm = widgets.empty(
-        "No alert is open", "Rules watch freshness, gates, parity and clients; what they find appears here."
-    )
+    open_, past = [a for a in alerts if a.closed is None], [a for a in alerts if a.closed is not None]
+    calm = widgets.empty("No alert is open", "Rules watch freshness, gates, parity and clients; incidents appear here.")
     return (
-        _table(sources, lasting, ended=False) if lasting else calm,
+        _table(sources, open_, ended=False) if open_ else calm,
         _table(sources, past, ended=True) if past else widgets.empty("No alert yet", "Past incidents are kept here."),
     )
 

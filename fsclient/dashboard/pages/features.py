@@ -13,7 +13,7 @@ from feature_repo.catalog import INDICATOR_FIELDS, INDICATORS, PRODUCER, SYMBOLS
 from feature_repo.stores.tables import OFFLINE_OUTAGE
 from fsclient.dashboard import formats, widgets
 from fsclient.dashboard.charts.candles import candles, height, is_over
-from fsclient.dashboard.market import MOST_BARS
+from fsclient.dashboard.market import MAX_BARS
 from fsclient.dashboard.panels import catalog, explanation, online
 from fsclient.dashboard.sources import Sources
 from fsclient.dashboard.theme import theme
@@ -21,7 +21,7 @@ from fsclient.dashboard.widgets import Query
 
 PATH, TITLE = "/features", "Features"
 
-BARS = {"150": "150", "300": "300", "600": "600", str(MOST_BARS): f"{MOST_BARS:,}"}
+BARS = {"150": "150", "300": "300", "600": "600", str(MAX_BARS): f"{MAX_BARS:,}"}
 DEFAULT_FIELDS = ("sma_50", "rsi_14")
 
 

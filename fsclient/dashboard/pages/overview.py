@@ -1,4 +1,4 @@
-"""Is everything all right, in one look."""
+"""The overview: whether everything is all right, at a glance."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fsclient.dashboard.charts.calls import calls_by_source, latencies
 from fsclient.dashboard.charts.frame import nothing
 from fsclient.dashboard.charts.freshness import freshness_map
 from fsclient.dashboard.online import LATE_BARS, ViewAge
-from fsclient.dashboard.operations import Alert, Verdict
+from fsclient.dashboard.operations import Alert, Verdict, VerdictTotal
 from fsclient.dashboard.sources import Sources
-from fsclient.dashboard.theme import theme
+from fsclient.dashboard.theme import Theme, theme
 from fsclient.dashboard.traffic.selection import Selection
 from fsclient.dashboard.widgets import Query, Tone
 
 PATH, TITLE = "/", "Overview"
 
-MOST_IN_MATRIX = 30
-"""Symbols that the freshness table shows one by one; more become a map, with the oldest named beside it."""
+MAX_IN_MATRIX = 30
+"""Symbols up to which freshness is a table; more are drawn as a map, with the oldest listed beside it."""
 _NOW_MINUTES = 15
 _ERROR_SHARE, _BAD_ERROR_SHARE = 0.001, 0.01
 
@@ -40,7 +40,8 @@ def layout(sources: Sources, _query: Query, colours: str) -> html.Div:
         html.Div(shown["tiles"], id="overview-tiles", className="tiles"),
         html.Div(
             [
-                widgets.card("Calls a second", widgets.graph("overview-calls", shown["calls"], 200), note="last hour"),
+                widgets.card("Calls per second", widgets.graph("overview-calls", shown["calls"], 200),
+                             note="last hour"),
                 widgets.card("Response time", widgets.graph("overview-latency", shown["latency"], 200),
                              note="percentiles, last hour"),
                 html.Div(shown["fresh"], id="overview-fresh", className="w7", style={"display": "grid"}),
@@ -77,39 +78,41 @@ def _content(sources: Sources, colours: str) -> dict[str, Any]:
     traffic.refresh()
     hour, lately = traffic.select("m", 3600), traffic.select("m", 60 * _NOW_MINUTES)
     ages = sources.online.ages()
-    verdicts, why = sources.ask(lambda o: o.verdicts(since=now - timedelta(days=1)))
-    alerts, _ = sources.ask(lambda o: o.alerts(open_only=True))
-    doubts, _ = sources.ask(lambda o: o.doubts())
+    day_ago = now - timedelta(days=1)
+    gates, why = sources.ask(lambda o: o.verdict_totals(day_ago), ())
+    failing, _ = sources.ask(lambda o: o.failing(day_ago), ())
+    alerts, _ = sources.ask(lambda o: o.alerts(open_only=True), ())
+    open_alerts = sum(sources.ask(lambda o: o.open_alerts(), {})[0].values())
+    doubts, _ = sources.ask(lambda o: o.doubts(), ())
     alive = [p for p in traffic.processes if traffic.is_alive(p)]
     broken = sum(state != "closed" for p in alive for name, state in p.states.items() if name.startswith("breaker."))
     breakers = sum(name.startswith("breaker.") for p in alive for name in p.states)
     stale = [age for age in ages if age.state == "stale"]
-    failed = _latest_failures(verdicts)
     problem = traffic.problem or sources.online.problem
-    chosen = theme(colours)
+    look = theme(colours)
     concerns: list[tuple[Tone, str]] = []
     if problem:
-        concerns.append(("bad", "the online store is away"))
+        concerns.append(("bad", "the online store does not answer"))
     if broken:
         concerns.append(("bad", f"{formats.plural(broken, 'breaker')} open"))
-    if alerts:
-        concerns.append(("bad", f"{formats.plural(len(alerts), 'alert')} open"))
+    if open_alerts:
+        concerns.append(("bad", f"{formats.plural(open_alerts, 'alert')} open"))
     if (lately.error_share or 0) > _BAD_ERROR_SHARE:
-        concerns.append(("bad", f"{formats.share(lately.error_share)} of the calls fail"))
+        concerns.append(("bad", f"{formats.share(lately.error_share)} of calls fail"))
     if stale:
         concerns.append(("warn", f"{formats.plural(len(stale), 'view')} stale"))
-    if failed:
-        concerns.append(("warn", f"{formats.plural(len(failed), 'gate')} stopped"))
+    if failing:
+        concerns.append(("warn", f"{formats.plural(len(failing), 'gate')} stopped"))
     if doubts:
         concerns.append(("warn", f"{formats.plural(len(doubts), 'view')} in doubt"))
     return {
         "banner": _banner(sources, problem),
         "state": _verdict(concerns, anything=bool(ages or hour.calls.any())),
-        "tiles": _tiles(lately, ages, verdicts, why, alerts, len(alive), broken, breakers),
-        "calls": calls_by_source(chosen, hour) if hour.calls.any() else nothing(chosen, "No calls in this hour"),
-        "latency": latencies(chosen, hour) if hour.calls.any() else nothing(chosen, "No calls in this hour"),
-        "fresh": _freshness(chosen, ages),
-        "attention": _attention(sources, stale, failed, alerts, why),
+        "tiles": _tiles(lately, ages, gates, why, alerts, open_alerts, len(alive), broken, breakers),
+        "calls": calls_by_source(look, hour) if hour.calls.any() else nothing(look, "No calls in the last hour"),
+        "latency": latencies(look, hour) if hour.calls.any() else nothing(look, "No calls in the last hour"),
+        "fresh": _freshness(look, ages),
+        "attention": _attention(sources, stale, failing, alerts, why),
     }
 
 
@@ -117,8 +120,8 @@ def _banner(sources: Sources, problem: str) -> str:
     if not problem:
         return ""
     read_s = sources.traffic.read_s
-    since = "" if read_s is None else f" What is shown was read {formats.duration(sources.now_s() - read_s)} ago."
-    return f"{problem} Calls are still counted by their processes and told when it is back.{since}"
+    since = "" if read_s is None else f" The figures shown were read {formats.duration(sources.now_s() - read_s)} ago."
+    return f"{problem} Client processes keep counting their calls and publish them when it is back.{since}"
 
 
 def _verdict(concerns: Sequence[tuple[Tone, str]], *, anything: bool) -> html.Div:
@@ -138,23 +141,25 @@ def _verdict(concerns: Sequence[tuple[Tone, str]], *, anything: bool) -> html.Di
 def _tiles(
     lately: Selection,
     ages: Sequence[ViewAge],
-    verdicts: Sequence[Verdict],
+    gates: Sequence[VerdictTotal],
     why: str,
     alerts: Sequence[Alert],
+    open_alerts: int,
     alive: int,
     broken: int,
     breakers: int,
 ) -> list[html.Div]:
     states = Counter(age.state for age in ages)
-    passed = sum(v.passed for v in verdicts)
+    verdicts = sum(total.verdicts for total in gates)
+    passed = sum(total.verdicts for total in gates if total.passed)
     failing = lately.error_share
-    none = "no ledger here" if why == "no ledger" else "the ledger is away"
+    none = widgets.ledger_note(why)
     tone: Tone = "bad" if (failing or 0) > _BAD_ERROR_SHARE else "warn" if (failing or 0) > _ERROR_SHARE else "good"
     return [
         widgets.tile("Views fresh", f"{states['fresh']:,}" if ages else formats.ABSENT,
                      f"of {len(ages):,}: {states['late']:,} late, {states['stale']:,} stale" if ages else "none yet",
                      "" if not ages else "warn" if states["stale"] else "good"),
-        widgets.tile("Calls a second", formats.rate(float(lately.calls.sum()) / (60 * _NOW_MINUTES)),
+        widgets.tile("Calls per second", formats.rate(float(lately.calls.sum()) / (60 * _NOW_MINUTES)),
                      f"{alive:,} clients alive" if alive != 1 else "1 client alive"),
         widgets.tile("Error rate", formats.share(failing), f"{formats.count(int(lately.errors.sum()))} of "
                      f"{formats.count(int(lately.calls.sum()))}", "" if failing is None else tone),
@@ -165,38 +170,38 @@ def _tiles(
         widgets.tile("Response p99", formats.duration(lately.percentile_s(0.99)),
                      f"{formats.count(int(lately.retries.sum()))} retries"),
         widgets.tile("Breakers", formats.ABSENT if not breakers else "closed" if not broken else f"{broken} open",
-                     f"of {breakers}" if breakers else "none is told",
+                     f"of {breakers}" if breakers else "none reported",
                      "bad" if broken else "good" if breakers else ""),
-        widgets.tile("Gates, 24 h", f"{passed:,} / {len(verdicts):,}" if verdicts else formats.ABSENT,
+        widgets.tile("Gates, 24 h", f"{passed:,} / {verdicts:,}" if verdicts else formats.ABSENT,
                      none if why else "passed" if verdicts else "none ran",
-                     "" if not verdicts else "good" if passed == len(verdicts) else "warn"),
-        widgets.tile("Open alerts", formats.ABSENT if why else str(len(alerts)), none if why else
+                     "" if not verdicts else "good" if passed == verdicts else "warn"),
+        widgets.tile("Open alerts", formats.ABSENT if why else formats.count(open_alerts), none if why else
                      alerts[0].rule if alerts else "none", "" if why else "bad" if alerts else "good"),
     ]  # fmt: skip
 
 
-def _freshness(chosen: Any, ages: Sequence[ViewAge]) -> html.Section:
-    note = "closed bars of an open market since each view's own"
+def _freshness(look: Theme, ages: Sequence[ViewAge]) -> html.Section:
+    note = "bars closed in open hours since each view's newest"
     symbols = list(dict.fromkeys(age.symbol for age in ages))
     if not ages:
         return widgets.card(
             "Freshness in bars",
-            widgets.empty("Nothing is published", "Bring bars with ",
+            widgets.empty("Nothing is published", "Load bars with ",
                           widgets.code("fstore ingest FILE --symbol … --timeframe …"), " and publish them with ",
                           widgets.code("fstore materialize"), "."),
             width="w12",
         )  # fmt: skip
-    if len(symbols) > MOST_IN_MATRIX:
+    if len(symbols) > MAX_IN_MATRIX:
         counts = Counter(age.state for age in ages)
         legend = [widgets.tag(f"{state} {counts[state]:,}", tone) for state, tone in _TONES.items()]
         body: Any = [
             html.Div(legend, className="legend"),
-            widgets.graph("overview-map", freshness_map(chosen, ages), 260),
+            widgets.graph("overview-map", freshness_map(look, ages), 260),
         ]
         return widgets.card("Freshness in bars", *body, note=f"{len(symbols):,} symbols; {note}", width="w12")
-    held = {(age.symbol, age.timeframe): age for age in ages}
+    by_view = {(age.symbol, age.timeframe): age for age in ages}
     frames = [tf for tf in TIMEFRAMES if any(age.timeframe == tf for age in ages)]
-    rows = [{"symbol": name, **{tf: _cell(held.get((name, tf))) for tf in frames}} for name in symbols]
+    rows = [{"symbol": name, **{tf: _cell(by_view.get((name, tf))) for tf in frames}} for name in symbols]
     grid = widgets.table({"symbol": "symbol", **{tf: tf for tf in frames}}, rows, height=330, look="matrix")
     return widgets.card("Freshness in bars", grid, note=note, width="w12")
 
@@ -210,16 +215,8 @@ def _cell(age: ViewAge | None) -> Any:
     return html.Span(formats.bars(age.age_bars), className=f"cell {_TONES[age.state]}")
 
 
-def _latest_failures(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Of each gate the newest verdict, where it is a failure."""
-    newest: dict[tuple[str, str, str], Verdict] = {}
-    for verdict in verdicts:  # newest first
-        newest.setdefault((verdict.symbol, verdict.timeframe, verdict.kind), verdict)
-    return [verdict for verdict in newest.values() if not verdict.passed]
-
-
 def _attention(
-    sources: Sources, stale: Sequence[ViewAge], failed: Sequence[Verdict], alerts: Sequence[Alert], why: str
+    sources: Sources, stale: Sequence[ViewAge], failing: Sequence[Verdict], alerts: Sequence[Alert], why: str
 ) -> html.Section:
     now = sources.now
     rows: list[dict[str, Any]] = [
@@ -230,7 +227,7 @@ def _attention(
     rows += [
         {"what": widgets.tag("gate", "warn"), "about": f"{v.symbol} {v.timeframe}", "detail": f"{v.kind}: {v.reason}",
          "since": widgets.when(v.at, now)}
-        for v in failed
+        for v in failing
     ]  # fmt: skip
     oldest = sorted(stale, key=lambda age: -(age.age_bars or 0))
     rows += [
@@ -244,7 +241,7 @@ def _attention(
     else:
         columns = {"what": "", "about": "about", "detail": "what", "since": "since"}
         body = widgets.table(columns, rows, wrapped=["detail"], height=330)
-    note = "alerts and gates: no ledger here" if why == "no ledger" else "the ledger is away" if why else ""
+    note = f"alerts and gates: {widgets.ledger_note(why)}" if why else ""
     return widgets.card("Needs attention", body, note=note, width="w12")
 
 

@@ -1,4 +1,4 @@
-"""What ran, for how long, what it did, and where the engine tells more."""
+"""Runs: how long they took, what they did, and where the engine shows more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from fsclient.dashboard.widgets import Query, Tone
 
 PATH, TITLE = "/pipelines", "Pipelines"
 
-MOST_RUNS = 300
+MAX_RUNS = 300
+"""Runs that the page knows one by one, the newest; its totals count all."""
+_MAX_ROWS = 100
 _TONES: dict[str, Tone] = {"completed": "good", "running": "info", "failed": "bad", "lost": "bad", "stopped": "warn"}
 
 
@@ -27,7 +29,7 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
     shown = _content(sources, query.get("kind"), query.get("state"), colours)
     return widgets.page(
         TITLE,
-        "every run that the ledger knows",
+        "runs as the ledger recorded them",
         html.Div(shown["tiles"], id="pipelines-tiles", className="tiles"),
         widgets.filters(
             widgets.choice("pipelines-kind", "kind", shown["kinds"], query.get("kind"), all_="all kinds"),
@@ -36,7 +38,7 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
         html.Div(
             [
                 widgets.card("Durations", html.Div(shown["chart"], id="pipelines-chart"), width="w12",
-                             note="a cross did not complete"),
+                             note="a cross marks a run that did not complete"),
                 widgets.card("Runs", html.Div(shown["runs"], id="pipelines-runs"), width="w12", note="newest first"),
             ],
             className="grid",
@@ -68,34 +70,40 @@ def register(app: Dash, sources: Sources) -> None:
 
 
 def _content(sources: Sources, kind: str | None, state: str | None, colours: str) -> dict[str, Any]:
-    every, why = sources.ask(lambda o: o.runs(limit=MOST_RUNS))
-    kinds = sorted({run.kind for run in every})
+    recent, why = sources.ask(lambda o: o.runs(limit=MAX_RUNS), ())
+    kinds = sorted({run.kind for run in recent})
     if why:
         return {"tiles": [], "chart": widgets.unanswered(why), "runs": widgets.unanswered(why), "kinds": []}
-    runs = [run for run in every if (not kind or run.kind == kind) and (not state or run.state == state)]
+    runs = [run for run in recent if (not kind or run.kind == kind) and (not state or run.state == state)]
     if not runs:
-        nothing = widgets.empty("No such runs", "Choose another kind or state.") if every else _NOTHING_RAN
-        return {"tiles": _tiles(sources, every), "chart": nothing, "runs": nothing, "kinds": kinds}
+        nothing = (
+            widgets.empty("No such runs", f"None of the last {MAX_RUNS} runs is of this kind and state.")
+            if recent
+            else _NOTHING_RAN
+        )
+        return {"tiles": _tiles(sources, recent), "chart": nothing, "runs": nothing, "kinds": kinds}
     ended = [run for run in runs if run.ended]
     chart = (
         widgets.graph("pipelines-durations", durations(theme(colours), runs), 200)
         if ended
         else widgets.empty("Nothing has ended yet", "A run appears here when it ends.")
     )
-    return {"tiles": _tiles(sources, every), "chart": chart, "runs": _table(sources, runs), "kinds": kinds}
+    return {"tiles": _tiles(sources, recent), "chart": chart, "runs": _table(sources, runs), "kinds": kinds}
 
 
 def _tiles(sources: Sources, runs: Sequence[Run]) -> list[html.Div]:
-    today = [run for run in runs if run.started > sources.now - timedelta(days=1)]
-    states = Counter(run.state for run in today)
-    running = sum(run.state == "running" for run in runs)
-    bad = states["failed"] + states["lost"]
-    rows = sum(run.counts.get("stored", 0) for run in today)
+    day_ago = sources.now - timedelta(days=1)
+    states = Counter[str]()
+    for total in sources.ask(lambda o: o.run_totals(day_ago), ())[0]:
+        states[total.state] += total.runs
+    running, bad = states["running"], states["failed"] + states["lost"]
+    rows, _ = sources.ask(lambda o: o.rows_stored(day_ago), 0)
     last = next((run for run in runs if run.ended), None)
     return [
-        widgets.tile("Running", str(running), "now", ""),
-        widgets.tile("Runs, 24 h", formats.count(len(today)), f"{states['completed']:,} completed"),
-        widgets.tile("Failed, 24 h", str(bad), f"{states['stopped']} stopped", "bad" if bad else "good"),
+        widgets.tile("Running", formats.count(running), "now", ""),
+        widgets.tile("Runs, 24 h", formats.count(states.total()), f"{states['completed']:,} completed"),
+        widgets.tile("Failed, 24 h", formats.count(bad), f"{states['lost']:,} lost, {states['stopped']:,} stopped",
+                     "bad" if bad else "good"),
         widgets.tile("Rows stored, 24 h", formats.count(rows), "in all tables"),
         widgets.tile("Last run", formats.duration(_seconds(last)) if last else formats.ABSENT,
                      f"{last.kind}, {formats.ago(last.ended, sources.now)}" if last else "none yet"),
@@ -114,7 +122,7 @@ def _table(sources: Sources, runs: Sequence[Run]) -> html.Div:
             "problems": _problems(run),
             "link": html.A("Prefect ↗", href=run.url, target="_blank", rel="noopener noreferrer") if run.url else "",
         }
-        for run in runs[:100]
+        for run in runs[:_MAX_ROWS]
     ]  # fmt: skip
     columns = {"state": "state", "kind": "run", "started": "started (UTC)", "took": "took", "did": "did",
                "problems": "problems", "link": "engine"}  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the gates found: results over time, quarantined rows and what becomes of them, gaps by day."""
+"""Quality: gate results over time, quarantined rows and decisions about them, missing bars by day."""
 
 from __future__ import annotations
 
@@ -21,23 +21,26 @@ from fsclient.dashboard.widgets import Query
 PATH, TITLE = "/quality", "Quality"
 
 DAYS = 30
+"""How far back the page counts gate results."""
+MAX_VERDICTS = 100
+"""Verdicts that the page lists, the newest first."""
 
 
 def layout(sources: Sources, query: Query, colours: str) -> html.Div:
     """The page."""
     look = theme(colours)
-    held = _symbols(sources)
-    name = query.get("symbol") if query.get("symbol") in held else (held[0] if held else None)
-    frames = _timeframes(sources, name)
-    tf = query.get("timeframe") if query.get("timeframe") in frames else next(iter(frames), None)
-    years = gaps.years(sources, name, tf)
+    symbols = _symbols(sources)
+    symbol = query.get("symbol") if query.get("symbol") in symbols else next(iter(symbols), None)
+    timeframes = _timeframes(sources, symbol)
+    timeframe = query.get("timeframe") if query.get("timeframe") in timeframes else next(iter(timeframes), None)
+    years = gaps.years(sources, symbol, timeframe)
     year = query.get("year") if query.get("year") in years else (years[-1] if years else None)
     state = query.get("state", "waiting")
     shown = _content(sources, look)
     rows, options = quarantine.rows(sources, state, query.get("rule"))
     return widgets.page(
         TITLE,
-        "what the gates let through, and what they kept back",
+        "what the gates accepted, and what they rejected",
         html.Div(shown["tiles"], id="quality-tiles", className="tiles"),
         html.Div(
             [
@@ -46,7 +49,8 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
                 widgets.card("Rules broken", html.Div(shown["rules"], id="quality-rules"), note="quarantined rows"),
                 html.Section(
                     [
-                        html.Header([html.H2("Quarantined rows"), html.Small("released: stored as a revision")]),
+                        html.Header([html.H2("Quarantined rows"),
+                                     html.Small("a released row is stored as a revision")]),
                         widgets.filters(
                             widgets.segments("quality-state", "decision", quarantine.STATES, state),
                             widgets.choice("quality-rule", "rule", options, query.get("rule"), all_="all rules"),
@@ -59,13 +63,14 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
                 html.Section(
                     [
                         html.Header([html.H2("Missing bars by trading day"),
-                                     html.Small(gaps.gap_note(sources, name, tf, year), id="quality-gap-note")]),
+                                     html.Small(gaps.gap_note(sources, symbol, timeframe, year),
+                                                id="quality-gap-note")]),
                         widgets.filters(
-                            widgets.choice("quality-symbol", "symbol", list(held), name),
-                            widgets.choice("quality-timeframe", "timeframe", list(frames), tf),
+                            widgets.choice("quality-symbol", "symbol", list(symbols), symbol),
+                            widgets.choice("quality-timeframe", "timeframe", list(timeframes), timeframe),
                             widgets.choice("quality-year", "year", years, year),
                         ),
-                        html.Div(gaps.calendar(sources, look, name, tf, year), id="quality-calendar"),
+                        html.Div(gaps.calendar(sources, look, symbol, timeframe, year), id="quality-calendar"),
                     ],
                     className="card w12",
                 ),
@@ -102,9 +107,9 @@ def register(app: Dash, sources: Sources) -> None:
         State("quality-timeframe", "value"),
         prevent_initial_call=True,
     )
-    def offer_timeframes(name: str | None, chosen: str | None) -> tuple[Any, Any]:
-        frames = list(_timeframes(sources, name))
-        return frames, chosen if chosen in frames else next(iter(frames), None)
+    def offer_timeframes(symbol: str | None, selected: str | None) -> tuple[Any, Any]:
+        timeframes = list(_timeframes(sources, symbol))
+        return timeframes, selected if selected in timeframes else next(iter(timeframes), None)
 
     @app.callback(
         Output("quality-calendar", "children"),
@@ -121,15 +126,20 @@ def register(app: Dash, sources: Sources) -> None:
         prevent_initial_call=True,
     )
     def show_gaps(
-        name: str | None, tf: str | None, year: str | None, state: str, rule: str | None, view: dict[str, str]
+        symbol: str | None,
+        timeframe: str | None,
+        year: str | None,
+        state: str,
+        rule: str | None,
+        view: dict[str, str],
     ) -> tuple[Any, ...]:
-        query = widgets.write_query(symbol=name, timeframe=tf, year=year, state=state, rule=rule)
+        query = widgets.write_query(symbol=symbol, timeframe=timeframe, year=year, state=state, rule=rule)
         if ctx.triggered_id in ("quality-state", "quality-rule"):
             return no_update, no_update, no_update, no_update, query
-        years = gaps.years(sources, name, tf)
+        years = gaps.years(sources, symbol, timeframe)
         year = year if year in years else (years[-1] if years else None)
-        calendar = gaps.calendar(sources, theme(view["theme"]), name, tf, year)
-        return calendar, gaps.gap_note(sources, name, tf, year), years, year, query
+        calendar = gaps.calendar(sources, theme(view["theme"]), symbol, timeframe, year)
+        return calendar, gaps.gap_note(sources, symbol, timeframe, year), years, year, query
 
     @app.callback(
         Output("quality-rows", "children"),
@@ -160,8 +170,10 @@ def register(app: Dash, sources: Sources) -> None:
 
 
 def _content(sources: Sources, look: Theme) -> dict[str, Any]:
-    verdicts, why = sources.ask(lambda o: o.verdicts(since=sources.now - timedelta(days=DAYS), limit=5000))
-    doubts, _ = sources.ask(lambda o: o.doubts())
+    since = sources.now - timedelta(days=DAYS)
+    totals, why = sources.ask(lambda o: o.verdict_totals(since), ())
+    latest, _ = sources.ask(lambda o: o.verdicts(since=since, limit=MAX_VERDICTS), ())
+    doubts, _ = sources.ask(lambda o: o.doubts(), ())
     try:
         quarantined = sources.quarantine.counts()
         trouble = ""
@@ -171,21 +183,21 @@ def _content(sources: Sources, look: Theme) -> dict[str, Any]:
     for (rule, _), number in quarantined.items():
         by_rule[rule] += number
     waiting = sum(number for (_, decision), number in quarantined.items() if decision is None)
-    passed = sum(v.passed for v in verdicts)
-    bad = sum(v.bad_rows for v in verdicts)
-    judged = sum(v.rows for v in verdicts)
-    none = "no ledger here" if why == "no ledger" else "the ledger is away" if why else ""
+    verdicts = sum(total.verdicts for total in totals)
+    passed = sum(total.verdicts for total in totals if total.passed)
+    judged, bad = sum(total.rows for total in totals), sum(total.bad_rows for total in totals)
+    none = widgets.ledger_note(why)
     shown: dict[str, Any] = {
         "tiles": [
-            widgets.tile("Gates passed", f"{passed:,} / {len(verdicts):,}" if verdicts else formats.ABSENT,
+            widgets.tile("Gates passed", f"{passed:,} / {verdicts:,}" if verdicts else formats.ABSENT,
                          none or f"last {DAYS} days",
-                         "" if not verdicts else "good" if passed == len(verdicts) else "warn"),
+                         "" if not verdicts else "good" if passed == verdicts else "warn"),
             widgets.tile("Rows judged", formats.count(judged) if verdicts else formats.ABSENT, none or
                          f"{formats.count(bad)} bad"),
-            widgets.tile("Bad rows", formats.share(bad / judged if judged else None), none or "of those judged"),
+            widgets.tile("Bad rows", formats.share(bad / judged if judged else None), none or "of the rows judged"),
             widgets.tile("In quarantine", formats.count(by_rule.total()),
                          trouble or f"{formats.count(waiting)} waiting, {formats.plural(len(by_rule), 'rule')}"),
-            widgets.tile("In doubt", formats.ABSENT if why else str(len(doubts)), none or "unproven views",
+            widgets.tile("In doubt", formats.ABSENT if why else formats.count(len(doubts)), none or "unproven views",
                          "" if why else "bad" if doubts else "good"),
         ]
     }  # fmt: skip
@@ -197,18 +209,18 @@ def _content(sources: Sources, look: Theme) -> dict[str, Any]:
             widgets.code("fstore materialize"), ".",
         )  # fmt: skip
     else:
-        shown["verdicts"] = widgets.graph("quality-verdicts-chart", verdicts_by_day(look, verdicts))
+        shown["verdicts"] = widgets.graph("quality-verdicts-chart", verdicts_by_day(look, totals))
         now = sources.now
-        doubted = {(d.symbol, d.timeframe): d for d in doubts}
+        in_doubt = {(doubt.symbol, doubt.timeframe) for doubt in doubts}
         rows = [
             {
                 "at": widgets.when(v.at, now), "about": f"{v.symbol} {v.timeframe}", "kind": v.kind,
                 "result": [widgets.tag("passed", "good") if v.passed else widgets.tag("stopped", "bad"),
-                           widgets.tag("in doubt", "warn") if (v.symbol, v.timeframe) in doubted else ""],
+                           widgets.tag("in doubt", "warn") if (v.symbol, v.timeframe) in in_doubt else ""],
                 "rows": formats.count(v.rows), "bad": formats.count(v.bad_rows),
                 "why": v.reason or ", ".join(f"{rule} {n:,}" for rule, n in v.by_rule.items()),
             }
-            for v in verdicts[:100]
+            for v in latest
         ]  # fmt: skip
         columns = {"at": "when", "about": "about", "kind": "gate", "result": "result", "rows": "rows", "bad": "bad",
                    "why": "why"}  # fmt: skip
@@ -216,7 +228,9 @@ def _content(sources: Sources, look: Theme) -> dict[str, Any]:
     if by_rule:
         shown["rules"] = widgets.graph("quality-rules-chart", broken_rules(look, by_rule))
     else:
-        shown["rules"] = widgets.empty("No rule is broken", "Rows that break one are kept with it and never stored.")
+        shown["rules"] = widgets.empty(
+            "No rule is broken", "Rows that break a rule are kept in quarantine with it and never stored as bars."
+        )
     return shown
 
 
@@ -227,8 +241,8 @@ def _symbols(sources: Sources) -> Sequence[str]:
         return ()
 
 
-def _timeframes(sources: Sources, name: str | None) -> Sequence[str]:
+def _timeframes(sources: Sources, symbol: str | None) -> Sequence[str]:
     try:
-        return sources.market.timeframes(name) if name else ()
+        return sources.market.timeframes(symbol) if symbol else ()
     except OFFLINE_OUTAGE:
         return ()

@@ -1,25 +1,54 @@
-"""The catalog as it is defined and registered: indicators, what fields are made of, views with their versions."""
+"""The catalog as defined and as registered: indicators, the lineage of fields, views with their versions."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 from dash import html
 
-from feature_repo.catalog import INDICATORS, VIEWS
+from feature_repo.catalog import INDICATORS, PRODUCER, VIEWS, Indicator
 from fsclient.dashboard import formats, widgets
-from fsclient.dashboard.lineage import definition_digest, lineage
 from fsclient.dashboard.sources import Sources
 
 
+def definition_digest(indicator: Indicator) -> str:
+    """A short digest of what an indicator means: it changes with its kernel, parameters, inputs or warm-up."""
+    meaning = [
+        indicator.kind,
+        sorted(indicator.parameters.items()),
+        indicator.inputs,
+        indicator.outputs,
+        indicator.lookback,
+        indicator.warm_up,
+    ]
+    return sha256(json.dumps(meaning).encode()).hexdigest()[:8]
+
+
+def lineage(field: str) -> tuple[str, ...]:
+    """The steps from the source to the name that a strategy reads."""
+    indicator = PRODUCER.get(field)
+    if indicator is None:
+        return ("source file", "quality gate", "bars", f"ohlcv_*:{field}", "latest_* service")
+    parameters = ", ".join(f"{name}={number:g}" for name, number in indicator.parameters.items())
+    return (
+        f"bars ({', '.join(indicator.inputs)})",
+        f"{indicator.kind}({parameters})",
+        "quality gate",
+        f"indicators_*:{field}",
+        "latest_* service",
+    )
+
+
 def catalog() -> html.Div:
-    """Every indicator with its definition."""
+    """All indicators with their definitions."""
     rows = []
     for indicator in INDICATORS.values():
         parameters = ", ".join(f"{k}={v:g}" for k, v in indicator.parameters.items())
         bounds = f"{_bound(indicator.low)} to {_bound(indicator.high)}" if (
-            indicator.low is not None or indicator.high is not None) else "free"  # fmt: skip
+            indicator.low is not None or indicator.high is not None) else "none"  # fmt: skip
         rows.append({
             "name": indicator.name, "kind": indicator.kind, "parameters": parameters or formats.ABSENT,
             "inputs": ", ".join(indicator.inputs), "outputs": ", ".join(indicator.outputs),
@@ -39,30 +68,30 @@ def _bound(value: float | None) -> str:
 
 
 def lineages(fields: Sequence[str]) -> list[html.Div]:
-    """What each field is made of."""
-    found = []
+    """The lineage of each field, from the source to the name that a strategy reads."""
+    chains = []
     for field in ("close", *fields):
         links: list[Any] = []
         for step in lineage(field):
             links += [html.B(step), "→"]
-        found.append(html.Div([html.Strong(field), *links[:-1]], className="chain"))
-    return found
+        chains.append(html.Div([html.Strong(field), *links[:-1]], className="chain"))
+    return chains
 
 
 def versions(sources: Sources) -> html.Div:
-    """What the registry holds."""
-    found, why = sources.ask(lambda o: o.definitions())
-    if found is None:
-        return widgets.empty("The registry is being read", "It appears in a few seconds.")
+    """The registered views."""
+    definitions, why = sources.ask(lambda o: o.definitions(), None)
     if why:
         return widgets.unanswered(why)
-    if not found:
+    if definitions is None:
+        return widgets.empty("The registry is being read", "It appears in a few seconds.")
+    if not definitions:
         return widgets.empty(
             "Nothing is registered", "Register the definitions with ", widgets.code("fstore apply"), "."
         )
     order = {name: n for n, name in enumerate(VIEWS)}
     rows = [
         {"view": d.view, "version": d.version or "first", "updated": formats.moment(d.updated)}
-        for d in sorted(found, key=lambda d: order.get(d.view, len(order)))
+        for d in sorted(definitions, key=lambda d: order.get(d.view, len(order)))
     ]
     return widgets.table({"view": "view", "version": "version", "updated": "registered (UTC)"}, rows, height=220)

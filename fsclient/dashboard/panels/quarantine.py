@@ -1,4 +1,4 @@
-"""Quarantined rows, and what becomes of them."""
+"""Quarantined rows and the decisions about them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _TONES: dict[str, Tone] = {"released": "info", "discarded": ""}
 
 
 def decide(sources: Sources, chosen: Sequence[str], key: str | None, decision: Decision) -> str:
-    """What became of it, in a sentence."""
+    """Carries out a decision; returns the result as a sentence."""
     if sources.operations is None:
         return "This machine has no ledger, so nothing can be decided here."
     if not sources.access.may_change(key):
-        return "That needs the dashboard's key."
+        return "This needs the dashboard's key."
     try:
         known = {row.id: row for row in sources.quarantine.rows()}
-        rows = [known[one] for one in chosen if one in known and known[one].decision is None]
+        rows = [known[id_] for id_ in chosen if id_ in known and known[id_].decision is None]
         if not rows:
-            return "Choose rows first: those that wait for a decision have a box."
+            return "Choose rows first: rows that wait for a decision have a checkbox."
         if decision == "released":
             stored = sources.operations.release_quarantined(rows, by="dashboard")
             return f"{formats.plural(len(rows), 'row')} released, {formats.plural(stored, 'bar')} stored."
@@ -42,7 +42,7 @@ def decide(sources: Sources, chosen: Sequence[str], key: str | None, decision: D
 
 
 def actions(sources: Sources) -> html.Div:
-    """The buttons that decide, and why they can't be pressed here."""
+    """The buttons that decide, or why they are disabled."""
     off = sources.operations is None or sources.access.key is None
     remedy = ""
     if sources.operations is None:
@@ -105,7 +105,7 @@ def _line(row: QuarantinedRow, now: Any) -> dict[str, Any]:
 
 
 def _short(text: str) -> str:
-    """A row's values as one line: of a bar its prices."""
+    """A row's values on one line: its prices if it is a bar."""
     try:
         values = json.loads(text)
     except ValueError:

@@ -16,7 +16,7 @@ from fsclient.dashboard.charts.candles import candles
 from fsclient.dashboard.charts.quality import verdicts_by_day
 from fsclient.dashboard.charts.runs import durations
 from fsclient.dashboard.market import Chart
-from fsclient.dashboard.operations import Run, Verdict
+from fsclient.dashboard.operations import Run, VerdictTotal
 from fsclient.dashboard.theme import theme
 from fsclient.dashboard.traffic.selection import Selection
 from fsclient.metrics.histogram import BUCKETS
@@ -99,8 +99,7 @@ def test_a_single_run_stands_in_an_hour() -> None:
 
 
 def test_the_only_day_of_verdicts_is_as_wide_as_any_and_counted_whole() -> None:
-    verdict = Verdict(symbol="EUR/USD", timeframe="1h", kind="bars", passed=True, reason="", rows=1, bad_rows=0,
-                      by_rule={}, at=NOW)  # fmt: skip
-    drawn = verdicts_by_day(LOOK, [verdict])
+    total = VerdictTotal(day=NOW.date(), kind="bars", passed=True, verdicts=1, rows=1, bad_rows=0)
+    drawn = verdicts_by_day(LOOK, [total])
     assert {trace["width"] for trace in drawn["data"]} == {0.75 * 86_400_000}
     assert drawn["layout"]["yaxis"]["dtick"] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from feature_repo.catalog import INDICATORS
-from fsclient.dashboard.lineage import definition_digest, lineage
+from fsclient.dashboard.panels.catalog import definition_digest, lineage
 
 
 def test_a_definitions_digest_follows_its_meaning() -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from fsclient.dashboard.market import MOST_BARS, Market
+from fsclient.dashboard.market import MAX_BARS, Market
 from tests.fsclient.dashboard.conftest import GAP_BACK, GAP_BARS, REVISED_BACK, Stack
 
 
@@ -43,7 +43,7 @@ def test_an_earlier_end_shows_earlier_bars(market: Market, stack: Stack) -> None
 
 
 def test_gaps_and_rewritten_bars_are_told(market: Market, stack: Stack) -> None:
-    chart = market.chart("BTC/USD", "1h", bars=MOST_BARS)
+    chart = market.chart("BTC/USD", "1h", bars=MAX_BARS)
     assert chart is not None
     assert chart.gaps.missing_total in (GAP_BARS, GAP_BARS - 1)  # one may have been released meanwhile
     (rewritten,) = chart.opens_us[chart.revisions > 0].tolist()
