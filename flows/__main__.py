@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> Any:
         advice = missing_extra(error)
         if advice is None:  # a bug, here or in a dependency: its traceback is what helps
             raise
-        print(f"error {advice}", file=sys.stderr)
+        print(f"error  {advice}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -21,9 +21,7 @@ def missing_extra(error: ModuleNotFoundError) -> str | None:
     except metadata.PackageNotFoundError:  # run from a copy of the sources that was never installed
         return None
     extra = extra_of(module, requirements)
-    return extra and (
-        f"this needs the package {module}, which comes with an extra: pip install '{DISTRIBUTION}[{extra}]'"
-    )
+    return extra and f"{module} is not installed; the extra {extra} brings it: pip install '{DISTRIBUTION}[{extra}]'"
 
 
 def extra_of(module: str, requirements: Iterable[str]) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,19 @@ def _ledger(url: str) -> Ledger:
     from flows.ledger import Ledger  # with SQLAlchemy and its migrations, which a lookup does not need
 
     return Ledger(url)
+
+
+def require_task_runner(spec: str) -> None:
+    """Checks that the package of a task runner is installed.
+
+    Raises:
+        SettingsError: it is not; the message names the extra that brings it.
+    """
+    kind = spec.partition("://")[0]
+    if kind in ("dask", "ray") and find_spec(f"prefect_{kind}") is None:
+        raise SettingsError(
+            f"task_runner is {kind}, and prefect-{kind} is not installed here: pip install 'fstore[{kind}]'"
+        )
 
 
 def load_settings(environ: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:

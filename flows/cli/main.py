@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 from redis.exceptions import RedisError
@@ -14,7 +15,7 @@ from flows.apply import DefinitionChangedError
 from flows.cli import dashboard, history, ingest, jobs, keys, lookups, serve, show, stack, stream
 from flows.errors import MendableError
 from flows.settings import SettingsError
-from flows.sources import SourceError
+from flows.sources import MissingExtraError, SourceError
 from fsclient.errors import FeatureStoreError, InvalidRequestError, UnknownFeatureError, UnknownSymbolError
 from fsclient.service.keys import KeysError
 
@@ -26,6 +27,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        show.line(f"fstore {metadata.version('fstore')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
 for command in (
     *(jobs.demo, stack.up, stack.down, jobs.status),
     *(jobs.apply, ingest.ingest, jobs.materialize, history.backfill),
@@ -36,7 +54,10 @@ for command in (
     app.command()(command)
 app.add_typer(keys.keys)
 
-_MISUSE = (CatalogError, SettingsError, InvalidRequestError, UnknownSymbolError, UnknownFeatureError, KeysError)
+_MISUSE = (
+    *(CatalogError, SettingsError, InvalidRequestError, UnknownSymbolError, UnknownFeatureError, KeysError),
+    MissingExtraError,
+)
 _FAILURE = (SourceError, DefinitionChangedError, EmbeddedServerError, MendableError, FeatureStoreError, OSError)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.settings import SettingsError
+from flows.settings import require_task_runner
 
 _THREADS = 4
 
@@ -23,6 +23,7 @@ def task_runner(spec: str) -> TaskRunner[Any]:
     Raises:
         SettingsError: the package that it needs is not installed; the message names the extra.
     """
+    require_task_runner(spec)
     kind, _, address = spec.partition("://")
     if kind == "processes":
         return ProcessPoolTaskRunner()
@@ -37,11 +38,5 @@ def task_runner(spec: str) -> TaskRunner[Any]:
 
 
 def _extra(extra: str, name: str, **arguments: Any) -> TaskRunner[Any]:
-    try:
-        package = import_module(f"prefect_{extra}")
-    except ImportError as error:
-        raise SettingsError(
-            f"task_runner is {extra}, and prefect-{extra} is not installed here: pip install 'fstore[{extra}]'"
-        ) from error
-    runner: TaskRunner[Any] = getattr(package, name)(**arguments)
+    runner: TaskRunner[Any] = getattr(import_module(f"prefect_{extra}"), name)(**arguments)
     return runner

@@ -11,7 +11,7 @@ is only another order of columns is a row of ``exports.EXPORTS``; a new kind of 
 
 from flows.sources.bars import SourceBars, SourceNotes, read_bars
 from flows.sources.demo import DEMO, bundled
-from flows.sources.error import SourceError
+from flows.sources.error import MissingExtraError, SourceError
 from flows.sources.options import SourceOptions
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "SourceBars",
     "SourceNotes",
     "SourceError",
+    "MissingExtraError",
     "DEMO",
     "bundled",
 ]

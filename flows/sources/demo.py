@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from flows.sources.error import SourceError, shown
+from flows.sources.error import MissingExtraError, SourceError, shown
 
 _PACKAGE = "backtesting"
 
@@ -20,7 +20,8 @@ def bundled(file: str) -> Path:
     """The path of a file of ``DEMO``. The package is found, not imported: importing it draws in a plotting library.
 
     Raises:
-        SourceError: there is no such file, or the package is not installed.
+        MissingExtraError: the package is not installed.
+        SourceError: there is no such file.
     """
     files = tuple(name for _, _, name in DEMO)
     if file not in files:
@@ -28,7 +29,9 @@ def bundled(file: str) -> Path:
     remedy = 'Install the extra "demo": pip install "fstore[demo]".'
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
-        raise SourceError(f"the demo's bars come with the package {_PACKAGE}, which is not installed", remedy=remedy)
+        raise MissingExtraError(
+            f"the demo's bars come with the package {_PACKAGE}, which is not installed", remedy=remedy
+        )
     path = Path(spec.origin).parent / "test" / file
     if not path.is_file():
         raise SourceError(f"the installed package {_PACKAGE} does not carry it", remedy=remedy, file=path)

@@ -31,6 +31,10 @@ class SourceError(ValueError):
         self.line = line
 
 
+class MissingExtraError(SourceError):
+    """A source that needs a package which is not installed; the message names the extra that brings it."""
+
+
 class Unreadable(Exception):  # noqa: N818 - a finding that the caller gives a place and a name, not an error of its own
     """A cell that is not what its column holds; ``row`` counts from 0."""
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_repo.catalog import Symbol, Timeframe
-from flows.sources.error import SourceError, shown
+from flows.sources.error import MissingExtraError, SourceError, shown
 from flows.sources.options import SourceOptions
 from flows.sources.table import Table, from_arrow
 
@@ -44,7 +44,8 @@ def read_exchange(
         sleep, chance: how to wait, in seconds, and evenly drawn numbers from 0 to 1.
 
     Raises:
-        SourceError: ccxt is not installed, or the exchange is not known, cannot be reached or lacks what is asked for.
+        MissingExtraError: ccxt is not installed.
+        SourceError: the exchange is not known, cannot be reached or lacks what is asked for.
     """
     label = f"exchange:{name}"
     if options.start is None:
@@ -143,7 +144,7 @@ def _ccxt(label: str) -> Any:
         return importlib.import_module("ccxt")
     except ModuleNotFoundError:
         remedy = 'Install the extra "ccxt": pip install "fstore[ccxt]".'
-        raise SourceError("the package ccxt is not installed", remedy=remedy, file=label) from None
+        raise MissingExtraError("the package ccxt is not installed", remedy=remedy, file=label) from None
 
 
 def _moved(addresses: Any, base: str) -> Any:

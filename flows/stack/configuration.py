@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from flows.errors import MendableError
-from flows.settings import Settings
+from flows.settings import Settings, require_task_runner
 
 
 class EngineError(MendableError):
@@ -46,8 +46,10 @@ def prefect_engine(settings: Settings) -> Iterator[None]:
     an end too (exit code 143), or the server would live on.
 
     Raises:
+        SettingsError: the package of the task runner is not installed.
         EngineError: Prefect has no server.
     """
+    require_task_runner(settings.task_runner)
     configure_prefect(settings)
     signal.signal(signal.SIGTERM, _end)
     try:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from feature_repo.catalog import symbol, timeframe
-from flows.sources import DEMO, SourceError, bundled, read_bars
+from flows.sources import DEMO, MissingExtraError, SourceError, bundled, read_bars
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("backtesting") is None, reason="the demo extra is not installed"
@@ -39,7 +39,7 @@ def test_finding_the_bars_does_not_import_their_package():
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(SourceError, match=r'not installed\. Install the extra "demo"'):
+    with pytest.raises(MissingExtraError, match=r'not installed\. Install the extra "demo"'):
         bundled("EURUSD.csv")
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.catalog import symbol, timeframe
-from flows.sources import SourceBars, SourceError, SourceOptions, read_bars
+from flows.sources import MissingExtraError, SourceBars, SourceError, SourceOptions, read_bars
 from flows.sources.exchange import pages, read_exchange
 from tests.flows.sources.exchange_server import MINUTE_MS, Exchange, serving
 
@@ -170,7 +170,7 @@ def test_an_address_is_a_scheme_and_a_host(url: str) -> None:
 
 def test_without_ccxt_the_extra_is_named(read: Callable[..., SourceBars], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ccxt", None)
-    with pytest.raises(SourceError, match=r'ccxt is not installed. Install the extra "ccxt"'):
+    with pytest.raises(MissingExtraError, match=r'ccxt is not installed. Install the extra "ccxt"'):
         read()
 
 
