@@ -21,8 +21,7 @@ from fsclient.questions.ranges import ComputeRequest, RangeRequest, closed_part
 from fsclient.reading.history import compute_range, history_before, recompute_latest
 from fsclient.reading.offline import read_opens, read_range
 from fsclient.reading.online import OnlineReader, latest_values
-from fsclient.resilience.breaker import CircuitBreaker, Transition
-from fsclient.resilience.breaker_config import BreakerConfig
+from fsclient.resilience.breaker import BreakerConfig, CircuitBreaker, Transition
 from fsclient.resilience.guard import Begun, Guard
 from fsclient.resilience.retry import Deadline, RetryPolicy
 

@@ -23,18 +23,71 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
-
-from fsclient.resilience.breaker_config import BreakerConfig
-from fsclient.resilience.outcomes import LastCalls
-
-__all__ = ["BreakerConfig", "BreakerSnapshot", "CircuitBreaker", "Permit", "Rejected", "State", "Transition"]
+from typing import Literal, Protocol
 
 State = Literal["closed", "open", "half_open"]
 
 _log = logging.getLogger("feature_store_client")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerConfig:
+    """One breaker's thresholds and waits, checked.
+
+    Attributes:
+        window_calls: judge the last so many calls; None to judge by time.
+        window_s: judge the calls of the last so many seconds (moved in sixteenths); None to judge by number.
+        minimum_calls: fewer calls in the window than this never open it.
+        failure_rate: share of failed calls, above 0 to 1, from which on it opens.
+        slow_call_rate: share of slow calls, above 0 to 1, from which on it opens.
+        slow_call_s: a call that took longer than this is slow, whether it failed or not.
+        wait_open_s: how long it stays open before it lets probes through.
+        probes: calls let through half open; their rates decide once all have ended.
+        max_half_open_s: probes that have not all ended by then count as failed, so that a lost permit or a hanging
+            call cannot keep it half open for ever.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    window_calls: int | None = 100
+    window_s: float | None = None
+    minimum_calls: int = 10
+    failure_rate: float = 0.5
+    slow_call_rate: float = 1.0
+    slow_call_s: float = 60.0
+    wait_open_s: float = 10.0
+    probes: int = 3
+    max_half_open_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if (self.window_calls is None) == (self.window_s is None):
+            raise ValueError("a breaker judges by number or by time: give window_calls or window_s, the other as None")
+        for name in ("minimum_calls", "probes", "window_calls"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        for name in ("window_s", "slow_call_s", "wait_open_s", "max_half_open_s"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be positive and finite, not {value}")
+        for name in ("failure_rate", "slow_call_rate"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be a share above 0 and up to 1, not {getattr(self, name)}")
+        if self.window_calls is not None and self.minimum_calls > self.window_calls:
+            raise ValueError(
+                f"minimum_calls={self.minimum_calls} can never be reached in window_calls={self.window_calls}; "
+                "lower the one or raise the other"
+            )
+
+    def new_window(self) -> Outcomes:
+        """An empty window of the kind and size that was asked for."""
+        if self.window_calls is not None:
+            return LastCalls(self.window_calls)
+        return LastSeconds(self.window_s or 0.0)
 
 
 class Rejected(Exception):  # noqa: N818  # a decision about a call, not an error of one
@@ -225,3 +278,80 @@ class CircuitBreaker:
             self._on_transition(transition)
         except Exception:
             _log.exception("a breaker's on_transition hook failed at %s -> %s", transition.before, transition.after)
+
+
+# ------------------------------------------------------------------------------------------- windows of outcomes
+
+BUCKETS = 16
+"""Parts that a window of time moves by: what it holds is between 15/16 of its length and the whole."""
+
+
+class Outcomes(Protocol):
+    """Counts over a sliding window; a call may be failed and slow at once."""
+
+    calls: int
+    failed: int
+    slow: int
+
+    def add(self, *, failed: bool, slow: bool, now: float) -> None:
+        """Count one call that ended at ``now``."""
+
+    def slide(self, now: float) -> None:
+        """Forget what has left the window by ``now``."""
+
+
+class LastCalls:
+    """The outcomes of the last ``size`` calls."""
+
+    __slots__ = ("_ring", "_size", "calls", "failed", "slow")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._ring: deque[tuple[bool, bool]] = deque()
+        self.calls = self.failed = self.slow = 0
+
+    def add(self, *, failed: bool, slow: bool, now: float) -> None:  # noqa: ARG002  # the protocol's
+        if self.calls == self._size:
+            was_failed, was_slow = self._ring.popleft()
+            self.calls -= 1
+            self.failed -= was_failed
+            self.slow -= was_slow
+        self._ring.append((failed, slow))
+        self.calls += 1
+        self.failed += failed
+        self.slow += slow
+
+    def slide(self, now: float) -> None:
+        """Nothing: time does not move this window."""
+
+
+class LastSeconds:
+    """The outcomes of the last ``length_s`` seconds, however many calls they were: memory is ``BUCKETS`` counts."""
+
+    __slots__ = ("_buckets", "_width_s", "calls", "failed", "slow")
+
+    def __init__(self, length_s: float) -> None:
+        self._width_s = length_s / BUCKETS
+        self._buckets: deque[list[int]] = deque()  # number of the bucket, calls, failed, slow
+        self.calls = self.failed = self.slow = 0
+
+    def add(self, *, failed: bool, slow: bool, now: float) -> None:
+        self.slide(now)
+        number = int(now // self._width_s)
+        if not self._buckets or self._buckets[-1][0] < number:
+            self._buckets.append([number, 0, 0, 0])
+        newest = self._buckets[-1]
+        newest[1] += 1
+        newest[2] += failed
+        newest[3] += slow
+        self.calls += 1
+        self.failed += failed
+        self.slow += slow
+
+    def slide(self, now: float) -> None:
+        oldest = int(now // self._width_s) - BUCKETS + 1
+        while self._buckets and self._buckets[0][0] < oldest:
+            _, calls, failed, slow = self._buckets.popleft()
+            self.calls -= calls
+            self.failed -= failed
+            self.slow -= slow

@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsclient.resilience.breaker import BreakerConfig, CircuitBreaker, Permit, Rejected, Transition
-from fsclient.resilience.outcomes import BUCKETS, LastCalls, LastSeconds
+from fsclient.resilience.breaker import (
+    BUCKETS,
+    BreakerConfig,
+    CircuitBreaker,
+    LastCalls,
+    LastSeconds,
+    Permit,
+    Rejected,
+    Transition,
+)
 from tests.fsclient.clock import Clock
 
 SMALL = BreakerConfig(
