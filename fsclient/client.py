@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,7 @@ from fsclient.backends import Backend, of_repo, of_service
 from fsclient.cache.feature_cache import FeatureCache
 from fsclient.errors import InvalidRequestError
 from fsclient.metrics.registry import Metrics, feature_store_metrics
-from fsclient.pipeline import KEPT_SHARE, Answering, OnUnavailable
+from fsclient.pipeline import KEPT_SHARE, OnUnavailable, Pipeline
 from fsclient.questions.dates import When
 from fsclient.questions.latest import latest_request
 from fsclient.questions.ranges import compute_request, range_request
@@ -91,7 +92,7 @@ class FeatureStoreClient:
         self._release_metrics: Callable[[], None] | None = None
         self._closed = False
         backend: Backend[Reader]
-        told: dict[str, Any] = {
+        options: dict[str, Any] = {
             "kept_share": KEPT_SHARE[on_unavailable],
             "retries": retries,
             "on_breaker": lambda change: metrics.set_state(backend.breaker, change.after, of=self),
@@ -99,20 +100,20 @@ class FeatureStoreClient:
             "clock": clock,
         }
         if self._repo is None:
-            backend = of_service(str(url), api_key=api_key, **told)
+            backend = of_service(str(url), api_key=api_key, **options)
         else:
             on_online = self._publish_metrics if publish_metrics else lambda _: None
-            backend = of_repo(self._repo, timeout_s=timeout_s, on_online=on_online, **told)
+            backend = of_repo(self._repo, timeout_s=timeout_s, on_online=on_online, **options)
         metrics.set_state(backend.breaker, "closed", of=self)
         self._breaker = backend.breaker
         cache = (cache or FeatureCache(clock=clock)) if use_cache else None
-        self._hearing = None if cache is None else backend.hearing(cache)
-        self._loads = backend.loads
-        self._answering = Answering(
-            self._loads,
+        self._invalidator = None if cache is None else backend.invalidator(cache)
+        self._reader = backend.reader
+        self._pipeline = Pipeline(
+            self._reader,
             scope=backend.scope,
             cache=cache,
-            hearing=self._hearing,
+            invalidator=self._invalidator,
             home=backend.home,
             timeout_s=timeout_s,
             on_unavailable=on_unavailable,
@@ -133,10 +134,10 @@ class FeatureStoreClient:
     async def close(self) -> None:
         """Ends connections, listeners and threads; calls under way fail. Harmless when called twice."""
         self._closed = True
-        self._answering.close()
-        if self._hearing is not None:
-            await self._hearing.close()
-        await self._loads.close()
+        self._pipeline.close()
+        if self._invalidator is not None:
+            await self._invalidator.close()
+        await self._reader.close()
         self._metrics.set_state(self._breaker, None, of=self)
         release, self._release_metrics = self._release_metrics, None
         if release is not None:  # it may wait for a last write
@@ -163,13 +164,12 @@ class FeatureStoreClient:
             UnknownSymbolError, UnknownFeatureError, InvalidRequestError: the request can't be meant.
             FeatureStoreUnavailable, StaleDataError: there is no answer, or none that is new enough.
         """
-        about = (symbols if isinstance(symbols, str) else None, timeframe)
-        return await self._answering.call(
+        subject = (symbols if isinstance(symbols, str) else None, timeframe)
+        return await self._pipeline.call(
             "get_latest",
-            about,
-            lambda: latest_request(symbols, features, timeframe),
-            self._loads.latest,
-            self._loads.begin_latest,
+            subject,
+            partial(latest_request, symbols, features, timeframe),
+            self._reader.latest,
         )
 
     async def get_ohlcv(
@@ -193,11 +193,11 @@ class FeatureStoreClient:
         Raises:
             UnknownSymbolError, InvalidRequestError, FeatureStoreUnavailable, StaleDataError.
         """
-        return await self._answering.call(
+        return await self._pipeline.call(
             "get_ohlcv",
             (symbol, timeframe),
-            lambda: range_request(symbol, start_date, end_date, timeframe, None, as_known_at),
-            self._loads.range,
+            partial(range_request, symbol, start_date, end_date, timeframe, None, as_known_at),
+            self._reader.range,
         )
 
     async def get_indicators(
@@ -222,11 +222,11 @@ class FeatureStoreClient:
         Raises:
             UnknownSymbolError, UnknownFeatureError, InvalidRequestError, FeatureStoreUnavailable, StaleDataError.
         """
-        return await self._answering.call(
+        return await self._pipeline.call(
             "get_indicators",
             (symbol, timeframe),
-            lambda: range_request(symbol, start_date, end_date, timeframe, indicators or (), as_known_at),
-            self._loads.range,
+            partial(range_request, symbol, start_date, end_date, timeframe, indicators or (), as_known_at),
+            self._reader.range,
         )
 
     async def compute_feature(
@@ -254,11 +254,11 @@ class FeatureStoreClient:
         Raises:
             UnknownSymbolError, UnknownFeatureError, InvalidRequestError, FeatureStoreUnavailable, StaleDataError.
         """
-        frame = await self._answering.call(
+        frame = await self._pipeline.call(
             "compute_feature",
             (symbol, timeframe),
-            lambda: compute_request(feature_name, symbol, start_date, end_date, timeframe, parameters),
-            self._loads.computed,
+            partial(compute_request, feature_name, symbol, start_date, end_date, timeframe, parameters),
+            self._reader.computed,
         )
         if len(frame.columns) > 1:
             return frame
@@ -269,7 +269,7 @@ class FeatureStoreClient:
     @property
     def hears_publishes(self) -> bool:
         """Whether the cache of the running loop follows publishes; until it does, answers are repeated for a second."""
-        return self._hearing is not None and self._hearing.hears
+        return self._invalidator is not None and self._invalidator.is_listening
 
     def _publish_metrics(self, url: str) -> None:
         """Tells this process's metrics to the dashboard, from the store's first answer until the client closes."""

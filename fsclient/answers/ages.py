@@ -15,8 +15,6 @@ from fsclient.frames import Int64Array, Moments, moments_of
 from fsclient.provenance import from_iso, iso
 from fsclient.questions.latest import LatestRequest
 
-_HOUR_US = 3_600_000_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ages:
@@ -24,9 +22,9 @@ class Ages:
 
     Attributes:
         moments: (1, n), close of each symbol's bar at the request's own timeframe, the oldest if views differ.
-        ages: (n,) float64, how many bars the oldest of a symbol's values is behind, each told in bars of its own
+        ages: (n,) float64, how many bars the oldest of a symbol's values is behind, each in bars of its own
             timeframe; NaN where there is no bar.
-        as_of, age_bars: as a provenance tells them.
+        as_of, age_bars: as in a provenance.
     """
 
     moments: Moments
@@ -35,14 +33,15 @@ class Ages:
     age_bars: int | None
 
 
-def ages_of(request: LatestRequest, event_us: Int64Array, now_us: int) -> Ages:
-    """The times of an answer whose views hold the bars that closed at ``event_us``, (n, v) int64."""
-    tick = min(_HOUR_US, *(tf.microseconds for tf in request.by_timeframe))  # bars close on whole ones of these
-    return _ages_of(request, event_us.tobytes(), now_us // tick * tick)
-
-
 @lru_cache(maxsize=1024)  # from one close to the next it is the same for all lookups
-def _ages_of(request: LatestRequest, events: bytes, now_us: int) -> Ages:
+def ages_of(request: LatestRequest, events: bytes, tick: int) -> Ages:
+    """The times of an answer.
+
+    Args:
+        events: the closes of the bars that each view holds, (n, v) int64, as ``tobytes`` writes them.
+        tick: the moment, in whole ``request.tick_us`` since 1970-01-01: between two of them no bar closes.
+    """
+    now_us = tick * request.tick_us
     event_us = np.frombuffer(events, dtype=np.int64).reshape(len(request.symbols), -1)
     own = event_us[:, request.own].min(axis=1)
     ages = np.full(len(request.symbols), np.nan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isnan
 from typing import Any, TypeAlias
@@ -27,25 +27,24 @@ _RECORD_BYTES = 1_000  # about what a provenance takes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatestAnswer(Sealed):
-    """A lookup's answer, from which every caller gets a frame of his own.
+    """A lookup's answer, from which every caller gets a frame of its own.
 
     Attributes:
-        floats: (m + 1, n) float64, never written: a row a feature, then the ages in bars.
+        floats: (m + 1, n) float64, never written: one row per feature, then the ages in bars.
+        newest: the values as bytes: they differ between two bars, and after a correction of one.
+        nbytes: about what it takes in memory.
     """
 
     request: LatestRequest
     floats: FloatArray
     moments: Moments
     record: Provenance
+    newest: bytes = field(init=False)
+    nbytes: int = field(init=False)
 
-    @property
-    def nbytes(self) -> int:
-        return _RECORD_BYTES + self.floats.nbytes
-
-    @property
-    def newest(self) -> tuple[Any, ...]:
-        """What tells it from an answer of another bar, or of a correction of this one."""
-        return self.record.as_of, self.floats[:-1].tobytes()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "newest", self.floats[:-1].tobytes())
+        object.__setattr__(self, "nbytes", _RECORD_BYTES + self.floats.nbytes)
 
     def fresh(self) -> pd.DataFrame:
         """A new frame with its own memory."""
@@ -54,25 +53,24 @@ class LatestAnswer(Sealed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeAnswer(Sealed):
-    """A range's answer, from which every caller gets a frame of his own.
+    """A range's answer, from which every caller gets a frame of its own.
 
     Attributes:
-        values: (m, n) float64, never written: a row a column.
+        values: (m, n) float64, never written: one row per column.
+        newest: the last bar's values as bytes: they differ between two bars, and after a correction of one.
+        nbytes: about what it takes in memory.
     """
 
     index: pd.DatetimeIndex
     names: tuple[str, ...]
     values: FloatArray
     record: Provenance
+    newest: bytes = field(init=False)
+    nbytes: int = field(init=False)
 
-    @property
-    def nbytes(self) -> int:
-        return _RECORD_BYTES + self.values.nbytes + 8 * len(self.index)
-
-    @property
-    def newest(self) -> tuple[Any, ...]:
-        """What tells it from an answer of another bar, or of a correction of its last one."""
-        return self.record.as_of, self.values[:, -1:].tobytes()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "newest", self.values[:, -1:].tobytes())
+        object.__setattr__(self, "nbytes", _RECORD_BYTES + self.values.nbytes + 8 * len(self.index))
 
     def fresh(self) -> pd.DataFrame:
         """A new frame with its own memory."""
@@ -82,12 +80,12 @@ class RangeAnswer(Sealed):
 Answer: TypeAlias = LatestAnswer | RangeAnswer
 
 
-def latest_answer(request: LatestRequest, found: LatestValues, now_us: int, *, source: Source) -> LatestAnswer:
+def latest_answer(request: LatestRequest, values: LatestValues, now_us: int, *, source: Source) -> LatestAnswer:
     """A lookup's answer."""
-    times = ages_of(request, found.event_us, now_us)
-    alone = len(request.symbols) == 1  # then the reader gives the same object until the stored bytes change
-    floats, missing = (_table if alone else _table.__wrapped__)(request, found, times)
-    record = _record(source, now_us, times.as_of, times.age_bars, missing, found.doubt)
+    times = ages_of(request, values.event_us.tobytes(), now_us // request.tick_us)
+    alone = len(request.symbols) == 1  # then the reader returns the same object until the stored bytes change
+    floats, missing = (_table if alone else _table.__wrapped__)(request, values, times)
+    record = _record(source, now_us, times.as_of, times.age_bars, missing, values.doubt)
     return LatestAnswer(request=request, floats=floats, moments=times.moments, record=record)
 
 
@@ -127,7 +125,7 @@ def _record(
         read_at=iso(now_us),
         as_of=as_of,
         age_bars=age_bars,
-        complete=is_complete(missing),
+        complete=not missing or is_complete(missing),
         missing=missing,
         stale=bool(doubt),
         doubt=doubt,
@@ -135,24 +133,24 @@ def _record(
 
 
 @lru_cache(maxsize=1024)
-def _table(request: LatestRequest, found: LatestValues, times: Ages) -> tuple[FloatArray, tuple[dict[str, Any], ...]]:
+def _table(request: LatestRequest, values: LatestValues, times: Ages) -> tuple[FloatArray, tuple[dict[str, Any], ...]]:
     """A ``LatestAnswer``'s floats, and what is missing of them."""
-    n, m = found.values.shape
+    n, m = values.values.shape
     floats = np.empty((m + 1, n))
-    floats[:m], floats[m] = found.values.T, times.ages
+    floats[:m], floats[m] = values.values.T, times.ages
     floats.flags.writeable = False
-    return floats, _missing_values(request, found)
+    return floats, _missing_values(request, values)
 
 
-def _missing_values(request: LatestRequest, found: LatestValues) -> tuple[dict[str, Any], ...]:
-    if not isnan(np.vdot(found.values, found.values)):  # no sum of squares is NaN, but of a NaN
+def _missing_values(request: LatestRequest, values: LatestValues) -> tuple[dict[str, Any], ...]:
+    if not isnan(np.vdot(values.values, values.values)):  # a sum of squares is NaN only with a NaN among them
         return ()
-    empty = np.isnan(found.values)
+    empty = np.isnan(values.values)
     missing: list[dict[str, Any]] = []
     for i, j in zip(*np.nonzero(empty), strict=True):
-        if found.event_us[i, request.at[j]] == NO_BAR:
+        if values.event_us[i, request.at[j]] == NO_BAR:
             reason = "no_data"
-        elif not found.stored[i, j]:
+        elif not values.stored[i, j]:
             reason = "not_stored"
         else:  # of a bar's own fields only the volume may be unknown
             reason = "not_reported" if request.columns[j][1] in BAR_FIELDS else "warm_up"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import pandas as pd
 
@@ -24,31 +25,40 @@ CLOSED_S = 3600.0
 """How long a range is repeated that can only change by a correction, which is heard."""
 
 
-def lifetime_s(request: Request, record: Provenance, now_us: int, *, hearing: bool) -> float:
-    """How long an answer may be repeated: until the next bar closes, if publishes are heard until then.
+def lifetime_s(request: Request, record: Provenance, now_us: int, *, is_followed: bool) -> float:
+    """How long an answer may be repeated: until the next bar closes.
 
     The next is the first after the answer was read: one that closed meanwhile is not in it.
+
+    Args:
+        is_followed: whether the answer is dropped when a publish changes it.
     """
-    if not hearing:
+    if not is_followed:
         return UNHEARD_S
     if record.as_of is None:
         return ABSENT_S
     if record.doubt:
         return DOUBTED_S
+    read_us = from_iso(record.read_at)
     if isinstance(request, LatestRequest):
-        pairs = {(s.session, tf) for s in request.symbols for tf in request.by_timeframe}
+        close_us = _next_close_us(request, read_us // request.tick_us)
     else:
         span = request.span
         end_us = span.end.value // 1000 + span.timeframe.microseconds
         as_of = from_iso(record.as_of)
         if end_us <= now_us and not bars_behind(span.symbol.session, span.timeframe, as_of, end_us):
             return CLOSED_S  # no bar can follow the last one in the range
-        pairs = {(span.symbol.session, span.timeframe)}
-    read_us = from_iso(record.read_at)
-    until_s = min(next_close(session, tf, read_us) - now_us for session, tf in pairs) / 1e6
+        close_us = next_close(span.symbol.session, span.timeframe, read_us)
+    until_s = (close_us - now_us) / 1e6
     if record.age_bars in (1, 2, 3):  # the bar that just closed is due any moment
         until_s = min(until_s, SETTLE_S)
     return max(until_s, 0.001)
+
+
+@lru_cache(maxsize=1024)  # the same for all lookups between two of the moments at which bars can close
+def _next_close_us(request: LatestRequest, tick: int) -> int:
+    pairs = {(symbol.session, timeframe) for symbol in request.symbols for timeframe in request.by_timeframe}
+    return min(next_close(session, timeframe, tick * request.tick_us) for session, timeframe in pairs)
 
 
 def prefixes(changed: Iterable[tuple[str, str]]) -> set[str]:

@@ -36,8 +36,11 @@ class FeatureCache:
         timeout_s: the longest a question to the shared tier takes.
         clock: monotonic seconds.
 
+    Attributes:
+        is_shared: whether other processes share it.
+
     Raises:
-        ValueError: a limit or time that is not positive, or a URL that is none.
+        ValueError: a limit or time that is not positive, or an invalid URL.
     """
 
     def __init__(
@@ -56,12 +59,8 @@ class FeatureCache:
         self._default_ttl_s = _positive(default_ttl, "default_ttl")
         self._memory = MemoryCache(max_size=max_size, max_bytes=max_bytes, clock=clock)
         self._shared = _connect(redis_url, timeout_s)
+        self.is_shared = self._shared is not None
         self._shared_hits = 0
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether other processes share it."""
-        return self._shared is not None
 
     # --------------------------------------------------------------------------------------------- lookups
 

@@ -73,21 +73,27 @@ class CacheInvalidator:
         self.changes = 0
 
     @property
-    def hears(self) -> bool:
+    def is_listening(self) -> bool:
         """Whether every publish is heard on the running loop."""
         listener = self._listeners.get(asyncio.get_running_loop())
-        return listener is not None and listener.hearing
+        return listener is not None and listener.is_listening
 
-    def begin(self) -> None:
-        """Listens on the running loop; cheap when it does already."""
+    def begin(self) -> bool:
+        """Listens on the running loop; cheap when it does already.
+
+        Returns:
+            ``is_listening``.
+        """
         loop = asyncio.get_running_loop()
-        if loop in self._listeners:
-            return
+        listener = self._listeners.get(loop)
+        if listener is not None:
+            return listener.is_listening
         for ended in [other for other in self._listeners if other.is_closed()]:
             del self._listeners[ended]
         listener = self._listeners[loop] = self._new_listener(on_publish=self._published, on_lost=self._lost)
         self._forget()  # what was published before was not heard
         listener.start()
+        return listener.is_listening
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Tells ``watcher`` of each publish, after the cache has forgotten what it changed.
@@ -102,7 +108,7 @@ class CacheInvalidator:
         """What an answer is called in the cache: its key, with the revision of what it is of if others share it."""
         if not self._cache.is_shared:
             return key
-        if not self.hears:
+        if not self.is_listening:
             return key + _UNHEARD
         known = await self._known(sorted(pairs))
         if known is None:
@@ -111,7 +117,7 @@ class CacheInvalidator:
 
     def follows(self, name: str) -> bool:
         """Whether what is kept under a name is dropped, or asked for by another, when a publish changes it."""
-        return self.hears and not name.endswith(_UNHEARD)
+        return self.is_listening and not name.endswith(_UNHEARD)
 
     async def close(self) -> None:
         """Stops to listen; on loops of other threads a moment later."""

@@ -36,15 +36,12 @@ class Sealed(ABC):
     """A private copy of something that can be changed."""
 
     __slots__ = ()
-
-    @property
-    @abstractmethod
-    def nbytes(self) -> int:
-        """About what it takes in memory."""
+    nbytes: int
+    """About what it takes in memory."""
 
     @abstractmethod
     def fresh(self) -> Any:
-        """A copy for one taker."""
+        """A copy for one caller."""
 
 
 def seal(value: Any) -> Any:
@@ -78,14 +75,9 @@ def size_of(sealed: Any) -> int:
 
 
 class _Copy(Sealed):
-    """A ``Sealed`` whose size is known from the start."""
+    """A ``Sealed`` that holds its size."""
 
-    __slots__ = ("_nbytes",)
-    _nbytes: int
-
-    @property
-    def nbytes(self) -> int:
-        return self._nbytes
+    __slots__ = ("nbytes",)
 
 
 class _SealedTable(_Copy, Generic[T]):
@@ -101,7 +93,7 @@ class _SealedTable(_Copy, Generic[T]):
         self._changeable = _changeable_columns(self._table)
         for position in self._changeable:
             _copy_cells(self._table, position)
-        self._nbytes = _LABELS_BYTES + 8 * table.size + int(table.index.nbytes) + size_of(self._attrs)
+        self.nbytes = _LABELS_BYTES + 8 * table.size + int(table.index.nbytes) + size_of(self._attrs)
 
     def fresh(self) -> T:
         table = self._table.copy()
@@ -124,7 +116,7 @@ class _SealedContainer(_Copy):
         self._items = items
         self._nested = [key for key in keys if isinstance(items[key], Sealed)]
         held = (*items, *items.values()) if isinstance(items, dict) else items
-        self._nbytes = sys.getsizeof(items) + sum(map(size_of, held))
+        self.nbytes = sys.getsizeof(items) + sum(map(size_of, held))
 
     def fresh(self) -> Any:
         items = self._items.copy()
@@ -138,7 +130,7 @@ class _SealedArray(_Copy):
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self._array = array.copy(order="K")
-        self._nbytes = array.nbytes
+        self.nbytes = array.nbytes
 
     def fresh(self) -> npt.NDArray[Any]:
         return self._array.copy(order="K")
@@ -157,7 +149,7 @@ class _SealedObject(_Copy):
                 f"a {type(value).__name__} cannot be copied, so the cache cannot keep it apart from yours; "
                 "store a frame, an array, or plain values"
             ) from error
-        self._nbytes = sys.getsizeof(value)
+        self.nbytes = sys.getsizeof(value)
 
     def fresh(self) -> Any:
         return copy.deepcopy(self._value)

@@ -25,7 +25,7 @@ class Listener(ABC):
         on_lost: called when messages may have been missed: nothing cached before can be trusted.
 
     Attributes:
-        hearing: whether every publish from now on will be heard, or its loss noticed.
+        is_listening: whether every publish from now on will be heard, or its loss noticed.
     """
 
     def __init__(self, *, on_publish: OnPublish, on_lost: OnLost) -> None:
@@ -33,7 +33,7 @@ class Listener(ABC):
         self._on_lost = on_lost
         self._task: asyncio.Task[None] | None = None
         self._failures = 0
-        self.hearing = False
+        self.is_listening = False
 
     @abstractmethod
     async def _follow(self) -> None:
@@ -47,7 +47,7 @@ class Listener(ABC):
     async def stop(self) -> None:
         """Stops listening and frees the connection."""
         task, self._task = self._task, None
-        self.hearing = False
+        self.is_listening = False
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -63,7 +63,7 @@ class Listener(ABC):
             try:
                 await self._follow()
             except Exception as error:  # whatever it is, the cache must not go on as if it heard
-                self.hearing = False
+                self.is_listening = False
                 await self._on_lost()
                 if not self._failures:
                     log.warning("publishes are not heard (%s), so answers are cached briefly", type(error).__name__)
@@ -72,4 +72,4 @@ class Listener(ABC):
 
     async def _subscribed(self) -> None:
         await self._on_lost()  # what was published before this moment was not heard
-        self.hearing, self._failures = True, 0
+        self.is_listening, self._failures = True, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -19,7 +20,7 @@ class _Entry:
     def __init__(self, key: str, sealed: Any, ends_at: float) -> None:
         self.sealed = sealed
         self.ends_at = ends_at
-        self.nbytes = size_of(key) + size_of(sealed)
+        self.nbytes = sys.getsizeof(key) + size_of(sealed)
 
 
 class MemoryCache:

@@ -10,7 +10,6 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -44,7 +43,7 @@ class LastGood:
         self._now = now
         self._memory: dict[str, Answer] = {}  # in the order in which they were given
         self._bytes = 0
-        self._spooled: dict[str, tuple[Any, ...]] = {}  # likewise
+        self._spooled: dict[str, tuple[str | None, bytes]] = {}  # likewise
         self._writes = 0
         self._lock = threading.Lock()
 
@@ -62,7 +61,7 @@ class LastGood:
             self._bytes += answer.nbytes - (0 if former is None else former.nbytes)
             while self._bytes > _MAX_BYTES:
                 self._bytes -= self._memory.pop(next(iter(self._memory))).nbytes
-            return self._spooled.get(key) != answer.newest
+            return self._spooled.get(key) != (answer.record.as_of, answer.newest)
 
     def recall(self, key: str) -> pd.DataFrame | None:
         """The last good answer from memory, the caller's own frame."""
@@ -72,8 +71,9 @@ class LastGood:
 
     def spool(self, key: str, answer: Answer) -> None:
         """Writes an answer to disk; blocking. A disk that fails costs the fallback, never the call."""
+        newest = (answer.record.as_of, answer.newest)
         with self._lock:
-            if self._spooled.get(key) == answer.newest:
+            if self._spooled.get(key) == newest:
                 return  # another call was first
         body = _dump(key, answer.fresh(), self._now())
         try:
@@ -87,7 +87,7 @@ class LastGood:
             return
         with self._lock:
             self._spooled.pop(key, None)
-            self._spooled[key] = answer.newest
+            self._spooled[key] = newest
             if len(self._spooled) > _MAX_FILES:
                 del self._spooled[next(iter(self._spooled))]
 

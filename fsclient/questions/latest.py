@@ -15,6 +15,8 @@ from fsclient.errors import InvalidRequestError
 from fsclient.frames import Int64Array, LatestLayout
 from fsclient.questions.names import fields_of, list_of, symbol_of, timeframe_of
 
+_HOUR_US = 3_600_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LatestRequest:
@@ -29,6 +31,7 @@ class LatestRequest:
         own: which of ``views`` are of the request's own timeframe; all when none is.
         by_timeframe: which of ``views`` are of each timeframe.
         pairs: every symbol with every timeframe that is asked of it.
+        tick_us: bars of all its timeframes close on whole multiples of it, microseconds.
         layout: of the answer's frames.
     """
 
@@ -43,6 +46,7 @@ class LatestRequest:
     own: Int64Array
     by_timeframe: Mapping[Timeframe, Int64Array]
     pairs: frozenset[tuple[str, str]]
+    tick_us: int
     layout: LatestLayout
 
 
@@ -53,8 +57,8 @@ def latest_request(symbols: Sequence[str] | str, features: Iterable[str], timefr
         UnknownSymbolError, UnknownFeatureError: a name is not in the catalog.
         InvalidRequestError: an unknown timeframe, nothing asked for, or one thing asked for twice.
     """
-    names = (symbols,) if isinstance(symbols, str) else list_of(symbols, "symbols")
-    asked = (features,) if isinstance(features, str) else list_of(features, "features")
+    names = tuple(symbols) if isinstance(symbols, list | tuple) else list_of(symbols, "symbols")
+    asked = tuple(features) if isinstance(features, list | tuple) else list_of(features, "features")
     try:
         return _latest_request(names, asked, timeframe)
     except TypeError:  # something that can't be a dictionary's key; the checks name it
@@ -65,22 +69,22 @@ def latest_request(symbols: Sequence[str] | str, features: Iterable[str], timefr
 def _latest_request(symbols: tuple[str, ...], features: tuple[str, ...], timeframe: object) -> LatestRequest:
     own = timeframe_of(timeframe)
     names, columns = _columns(features, own)
-    found = tuple(symbol_of(s) for s in symbols)
-    for what, given in (("symbol", [s.name for s in found]), ("feature", names)):
-        if not given:
+    known = tuple(symbol_of(name) for name in symbols)
+    for what, asked in (("symbol", [symbol.name for symbol in known]), ("feature", names)):
+        if not asked:
             raise InvalidRequestError(f"no {what} was asked for; name at least one, such as EUR/USD and rsi_14")
-        if len(set(given)) != len(given):
-            raise InvalidRequestError(f"{what} {next(n for n in given if given.count(n) > 1)!r} was asked for twice")
+        if len(set(asked)) != len(asked):
+            raise InvalidRequestError(f"{what} {next(n for n in asked if asked.count(n) > 1)!r} was asked for twice")
     views = tuple(dict.fromkeys(view for view, _ in columns))
     by_timeframe: dict[Timeframe, list[int]] = {}
     for i, view in enumerate(views):
         by_timeframe.setdefault(view.timeframe, []).append(i)
     return LatestRequest(
-        symbols=found,
+        symbols=known,
         timeframe=own,
         names=tuple(names),
         columns=tuple(columns),
-        key=_key(found, own, names, only_own=set(by_timeframe) <= {own}),
+        key=_key(known, own, names, only_own=set(by_timeframe) <= {own}),
         views=views,
         at=np.array([views.index(view) for view, _ in columns]),
         fields=(
@@ -90,8 +94,9 @@ def _latest_request(symbols: tuple[str, ...], features: tuple[str, ...], timefra
         ),
         own=np.array(by_timeframe.get(own) or range(len(views))),
         by_timeframe={tf: np.array(at) for tf, at in by_timeframe.items()},
-        pairs=frozenset((s.name, tf.name) for s in found for tf in by_timeframe),
-        layout=LatestLayout([s.name for s in found], names),
+        pairs=frozenset((s.name, tf.name) for s in known for tf in by_timeframe),
+        tick_us=min(_HOUR_US, *(tf.microseconds for tf in by_timeframe)),
+        layout=LatestLayout([s.name for s in known], names),
     )
 
 

@@ -38,9 +38,11 @@ def fields_of(names: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def list_of(given: Iterable[str], what: str) -> tuple[str, ...]:
-    """Names that a caller gave together, or ``InvalidRequestError``."""
+def list_of(names: Iterable[str] | str, what: str) -> tuple[str, ...]:
+    """Names that a caller gave together, or a single one, or ``InvalidRequestError``."""
+    if isinstance(names, str):
+        return (names,)
     try:
-        return tuple(given)
+        return tuple(names)
     except TypeError:
-        raise InvalidRequestError(f"{what} {given!r} is no list of names, such as ['rsi_14']") from None
+        raise InvalidRequestError(f"{what} {names!r} is not a list of names, such as ['rsi_14']") from None

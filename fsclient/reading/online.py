@@ -1,4 +1,4 @@
-"""Reading the online store: stored bytes to arrays, one command a symbol, no Feast on the way."""
+"""Reading the online store in Redis: stored bytes to arrays, one command per symbol, no Feast on the way."""
 
 from __future__ import annotations
 
@@ -28,27 +28,26 @@ from fsclient.answers.values import NO_BAR, Doubt, LatestValues, WindowValues
 from fsclient.errors import CLOSED, FeatureStoreUnavailable, InvalidRequestError
 from fsclient.frames import Int64Array
 from fsclient.questions.latest import LatestRequest
-from fsclient.reading.line import Line
+from fsclient.reading.connection import RedisConnection, pack
 from fsclient.reading.per_loop import PerLoop
-from fsclient.reading.wire import pack_hmget, pack_tail
 
 Replies: TypeAlias = list[list[bytes | None]]
-"""Of each symbol the fields that were asked for."""
+"""For each symbol the fields that were asked for."""
 
 
-class OnlineReader:
-    """Reads one repository's online store.
+class RedisReader:
+    """The ``OnlineReader`` of a repository whose online store is Redis.
 
-    A single server without TLS is read over one shared connection a loop; Cluster, Sentinel and TLS through redis-py.
-    A loop's connections end with it or with ``close``, whichever comes first.
+    A single server without TLS is read over one shared connection per event loop; Cluster, Sentinel and TLS through
+    redis-py. A loop's connections end with it or with ``close``, whichever comes first.
 
     Args:
-        timeout_s: the longest that anybody waits for an answer.
+        timeout_s: the longest that any call waits for an answer.
         threads: where blocking work runs, off the event loop.
         on_first_answer: called once, with the store's URL, after it has answered.
 
     Raises:
-        InvalidRequestError: the repository's URL is none. The message does not repeat it: it may hold a password.
+        InvalidRequestError: the repository's URL is invalid. The message does not repeat it: it may hold a password.
     """
 
     def __init__(
@@ -60,13 +59,14 @@ class OnlineReader:
         on_first_answer: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._repo = repo
+        self._project = repo.project
         self._threads = threads
         self._locating: Future[str] | None = None
         self._url = repo.redis_url
         if self._url is not None:
             _check_url(self._url)
-        # Less than the longest wait, so that who comes after one that waited in vain gets a new connection.
-        self._lines = PerLoop(lambda: Line(patience_s=0.95 * timeout_s), Line.close)
+        # Less than the longest wait, so that a call after one that waited in vain gets a new connection.
+        self._connections = PerLoop(lambda: RedisConnection(timeout_s=0.95 * timeout_s), RedisConnection.close)
         # Waits are bounded by each call's deadline, which ends them by cancellation.
         self._clients: PerLoop[Any] = PerLoop(
             lambda: connect_async(str(self._url), repo.redis_type, timeout_s=None), lambda client: client.aclose()
@@ -75,14 +75,11 @@ class OnlineReader:
         self._closed = False
 
     async def latest(self, request: LatestRequest) -> LatestValues:
-        """The newest values; one HMGET a symbol serves all views and timeframes."""
-        return latest_values(request, await self._fetch(request.symbols, request.fields))
-
-    def begin_latest(self, request: LatestRequest) -> asyncio.Future[Replies] | None:
-        """Asks what ``latest`` asks at once, if there is an open connection; ``latest_values`` decodes the replies."""
-        line = self._lines.held()
-        wire = None if line is None else line.held()
-        return None if wire is None else wire.ask(self._commands(request.symbols, request.fields))
+        """The newest values; one HMGET per symbol serves all views and timeframes."""
+        replies = await self._fetch(request.symbols, request.fields)
+        if len(replies) == 1:
+            return _latest_of_one(request, tuple(replies[0]))
+        return _latest_values(request, replies)
 
     async def window(self, symbol: Symbol, timeframe: Timeframe, columns: Sequence[str]) -> WindowValues | None:
         """The symbol's window with these columns; None when nothing is published."""
@@ -90,11 +87,11 @@ class OnlineReader:
         if not stamp or not cells[0]:
             return None
         opens = (decode_array(cells[0]) * 1e6).astype(np.int64)
-        found = {name: decode_array(cell) for name, cell in zip(columns, cells[1:], strict=True) if cell}
+        arrays = {name: decode_array(cell) for name, cell in zip(columns, cells[1:], strict=True) if cell}
         return WindowValues(
             event_us=decode_timestamp(stamp),
             opens_us=opens,
-            columns=found,
+            columns=arrays,
             doubt=_doubts([symbol], [timeframe], [[doubt]]),
         )
 
@@ -104,12 +101,17 @@ class OnlineReader:
         (reply,) = await self._fetch([symbol], (*views, doubt_key(timeframe.name)))
         return b"|".join(cell or b"" for cell in reply)
 
+    async def ping(self) -> None:
+        """Returns once the server has answered."""
+        await (await self.client()).ping()
+
     async def _fetch(self, symbols: Sequence[Symbol], fields: tuple[bytes, ...]) -> Replies:
         url = await self._located() if self._url is None or self._closed else self._url
+        replies: Replies
         if self._repo.redis_type == "redis" and url.startswith(("redis://", "unix://")):
+            commands = [_hmget(symbol.name, self._project, fields) for symbol in symbols]
             try:
-                wire = await self._lines.get().get(url)
-                replies = await wire.ask(self._commands(symbols, fields))
+                replies = await self._connections.get().ask(url, commands)
             except OSError:
                 self._url = self._repo.redis_url  # the embedded server's owner may have gone: find or start it again
                 raise
@@ -117,16 +119,12 @@ class OnlineReader:
             client = await self.client()
             async with client.pipeline(transaction=False) as pipe:
                 for symbol in symbols:
-                    pipe.hmget(_key(symbol.name, self._repo.project), fields)
+                    pipe.hmget(entity_key(symbol.name, self._project), fields)
                 replies = list(await pipe.execute())
         if self._on_first_answer is not None:
-            tell, self._on_first_answer = self._on_first_answer, None
-            tell(url)
+            report, self._on_first_answer = self._on_first_answer, None
+            report(url)
         return replies
-
-    def _commands(self, symbols: Sequence[Symbol], fields: tuple[bytes, ...]) -> list[bytes]:
-        tail, n = _packed(fields), len(fields)
-        return [pack_hmget(_key(symbol.name, self._repo.project), n, tail) for symbol in symbols]
 
     async def _located(self) -> str:
         """The store's URL."""
@@ -149,7 +147,7 @@ class OnlineReader:
     async def close(self) -> None:
         """Ends all connections; those of loops that run in other threads a moment later."""
         self._closed = True
-        await self._lines.close()
+        await self._connections.close()
         await self._clients.close()
 
 
@@ -163,19 +161,9 @@ def _check_url(url: str) -> None:
         ) from None
 
 
-@lru_cache(maxsize=1024)
-def _packed(fields: tuple[bytes, ...]) -> bytes:
-    return pack_tail(fields)
-
-
-@lru_cache(maxsize=1024)
-def _key(symbol: str, project: str) -> bytes:
-    return entity_key(symbol, project)
-
-
-def latest_values(request: LatestRequest, replies: Replies) -> LatestValues:
-    """The values of a lookup from what the store replied, a list a symbol."""
-    return _latest_of_one(request, tuple(replies[0])) if len(replies) == 1 else _latest_values(request, replies)
+@lru_cache(maxsize=1024)  # a strategy asks the same questions all day
+def _hmget(symbol: str, project: str, fields: tuple[bytes, ...]) -> bytes:
+    return pack(b"HMGET", entity_key(symbol, project), *fields)
 
 
 @lru_cache(maxsize=1024)  # from one publish to the next a symbol's bytes are the same
@@ -216,7 +204,7 @@ def _window_fields(timeframe: str, columns: tuple[str, ...]) -> tuple[bytes, ...
 def _doubts(
     symbols: Sequence[Symbol], timeframes: Iterable[Timeframe], replies: Sequence[Sequence[bytes | None]]
 ) -> Doubt:
-    """From each symbol's reasons, one a timeframe."""
+    """From each symbol's reasons, one per timeframe."""
     if not any(cell is not None for cells in replies for cell in cells):
         return ()
     return tuple(

@@ -20,40 +20,35 @@ class PerLoop(Generic[T]):
     def __init__(self, make: Callable[[], T], end: Callable[[T], Awaitable[None]]) -> None:
         self._make = make
         self._end = end
-        self._held: dict[asyncio.AbstractEventLoop, tuple[T, asyncio.Task[None]]] = {}
-
-    def held(self) -> T | None:
-        """The running loop's, if it has one."""
-        found = self._held.get(asyncio.get_running_loop())
-        return None if found is None else found[0]
+        self._entries: dict[asyncio.AbstractEventLoop, tuple[T, asyncio.Task[None]]] = {}
 
     def get(self) -> T:
         """The running loop's. From here on the loop has a task that ends it."""
         loop = asyncio.get_running_loop()
-        found = self._held.get(loop)
-        if found is None or found[1].done():
-            for ended in [other for other in self._held if other.is_closed()]:
-                del self._held[ended]
-            mine = self._make()
-            found = self._held[loop] = (mine, loop.create_task(self._keep(mine), name="fsclient-connections"))
-        return found[0]
+        entry = self._entries.get(loop)
+        if entry is None or entry[1].done():
+            for ended in [other for other in self._entries if other.is_closed()]:
+                del self._entries[ended]
+            item = self._make()
+            entry = self._entries[loop] = (item, loop.create_task(self._keep(item), name="fsclient-connections"))
+        return entry[0]
 
     async def close(self) -> None:
         """Ends all of them; those of loops that run in other threads a moment later."""
-        held, self._held = self._held, {}
-        own = held.pop(asyncio.get_running_loop(), None)
-        for loop, (_, keeper) in held.items():
+        entries, self._entries = self._entries, {}
+        own = entries.pop(asyncio.get_running_loop(), None)
+        for loop, (_, keeper) in entries.items():
             if loop.is_running():
                 loop.call_soon_threadsafe(keeper.cancel)
         if own is not None:
-            mine, keeper = own
+            item, keeper = own
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
-            await self._end(mine)  # for a keeper that was cancelled before it began
+            await self._end(item)  # for a keeper that was cancelled before it began
 
-    async def _keep(self, mine: T) -> None:
+    async def _keep(self, item: T) -> None:
         """Waits for ``close``, or for the end of the loop: ``asyncio.run`` cancels what still runs before it."""
         try:
             await asyncio.get_running_loop().create_future()
         finally:
-            await self._end(mine)
+            await self._end(item)

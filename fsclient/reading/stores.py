@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from feature_repo.catalog import BAR_FIELDS
-from feature_repo.repo import Repo
-from feature_repo.stores.tables import OFFLINE_OUTAGE
+from feature_repo.stores.tables import OFFLINE_OUTAGE, OfflineTables
 from fsclient.answers.answers import LatestAnswer, RangeAnswer, latest_answer, range_answer
 from fsclient.answers.values import RangeValues, WindowValues
 from fsclient.errors import CLOSED, FeatureStoreUnavailable, RequestTimeout
@@ -20,9 +19,9 @@ from fsclient.questions.latest import LatestRequest
 from fsclient.questions.ranges import ComputeRequest, RangeRequest, closed_part
 from fsclient.reading.history import compute_range, history_before, recompute_latest
 from fsclient.reading.offline import read_opens, read_range
-from fsclient.reading.online import OnlineReader, latest_values
+from fsclient.reading.reader import OnlineReader
 from fsclient.resilience.breaker import BreakerConfig, CircuitBreaker, Transition
-from fsclient.resilience.guard import Begun, Guard
+from fsclient.resilience.guard import Guard
 from fsclient.resilience.retry import Deadline, RetryPolicy
 
 T = TypeVar("T")
@@ -34,101 +33,77 @@ class StoreReader:
     """Reads one repository's stores, and computes from them.
 
     Args:
-        timeout_s: how long a call may take as a whole.
+        online: reads the online store, and ends with this reader.
+        tables: the offline store.
+        threads: where blocking work runs; it ends with this reader.
         kept_share: how much of a call's time is kept for what stands in for the online store's answer.
         retries: how often a failed read of the online store is tried again within the rest.
         on_breaker: called with each change of the online store's breaker.
-        on_online: called with the online store's URL after it has answered for the first time.
         now: seconds since 1970.
         clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        repo: Repo,
+        online: OnlineReader,
+        tables: OfflineTables,
         *,
-        timeout_s: float,
+        threads: ThreadPoolExecutor,
         kept_share: float,
         retries: int,
         on_breaker: Callable[[Transition], None],
-        on_online: Callable[[str], None],
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._online, self._tables, self._threads = online, tables, threads
         self._kept_share = kept_share
         self._now, self._clock = now, clock
         self._closed = False
-        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="fsclient")
-        self._tables = repo.tables()
-        self.online = OnlineReader(
-            repo, timeout_s=timeout_s * (1 - kept_share), threads=self._threads, on_first_answer=on_online
-        )
         retry = RetryPolicy(max_attempts=1 + retries)
         breaker = CircuitBreaker(BREAKER, clock=clock, on_transition=on_breaker)
         self.guard = Guard(store="the online store", breaker=breaker, retry=retry, clock=clock)
 
-    async def latest(self, request: LatestRequest, deadline: Deadline, begun: Begun | None = None) -> LatestAnswer:
-        """From the online store; ``begun`` as ``begin_latest`` has left it."""
-        values = await self.guard.run(partial(self.online.latest, request), self._for_online(deadline), begun)
-        return latest_answer(request, values, self.now_us(), source="online")
-
-    def begin_latest(
-        self,
-        request: LatestRequest,
-        deadline: Deadline,
-        answered: Callable[[LatestAnswer], None],
-        failed: Callable[[Callable[[], Awaitable[LatestAnswer]]], None],
-    ) -> bool:
-        """As ``latest``, without a task as long as all goes well; see ``Guard.begin``.
-
-        Args:
-            answered: gets the answer.
-            failed: gets what still may find one, to be run in a task.
-        """
-        return self.guard.begin(
-            partial(self.online.begin_latest, request),
-            lambda replies: latest_answer(request, latest_values(request, replies), self.now_us(), source="online"),
-            self._for_online(deadline),
-            answered=answered,
-            failed=lambda begun: failed(partial(self.latest, request, deadline, begun)),
-        )
+    async def latest(self, request: LatestRequest, deadline: Deadline) -> LatestAnswer:
+        """From the online store."""
+        values = await self.guard.run(partial(self._online.latest, request), self._for_online(deadline))
+        return latest_answer(request, values, self._now_us(), source="online")
 
     async def recomputed(self, request: LatestRequest, deadline: Deadline) -> LatestAnswer:
         """From the offline store's bars, as the online store would have it."""
-        now_us = self.now_us()
+        now_us = self._now_us()
         values = await self._bounded(recompute_latest, deadline, self._tables, request, now_us)
         return latest_answer(request, values, now_us, source="recomputed")
 
     async def range(self, request: RangeRequest, deadline: Deadline) -> RangeAnswer:
         """From the online window if it reaches back far enough, else from the offline store and the window after it."""
-        now_us = self.now_us()
+        now_us = self._now_us()
         window: WindowValues | None = None
         if request.as_known_at is None:
             half = Deadline(at=self._clock() + deadline.remaining_s / 2, clock=self._clock)
-            asked = partial(self.online.window, request.symbol, request.timeframe, request.columns)
+            read_window = partial(self._online.window, request.symbol, request.timeframe, request.columns)
             with suppress(FeatureStoreUnavailable):  # the offline store has all of it, a little later
-                window = await self.guard.run(asked, self._for_online(half))
+                window = await self.guard.run(read_window, self._for_online(half))
             if window is not None and window.covers(request):
                 return range_answer(request, window.cut(request), now_us, source="online")
         return await self._bounded(self._read_range, deadline, request, window, now_us)
 
     async def computed(self, request: ComputeRequest, deadline: Deadline) -> RangeAnswer:
         """From the offline store's bars."""
-        return await self._bounded(self._compute, deadline, request, self.now_us())
+        return await self._bounded(self._compute, deadline, request, self._now_us())
 
     async def history(self, span: RangeRequest, warm_up: int | None, deadline: Deadline) -> RangeValues:
         """The offline store's bars of ``span`` that have closed, and those before them, as ``read_history``."""
-        closed = closed_part(span, self.now_us())
+        closed = closed_part(span, self._now_us())
         return await self._bounded(history_before, deadline, self._tables, closed, warm_up)
-
-    def now_us(self) -> int:
-        return int(self._now() * 1e6)
 
     async def close(self) -> None:
         """Ends connections and threads; what still runs in one is not waited for."""
         self._closed = True
-        await self.online.close()
+        await self._online.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _now_us(self) -> int:
+        return int(self._now() * 1e6)
 
     def _read_range(self, request: RangeRequest, window: WindowValues | None, now_us: int) -> RangeAnswer:
         closed = closed_part(request, now_us)
@@ -146,21 +121,22 @@ class StoreReader:
 
     def _for_online(self, deadline: Deadline) -> Deadline:
         """Earlier, by what is kept for what stands in for the online store's answer."""
-        return Deadline(at=deadline.at - deadline.remaining_s * self._kept_share, clock=self._clock)
+        remaining_s = max(0.0, deadline.at - self._clock())
+        return Deadline(at=deadline.at - remaining_s * self._kept_share, clock=self._clock)
 
     async def _bounded(self, work: Callable[..., T], deadline: Deadline, *args: Any) -> T:
         """Blocking work in a thread; past the deadline its answer is no longer waited for."""
         if self._closed:
             raise FeatureStoreUnavailable(CLOSED)
-        given_s = deadline.remaining_s
+        remaining_s = deadline.remaining_s
         try:
-            async with asyncio.timeout(given_s):
+            async with asyncio.timeout(remaining_s):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
         except TimeoutError:
             raise RequestTimeout(
-                f"the offline store did not answer within {given_s:.2g} s; ask for less, or raise timeout_s"
+                f"the offline store did not answer within {remaining_s:.2g} s; ask for less, or raise timeout_s"
             ) from None
         except OFFLINE_OUTAGE as error:
             raise FeatureStoreUnavailable(
-                f"the offline store can't be read ({type(error).__name__}); see `fstore status`"
+                f"the offline store cannot be read ({type(error).__name__}); see `fstore status`"
             ) from error

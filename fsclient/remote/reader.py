@@ -84,10 +84,6 @@ class ServiceReader:
         body = _latest_body(request, "fail")
         return await self._ask("/v1/latest", body, partial(latest_from_arrow, request=request), self._kept(deadline))
 
-    def begin_latest(self, *_: object) -> bool:
-        """Never: a question over HTTP needs a task."""
-        return False
-
     async def recomputed(self, request: LatestRequest, deadline: Deadline) -> LatestAnswer:
         """From the service's offline store, if its online store is away."""
         body = _latest_body(request, "recompute")
@@ -110,15 +106,12 @@ class ServiceReader:
         bars = await self._ask(
             "/v1/history", range_body(request.span) | {"warm_up": warm_up}, bars_from_arrow, deadline
         )
-        return await self._in_thread(self._compute, deadline, bars, request, self.now_us())
+        return await self._in_thread(self._compute, deadline, bars, request, int(self._now() * 1e6))
 
     @property
     def url(self) -> str:
         """Of the service, in one spelling."""
         return self._transport.url
-
-    def now_us(self) -> int:
-        return int(self._now() * 1e6)
 
     def listener(self, *, on_publish: OnPublish, on_lost: OnLost) -> Listener:
         """What hears of publishes from the service."""
@@ -171,7 +164,7 @@ class ServiceListener(Listener):
             async for line in lines:
                 patience.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
                 told = orjson.loads(line)
-                if not self.hearing:
+                if not self.is_listening:
                     await self._subscribed()
                 if told.get("changed"):
                     await self._on_publish([(str(symbol), str(timeframe)) for symbol, timeframe in told["changed"]])

@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Hashable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
@@ -137,24 +138,41 @@ class RetryPolicy:
         return delay_s
 
 
+@dataclass(slots=True)
+class CallStats:
+    """How one call of the client was answered so far, for its metrics.
+
+    Attributes:
+        hit: whether the cache had the answer; None when it was not asked.
+        attempts: how often a store was asked.
+    """
+
+    hit: bool | None = None
+    attempts: int = 0
+
+
+CALL_STATS: ContextVar[CallStats | None] = ContextVar("fsclient_call_stats", default=None)
+"""The call on whose behalf a store is asked, in its task and in those that it starts."""
+
+
 async def call(
-    attempt_fn: Callable[[int], Awaitable[T]],
+    attempt_fn: Callable[[], Awaitable[T]],
     *,
     policy: RetryPolicy,
     deadline: Deadline,
     on: type[Exception] | tuple[type[Exception], ...],
     never: tuple[type[Exception], ...] = (),
-    failed: Exception | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> T:
-    """What ``attempt_fn`` gives, tried again as ``policy`` allows, each attempt cut off at the deadline.
+    """What ``attempt_fn`` returns, tried again as ``policy`` allows, each attempt cut off at the deadline.
+
+    Each attempt is counted in ``CALL_STATS``.
 
     Args:
-        attempt_fn: makes one attempt; gets its number, 1 for the first.
-        on: the exceptions that another attempt may mend. There is no default: nobody retries everything by accident.
+        attempt_fn: makes one attempt.
+        on: the exceptions that another attempt may fix. There is no default: nobody retries everything by accident.
             Cancellation is never retried.
-        never: exceptions of ``on`` that no other attempt mends.
-        failed: how the first attempt failed, if somebody made it already.
+        never: exceptions of ``on`` that no other attempt fixes.
 
     Raises:
         DeadlineExceededError: the deadline passed, before or during an attempt; its cause is the last failure.
@@ -162,33 +180,30 @@ async def call(
         Exception: the last attempt's own, when it is not of ``on`` or the policy gave up.
     """
     _check_retryable(on)  # type: ignore[arg-type]  # classes are hashable, whatever their metaclass says
-
-    async def wait_for_next(failure: Exception) -> None:
-        mendable = isinstance(failure, on) and not isinstance(failure, never)
-        delay_s = policy.next_delay(attempt, deadline) if mendable else None
-        if delay_s is None:
-            raise failure
-        await sleep(delay_s)
-
+    stats = CALL_STATS.get()
     attempt = 0
-    if failed is not None:
-        attempt = 1
-        await wait_for_next(failed)
+    failure: Exception | None = None
     while (remaining_s := deadline.remaining_s) > 0:
         attempt += 1
+        if stats is not None:
+            stats.attempts += 1
         limit = _Limit(remaining_s)
         try:
             with limit:
-                answer = await attempt_fn(attempt)
+                answer = await attempt_fn()
         except Exception as error:
-            failed = error
+            failure = error
             if limit.expired:
                 break
-            await wait_for_next(error)
+            can_retry = isinstance(error, on) and not isinstance(error, never)
+            delay_s = policy.next_delay(attempt, deadline) if can_retry else None
+            if delay_s is None:
+                raise
+            await sleep(delay_s)
         else:
             policy.budget.deposit()
             return answer
-    raise DeadlineExceededError(f"no answer within the deadline ({attempt} attempts made)") from failed
+    raise DeadlineExceededError(f"no answer within the deadline ({attempt} attempts made)") from failure
 
 
 class _Limit:

@@ -50,7 +50,7 @@ def create_app(lookups: Lookups, access: Access, *, is_stopping: Callable[[], bo
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        lookups.hearing.begin()
+        lookups.invalidator.begin()
         yield
         await lookups.close()
 
@@ -90,10 +90,10 @@ def create_app(lookups: Lookups, access: Access, *, is_stopping: Callable[[], bo
     @app.get("/v1/publishes")
     async def publishes(request: Request) -> Response:
         """What is published from now on: a line of JSON each, and an empty one at least every second."""
-        if not lookups.hearing.hears:
+        if not lookups.invalidator.is_listening:
             raise FeatureStoreUnavailable("publishes are not heard now: the online store is away")
         headers = dict(request.headers)
-        told = lines(lookups.hearing, lambda: not is_stopping() and access.admits(headers))
+        told = lines(lookups.invalidator, lambda: not is_stopping() and access.admits(headers))
         return StreamingResponse(told, media_type="application/x-ndjson")
 
     @app.get("/v1/health")

@@ -15,7 +15,7 @@ _MAX_WAITING = 1_000
 _ALIVE = b"{}\n"
 
 
-async def lines(hearing: CacheInvalidator, may_go_on: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def lines(invalidator: CacheInvalidator, may_go_on: Callable[[], bool]) -> AsyncIterator[bytes]:
     """``{"changed": [["EUR/USD", "1h"]]}`` after the service's own cache has forgotten it; ``{}`` in between.
 
     It ends when a publish may have been missed: who listens then knows that it must forget everything.
@@ -24,10 +24,10 @@ async def lines(hearing: CacheInvalidator, may_go_on: Callable[[], bool]) -> Asy
         may_go_on: asked every second.
     """
     waiting: asyncio.Queue[Sequence[Pair] | None] = asyncio.Queue()
-    stop = hearing.watch(waiting.put_nowait)
+    stop = invalidator.watch(waiting.put_nowait)
     try:
         yield _ALIVE
-        while hearing.hears and waiting.qsize() <= _MAX_WAITING and may_go_on():
+        while invalidator.is_listening and waiting.qsize() <= _MAX_WAITING and may_go_on():
             try:
                 async with asyncio.timeout(BEAT_S):
                     changed = await waiting.get()

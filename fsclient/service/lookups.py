@@ -16,7 +16,7 @@ from fsclient.backends import of_repo
 from fsclient.cache.feature_cache import FeatureCache
 from fsclient.errors import AuthenticationError, FeatureStoreUnavailable, InvalidRequestError
 from fsclient.metrics.registry import Metrics, feature_store_metrics
-from fsclient.pipeline import Answering, Load, R
+from fsclient.pipeline import Load, Pipeline, R
 from fsclient.provenance import KEY
 from fsclient.questions.latest import latest_request
 from fsclient.questions.ranges import ComputeRequest, RangeRequest, compute_request, range_request
@@ -76,13 +76,13 @@ class Lookups:
             clock=clock,
         )
         metrics.set_state("breaker.online", "closed")
-        self._loads = backend.loads
-        self.hearing = backend.hearing(cache)
-        self._answering = Answering(
-            backend.loads,
+        self._reader, self._online = backend.reader, backend.online
+        self.invalidator = backend.invalidator(cache)
+        self._pipeline = Pipeline(
+            backend.reader,
             scope=backend.scope,
             cache=cache,
-            hearing=self.hearing,
+            invalidator=self.invalidator,
             home=backend.home,
             timeout_s=LONGEST_S,
             on_unavailable="fail",
@@ -95,9 +95,9 @@ class Lookups:
 
     async def close(self) -> None:
         """Ends connections, listeners and threads."""
-        self._answering.close()
-        await self.hearing.close()
-        await self._loads.close()
+        self._pipeline.close()
+        await self.invalidator.close()
+        await self._reader.close()
         if self._release_metrics is not None:
             await asyncio.to_thread(self._release_metrics)
 
@@ -106,16 +106,16 @@ class Lookups:
         about = (asked.symbols if isinstance(asked.symbols, str) else None, asked.timeframe)
         ask = partial(latest_request, asked.symbols, asked.features, asked.timeframe)
         if asked.on_unavailable == "fail":
-            return await self._answer("get_latest", about, ask, self._loads.latest, asked.patience_s)
+            return await self._answer("get_latest", about, ask, self._reader.latest, asked.patience_s)
         deadline = Deadline.after(asked.patience_s, clock=self._clock)
         found: pd.DataFrame | FeatureStoreUnavailable
         try:
-            found = await self._answer("get_latest", about, ask, self._loads.latest, asked.patience_s / 2)
+            found = await self._answer("get_latest", about, ask, self._reader.latest, asked.patience_s / 2)
             if found.attrs[KEY]["as_of"] is not None:
                 return found
         except FeatureStoreUnavailable as error:
             found = error
-        answer = await self._loads.recomputed(ask(), deadline)
+        answer = await self._reader.recomputed(ask(), deadline)
         if answer.record.as_of is not None:
             return answer.fresh()
         if isinstance(found, FeatureStoreUnavailable):
@@ -141,12 +141,12 @@ class Lookups:
             return request
 
         about = (asked.symbol, asked.timeframe)
-        return await self._answer("compute_feature", about, ask, self._loads.computed, asked.patience_s)
+        return await self._answer("compute_feature", about, ask, self._reader.computed, asked.patience_s)
 
     async def history(self, asked: HistoryQuestion) -> RangeValues:
         """Bars of a range that have closed, and as many before it as are asked for."""
         span = _bounded(range_request(asked.symbol, asked.start_date, asked.end_date, asked.timeframe))
-        return await self._loads.history(span, asked.warm_up, Deadline.after(asked.patience_s, clock=self._clock))
+        return await self._reader.history(span, asked.warm_up, Deadline.after(asked.patience_s, clock=self._clock))
 
     async def is_online(self) -> bool:
         """Whether the online store answers; asked anew after a second, however often this is called."""
@@ -155,7 +155,7 @@ class Lookups:
             self._health = (self._clock(), online)  # others get the former answer meanwhile
             try:
                 async with asyncio.timeout(HEALTH_S):
-                    await (await self._loads.online.client()).ping()
+                    await self._online.ping()
                 online = True
             except Exception:
                 online = False
@@ -167,13 +167,13 @@ class Lookups:
             start, end, known = asked.start_date, asked.end_date, asked.as_known_at
             return _bounded(range_request(asked.symbol, start, end, asked.timeframe, columns, known))
 
-        return await self._answer(method, (asked.symbol, asked.timeframe), ask, self._loads.range, asked.patience_s)
+        return await self._answer(method, (asked.symbol, asked.timeframe), ask, self._reader.range, asked.patience_s)
 
     async def _answer(
         self, method: str, about: tuple[str | None, str], ask: Callable[[], R], load: Load[R], patience_s: float
     ) -> pd.DataFrame:
         try:
-            return await self._answering.call(method, about, ask, load, timeout_s=patience_s)
+            return await self._pipeline.call(method, about, ask, load, timeout_s=patience_s)
         except AuthenticationError as error:  # the service's own credentials, of which its callers know nothing
             _log.error("%s", error)
             raise FeatureStoreUnavailable("the service is refused by its online store; its own log says why") from None

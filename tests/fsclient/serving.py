@@ -45,7 +45,7 @@ class Serving:
     @property
     def hears(self) -> bool:
         """Whether its cache follows publishes."""
-        return any(listener.hearing for listener in self.lookups.hearing._listeners.values())
+        return any(listener.is_listening for listener in self.lookups.invalidator._listeners.values())
 
     def stop(self) -> None:
         """Ends it; harmless when called twice."""

@@ -61,7 +61,7 @@ async def test_a_call_after_a_publish_does_not_join_a_load_that_began_before_it(
     proxy.delay(0.2)
     early = asyncio.create_task(client.get_latest("GBP/USD", ["close"]))
     await until(lambda: proxy.heard(b"HMGET") == 1, "the load to begin")
-    await client._hearing._published([("GBP/USD", "1h")])  # type: ignore[union-attr]  # while the line is slow too
+    await client._invalidator._published([("GBP/USD", "1h")])  # type: ignore[union-attr]  # while the line is slow too
     late = asyncio.create_task(client.get_latest("GBP/USD", ["close"]))
     assert [source(frame) for frame in await asyncio.gather(early, late)] == ["online", "online"]
     assert proxy.heard(b"HMGET") == 2
@@ -128,7 +128,7 @@ async def test_without_hearing_publishes_an_answer_is_repeated_for_a_second(
     client: FeatureStoreClient, proxy: Proxy, clock: Clock
 ) -> None:
     del proxy
-    client._hearing.begin = lambda: None  # type: ignore[method-assign]
+    client._invalidator.begin = lambda: False  # type: ignore[method-assign]
     assert source(await client.get_ohlcv("EUR/USD", *CLOSED)) == "offline"
     assert source(await client.get_ohlcv("EUR/USD", *CLOSED)) == "cache"
     clock.forward(UNHEARD_S + 0.1)
@@ -193,8 +193,8 @@ async def test_a_publish_by_another_process_invalidates_what_it_changed_and_leav
 
 
 def _size(client: FeatureStoreClient) -> int:
-    assert client._answering._cache is not None
-    return int(client._answering._cache.get_stats()["size"])
+    assert client._pipeline._cache is not None
+    return int(client._pipeline._cache.get_stats()["size"])
 
 
 async def test_what_is_published_while_the_channel_is_lost_is_not_missed(
@@ -245,7 +245,7 @@ async def test_a_load_that_a_publish_overtook_is_not_cached(
 async def test_errors_and_stand_ins_are_never_cached(make_client: Make, proxy: Proxy) -> None:
     client = make_client(on_unavailable="last_good", timeout_s=0.5)
     await client.get_latest("EUR/USD", ["close"])
-    client._answering._cache = FeatureCache()
+    client._pipeline._cache = FeatureCache()
     proxy.refuse()
     assert source(await client.get_latest("EUR/USD", ["close"])) == "last_good"
     with pytest.raises(FeatureStoreUnavailable):
@@ -303,7 +303,7 @@ async def test_a_callers_mistake_is_never_retried_cached_counted_or_answered_by_
             await call(client)
     assert proxy.heard(b"HMGET") == 0
     assert _size(client) == 0
-    breaker = client._loads.guard.breaker.snapshot()
+    breaker = client._reader.guard.breaker.snapshot()
     assert (breaker.state, breaker.calls, breaker.failed) == ("closed", 0, 0)
     assert not list((client._repo.home / "spool").glob("*"))
 
@@ -459,12 +459,12 @@ async def test_what_a_caller_changes_in_a_frame_changes_nothing_for_others(
 
 def _take_away_both_stores(client: FeatureStoreClient, proxy: Proxy) -> None:
     proxy.refuse()
-    client._loads._tables = None  # type: ignore[assignment]
+    client._reader._tables = None  # type: ignore[assignment]
 
     async def away(*_: object) -> object:
         raise FeatureStoreUnavailable("the offline store is away")
 
-    client._loads._bounded = away  # type: ignore[assignment, method-assign]
+    client._reader._bounded = away  # type: ignore[assignment, method-assign]
 
 
 async def test_attributes_survive_parquet(client: FeatureStoreClient, tmp_path: Path) -> None:
@@ -532,18 +532,6 @@ async def test_a_thousand_concurrent_calls(client: FeatureStoreClient, proxy: Pr
         truth = [market.windows[symbol, "1h"].columns[name][-1] for name in pair]
         np.testing.assert_array_equal(frame.loc[symbol, list(pair)].to_numpy(dtype=float), truth)
     assert proxy.connections_now <= 2  # one to ask by, one to hear publishes
-
-
-async def test_a_lookup_over_an_open_connection_makes_no_task(make_client: Make, market: Market) -> None:
-    client = make_client(use_cache=False)
-    await client.get_latest("EUR/USD", ["close"])
-    before = asyncio.all_tasks()
-    calls = [asyncio.create_task(client.get_latest(symbol, ["close"])) for symbol in HELD]
-    await asyncio.sleep(0)  # they have asked
-    assert asyncio.all_tasks() == {*before, *calls}
-    for symbol, frame in zip(HELD, await asyncio.gather(*calls), strict=True):
-        assert source(frame) == "online"
-        assert frame.loc[symbol, "close"] == market.windows[symbol, "1h"].columns["close"][-1]
 
 
 @pytest.mark.parametrize("use_cache", [True, False])

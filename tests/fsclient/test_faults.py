@@ -443,7 +443,7 @@ async def test_refused_credentials_are_no_outage_and_never_shown(
             await client.get_latest("EUR/USD", ["close"])
         assert proxy.heard(b"HMGET") <= 1, f"{why}: retried"
         assert proxy.heard(b"AUTH") <= 1, f"{why}: retried"
-    assert client._loads.guard.breaker.snapshot().failed == 0
+    assert client._reader.guard.breaker.snapshot().failed == 0
     shown = "".join(traceback.format_exception(refused.value)) + caplog.text + repr(client) + repr(client._repo)
     assert "secret" not in shown
     assert "FSTORE_REDIS_URL" in str(refused.value)

@@ -78,7 +78,7 @@ async def test_a_range_is_the_same_to_the_bit_from_the_window_and_from_the_offli
             assert len(online) > 100
             with connect(market.url) as redis:
                 redis.delete(entity_key(symbol, market.repo.project))
-            client._answering._cache = None
+            client._pipeline._cache = None
             offline = await client.get_indicators(symbol, start, "2024-06-30", tf, EVERY_FIELD)
             assert source(offline) == "offline"
             assert offline.attrs["provenance"]["as_of"] == online.attrs["provenance"]["as_of"]
@@ -340,7 +340,7 @@ async def test_the_oldest_of_several_timeframes_counts_in_its_own_bars(
     columns = {name: values.copy() for name, values in window.columns.items()}
     columns["open_time"] += 86_400
     market.publish("EUR/USD", "1h", replace(window, event_us=window.event_us + 86_400_000_000, columns=columns))
-    client._answering._cache = None
+    client._pipeline._cache = None
     alone = await client.get_latest("EUR/USD", ["close"])
     assert alone["age_bars"].iloc[0] == 0
     mixed = await client.get_latest("EUR/USD", ["close", "4h:close"])
@@ -372,27 +372,27 @@ def test_a_lookup_lives_to_the_next_close_of_any_of_its_timeframes() -> None:
     mixed = latest_request("EUR/USD", ["close", "15m:close"], "4h")
     session = SYMBOLS["EUR/USD"].session
     nearest = min(next_close(session, TIMEFRAMES[tf], NOW_US) for tf in ("15m", "4h"))
-    assert lifetime_s(mixed, record(), NOW_US, hearing=True) == (nearest - NOW_US) / 1e6 == 900
+    assert lifetime_s(mixed, record(), NOW_US, is_followed=True) == (nearest - NOW_US) / 1e6 == 900
 
 
 def test_a_bar_that_closed_while_the_answer_was_on_its_way_ends_it_at_once() -> None:
     """Fault: read just before the close, kept just after it: it must not live for a whole bar."""
     request = latest_request("EUR/USD", ["close"], "1h")
     read_us, kept_us = NOW_US + 1_799_000_000, NOW_US + 1_801_000_000
-    assert lifetime_s(request, record(read_at=iso(read_us)), kept_us, hearing=True) < 0.01
+    assert lifetime_s(request, record(read_at=iso(read_us)), kept_us, is_followed=True) < 0.01
 
 
 def test_a_late_answer_is_asked_again_soon_and_a_dead_one_is_not() -> None:
     request = latest_request("EUR/USD", ["close"], "1h")
-    assert lifetime_s(request, record(age_bars=1), NOW_US, hearing=True) == SETTLE_S
-    assert lifetime_s(request, record(age_bars=500), NOW_US, hearing=True) == 1800
+    assert lifetime_s(request, record(age_bars=1), NOW_US, is_followed=True) == SETTLE_S
+    assert lifetime_s(request, record(age_bars=500), NOW_US, is_followed=True) == 1800
 
 
 def test_a_closed_range_that_lacks_its_last_bar_is_asked_again() -> None:
     request = range_request("EUR/USD", "2024-03-04", "2024-03-05", "1h")
     whole = record(as_of="2024-03-06T00:00:00Z", age_bars=1000)
-    assert lifetime_s(request, whole, NOW_US, hearing=True) == CLOSED_S
-    assert lifetime_s(request, replace(whole, as_of="2024-03-05T23:00:00Z"), NOW_US, hearing=True) == 1800
+    assert lifetime_s(request, whole, NOW_US, is_followed=True) == CLOSED_S
+    assert lifetime_s(request, replace(whole, as_of="2024-03-05T23:00:00Z"), NOW_US, is_followed=True) == 1800
 
 
 def test_a_publish_names_the_beginnings_of_all_keys_that_it_touches() -> None:

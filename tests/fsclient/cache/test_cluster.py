@@ -71,8 +71,8 @@ def subscribers(cluster: RedisCluster, project: str) -> dict[int, int]:
 
 
 def changes(client: FeatureStoreClient) -> int:
-    assert client._hearing is not None
-    return client._hearing.changes
+    assert client._invalidator is not None
+    return client._invalidator.changes
 
 
 async def test_a_publish_at_any_node_is_heard(writer: Any, client: FeatureStoreClient, market: Market) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fsclient.cache.flight import Flight, LoadCancelledError, SingleFlight
+from fsclient.cache.flight import LoadCancelledError, SingleFlight
 
 
 class Store:
@@ -227,99 +227,6 @@ async def test_who_comes_just_after_the_load_has_ended_gets_a_new_one() -> None:
     with pytest.raises(ConnectionError):
         await flight.load("key", failing)
     assert await late == "answer 1"
-
-
-class Begun:
-    """A load under way without a task, which the test ends or hands to one."""
-
-    def __init__(self, *, possible: bool = True) -> None:
-        self.possible = possible
-        self.flights: list[Flight[str]] = []
-
-    def __call__(self, flight: Flight[str]) -> bool:
-        if self.possible:
-            self.flights.append(flight)
-        return self.possible
-
-
-async def test_a_load_that_is_begun_without_a_task_is_one_for_all_callers() -> None:
-    flight, store, begin = SingleFlight(), Store(), Begun()
-    callers = [asyncio.create_task(flight.load("key", store, begin)) for _ in range(200)]
-    await settle()
-    assert asyncio.all_tasks() == {asyncio.current_task(), *callers}
-    (begun,) = begin.flights
-    begun.end(lambda: "quick answer")
-    assert await asyncio.gather(*callers) == ["quick answer"] * 200
-    assert store.loads == 0
-    assert is_empty(flight)
-
-
-async def test_a_load_that_cannot_be_begun_without_a_task_gets_one() -> None:
-    flight, store = SingleFlight(), Store()
-    store.answer.set()
-    assert await flight.load("key", store, Begun(possible=False)) == "answer 1"
-
-
-async def test_a_begun_load_survives_its_leaders_cancellation() -> None:
-    flight, store, begin = SingleFlight(), Store(), Begun()
-    leader, *followers = [asyncio.create_task(flight.load("key", store, begin)) for _ in range(200)]
-    await settle()
-    leader.cancel()
-    await settle()
-    begin.flights[0].end(lambda: "quick answer")
-    assert await asyncio.gather(*followers) == ["quick answer"] * 199
-    assert (len(begin.flights), store.loads) == (1, 0)
-
-
-async def test_a_begun_load_that_fails_goes_on_in_a_task() -> None:
-    flight, store, begin = SingleFlight(), Store(), Begun()
-    callers = [asyncio.create_task(flight.load("key", store, begin)) for _ in range(3)]
-    await settle()
-    begin.flights[0].run(store)
-    store.answer.set()
-    assert await asyncio.gather(*callers) == ["answer 1"] * 3
-    assert is_empty(flight)
-
-
-async def test_a_begun_load_for_which_nobody_waits_is_dropped() -> None:
-    """Fault: all callers are aborted; the reply, or the failure, comes all the same."""
-    flight, store, begin = SingleFlight(), Store(), Begun()
-    for late in (lambda f: f.end(lambda: "late"), lambda f: f.run(store)):
-        caller = asyncio.create_task(flight.load("key", store, begin))
-        await settle()
-        caller.cancel()
-        await settle()
-        assert is_empty(flight)
-        second = asyncio.create_task(flight.load("key", store, begin))  # does not join it
-        await settle()
-        late(begin.flights[-2])
-        begin.flights[-1].end(lambda: "of the second")
-        assert await second == "of the second"
-    assert store.loads == 0
-    assert is_empty(flight)
-
-
-async def test_what_ends_a_begun_load_may_fail() -> None:
-    flight, begin = SingleFlight(), Begun()
-    caller = asyncio.create_task(flight.load("key", Store(), begin))
-    await settle()
-    begin.flights[0].end(lambda: 1 // 0)  # type: ignore[arg-type,return-value]
-    with pytest.raises(ZeroDivisionError):
-        await caller
-    assert is_empty(flight)
-
-
-async def test_a_begin_that_raises_is_its_callers_error_and_leaves_nothing_behind() -> None:
-    flight, store = SingleFlight(), Store()
-
-    def begin(_: Flight[str]) -> bool:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await flight.load("key", store, begin)
-    store.answer.set()
-    assert await flight.load("key", store) == "answer 1"
-    assert is_empty(flight)
 
 
 def test_one_object_serves_event_loops_in_turn() -> None:

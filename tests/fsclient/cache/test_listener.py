@@ -56,7 +56,7 @@ async def heard(proxy: Proxy, market: Market) -> AsyncIterator[Heard]:
 
 async def started(heard: Heard) -> None:
     heard.listener.start()
-    await until(lambda: heard.listener.hearing, "the listener to hear")
+    await until(lambda: heard.listener.is_listening, "the listener to hear")
 
 
 def say(market: Market, message: bytes) -> None:
@@ -84,9 +84,9 @@ async def test_it_counts_as_hearing_once_the_server_has_confirmed_and_not_before
     proxy.delay(0.1)
     heard.listener.start()
     await until(lambda: proxy.heard(b"SUBSCRIBE"), "the subscription to be sent")
-    assert not heard.listener.hearing
+    assert not heard.listener.is_listening
     assert heard.losses == 0
-    await until(lambda: heard.listener.hearing, "the listener to hear")
+    await until(lambda: heard.listener.is_listening, "the listener to hear")
     assert heard.losses == 1  # what was cached before this moment goes
 
 
@@ -94,7 +94,7 @@ async def test_silence_is_no_loss(heard: Heard, proxy: Proxy, monkeypatch: pytes
     monkeypatch.setattr(module, "PING_S", 0.02)
     await started(heard)
     await until(lambda: proxy.heard(b"PING") > 3, "some pings")
-    assert heard.listener.hearing
+    assert heard.listener.is_listening
     assert heard.losses == 1
     assert proxy.heard(b"SUBSCRIBE") == 1
 
@@ -106,10 +106,10 @@ async def test_a_line_that_died_silently_is_noticed(
     monkeypatch.setattr(module, "PING_S", 0.05)
     await started(heard)
     proxy.black_hole()
-    await until(lambda: not heard.listener.hearing, "the loss to be noticed", within_s=1.0)
+    await until(lambda: not heard.listener.is_listening, "the loss to be noticed", within_s=1.0)
     await until(lambda: heard.losses == 2, "the loss to be told")
     proxy.forward()
-    await until(lambda: heard.listener.hearing, "the listener to hear again")
+    await until(lambda: heard.listener.is_listening, "the listener to hear again")
     market.publish("EUR/USD", "1h", market.corrected())
     await until(lambda: heard.publishes, "the publish to be heard")
 
@@ -121,7 +121,7 @@ async def test_a_cut_line_is_noticed_at_once_and_heard_again(
     before = heard.losses
     proxy.drop()
     await until(lambda: heard.losses > before, "the loss to be told", within_s=1.0)
-    await until(lambda: heard.listener.hearing, "the listener to hear again")
+    await until(lambda: heard.listener.is_listening, "the listener to hear again")
     assert heard.losses >= before + 2  # at the loss, and again for what was missed until now
     market.publish("EUR/USD", "1h", market.corrected())
     await until(lambda: heard.publishes, "the publish to be heard")
@@ -144,7 +144,7 @@ async def test_a_message_that_names_no_view_invalidates_nothing(message: bytes, 
     say(market, message)
     market.publish("EUR/USD", "1h", market.corrected())
     await until(lambda: heard.publishes[-1:] == [[("EUR/USD", "1h")]], "the publish to be heard")
-    assert heard.listener.hearing
+    assert heard.listener.is_listening
     assert heard.losses == 1
 
 
@@ -153,7 +153,7 @@ async def test_a_message_that_is_no_text_is_a_loss_and_not_the_end(heard: Heard,
     await started(heard)
     say(market, b"\xff\xfe")
     await until(lambda: heard.losses >= 3, "the loss, and the new beginning")
-    await until(lambda: heard.listener.hearing, "the listener to hear again")
+    await until(lambda: heard.listener.is_listening, "the listener to hear again")
     market.publish("EUR/USD", "1h", market.corrected())
     await until(lambda: heard.publishes, "the publish to be heard")
 
@@ -164,7 +164,7 @@ async def test_a_cache_that_fails_to_follow_is_a_loss_and_not_the_end(heard: Hea
     market.publish("EUR/USD", "1h", market.corrected())
     await until(lambda: heard.losses >= 3, "the loss, and the new beginning")
     heard.fails = False
-    await until(lambda: heard.listener.hearing, "the listener to hear again")
+    await until(lambda: heard.listener.is_listening, "the listener to hear again")
     market.publish("GBP/USD", "1h", market.corrected("GBP/USD"))
     await until(lambda: heard.publishes, "the publish to be heard")
 
@@ -176,5 +176,5 @@ async def test_stop_ends_the_task_and_the_connection(heard: Heard, proxy: Proxy)
     await heard.listener.stop()
     await heard.listener.stop()
     assert asyncio.all_tasks() == tasks
-    assert not heard.listener.hearing
+    assert not heard.listener.is_listening
     await until(lambda: proxy.connections_now == 0, "the connection to end")

@@ -1,4 +1,4 @@
-"""One of something a loop, ended with the loop or by ``close``, whichever comes first."""
+"""One item per event loop, ended with the loop or by ``close``, whichever comes first."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ def things() -> PerLoop[Thing]:
 
 def test_each_loop_has_its_own_and_it_ends_with_the_loop(things: PerLoop[Thing]) -> None:
     async def use() -> Thing:
-        assert things.held() is None
         mine = things.get()
         await asyncio.sleep(0)
-        assert things.get() is things.held() is mine
+        assert things.get() is mine
         assert mine.ended == 0
         return mine
 
@@ -45,7 +44,7 @@ async def test_close_ends_the_running_loops_even_before_its_task_began(things: P
     mine = things.get()
     await things.close()
     assert mine.ended == 1
-    assert things.held() is None
+    assert things._entries == {}
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
     await things.close()
 
@@ -71,7 +70,7 @@ async def test_close_ends_that_of_a_loop_in_another_thread(things: PerLoop[Thing
     assert found[0].ended == 1
 
 
-async def test_what_ended_with_all_tasks_of_a_loop_is_made_anew(things: PerLoop[Thing]) -> None:
+async def test_what_ended_with_all_tasks_of_a_loop_is_made_again(things: PerLoop[Thing]) -> None:
     """A program may cancel every task that it finds, and go on."""
     first = things.get()
     await asyncio.sleep(0)

@@ -199,9 +199,9 @@ async def test_an_online_store_that_is_away_behind_the_service_is_covered_as_it_
     client = make_remote(on_unavailable=mode, timeout_s=timeout_s, use_cache=False)
     await until_online(client)
     await until(lambda: service.hears, "the service to hear publishes")
-    heard = service.lookups.hearing.changes
+    heard = service.lookups.invalidator.changes
     market.publish("EUR/USD", "1h", market.corrected(close=1.5))
-    await until(lambda: service.lookups.hearing.changes > heard, "the service's cache to have no answer any more")
+    await until(lambda: service.lookups.invalidator.changes > heard, "the service's cache to have no answer any more")
     proxy.refuse() if fault == "refused" else proxy.black_hole()
     expected = {"last_good": "last_good", "recompute": "recomputed", "fail": "FeatureStoreUnavailable"}[mode]
     for names in (FEATURES, FEATURES[:1], FEATURES[1:]):
@@ -211,7 +211,7 @@ async def test_an_online_store_that_is_away_behind_the_service_is_covered_as_it_
         assert label == expected
         assert in_time(took_s, timeout_s), f"{took_s:.3f} s"
     # The way to the service is well: a range is asked for and answered from the service's offline store.
-    assert client._loads.guard.breaker.snapshot().failed == 0
+    assert client._reader.guard.breaker.snapshot().failed == 0
     assert source(await client.get_ohlcv("EUR/USD", "2024-06-24", "2024-06-26")) == "offline"
 
 
@@ -241,7 +241,7 @@ async def test_a_mistake_is_neither_retried_nor_covered_up(
         raise UnknownSymbolError("unknown symbol 'EUR/USD' there")
 
     monkeypatch.setattr("fsclient.service.lookups.latest_request", unknown)
-    monkeypatch.setattr(client._answering._cache, "aget", nothing)
+    monkeypatch.setattr(client._pipeline._cache, "aget", nothing)
     for _ in range(3):
         with pytest.raises(UnknownSymbolError, match="there"):
             await client.get_latest("EUR/USD", ["close"])
@@ -307,7 +307,7 @@ async def test_a_key_opens_and_is_never_shown(
     with pytest.raises(FeatureStoreUnavailable) as away:
         await locked.get_latest("EUR/USD", ["close"])
     shown = "".join(traceback.format_exception(away.value)) + caplog.text
-    assert key not in shown + "".join(repr(part) + repr(vars(part)) for part in (opened, opened._loads))
+    assert key not in shown + "".join(repr(part) + repr(vars(part)) for part in (opened, opened._reader))
 
 
 @pytest.mark.parametrize("given", [None, "fstore_wrong-but-secret"])
@@ -320,7 +320,7 @@ async def test_a_key_that_is_not_known_is_no_outage(given: str | None, make_remo
         with pytest.raises(AuthenticationError, match="api_key=") as refused_:
             await client.get_latest("EUR/USD", ["close"])
     assert "secret" not in "".join(traceback.format_exception(refused_.value))
-    snapshot = client._loads.guard.breaker.snapshot()
+    snapshot = client._reader.guard.breaker.snapshot()
     assert (snapshot.failed, snapshot.state) == (0, "closed")
 
 

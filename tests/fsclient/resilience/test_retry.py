@@ -4,14 +4,16 @@ import asyncio
 import math
 import random
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from itertools import count
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsclient.resilience.retry import Deadline, DeadlineExceededError, RetryBudget, RetryPolicy, call
+from fsclient.resilience import retry
+from fsclient.resilience.retry import CALL_STATS, CallStats, Deadline, DeadlineExceededError, RetryBudget, RetryPolicy
 from tests.fsclient.clock import Clock
 
 
@@ -49,6 +51,12 @@ def now() -> float:
 
 def in_seconds(timeout_s: float) -> Deadline:
     return Deadline.after(timeout_s, clock=now)
+
+
+async def call(attempt: Callable[[int], Awaitable[Any]], **options: Any) -> Any:
+    """``retry.call`` whose attempts are numbered: 1 for the first."""
+    numbers = count(1)
+    return await retry.call(lambda: attempt(next(numbers)), **options)
 
 
 def plenty() -> RetryBudget:
@@ -219,6 +227,22 @@ def test_a_transient_failure_is_retried_after_the_policys_delay() -> None:
     assert seen == [(1, 0.0), (2, pytest.approx(0.05)), (3, pytest.approx(0.15))]
 
 
+@pytest.mark.parametrize(("max_attempts", "expected"), [(1, 1), (3, 3)])
+def test_every_attempt_is_counted_for_the_call_on_whose_behalf_it_is_made(max_attempts: int, expected: int) -> None:
+    stats = CallStats()
+
+    async def attempt(_: int) -> None:
+        raise ConnectionError("reset")
+
+    async def main() -> None:
+        CALL_STATS.set(stats)
+        await call(attempt, policy=fast(max_attempts=max_attempts), deadline=in_seconds(5), on=ConnectionError)
+
+    with pytest.raises(ConnectionError):
+        run(main())
+    assert stats.attempts == expected
+
+
 def test_the_last_failure_is_raised_as_it_is() -> None:
     async def attempt(number: int) -> None:
         raise ConnectionError(f"reset {number}")
@@ -245,7 +269,7 @@ def test_what_is_not_named_is_not_retried() -> None:
     assert attempts == [1]
 
 
-def test_what_no_attempt_mends_is_not_retried_though_its_family_is() -> None:
+def test_what_no_attempt_fixes_is_not_retried_though_its_family_is() -> None:
     async def attempt(number: int) -> None:
         raise ConnectionRefusedError(number)
 

@@ -171,7 +171,7 @@ async def test_every_mistake_is_told_in_the_same_words(
                 found.append((type(mistake.value), str(mistake.value)))
             assert found[0] == found[1]
     for client in ways:
-        assert client._loads.guard.breaker.snapshot().failed == 0
+        assert client._reader.guard.breaker.snapshot().failed == 0
 
 
 async def test_an_answer_is_the_callers_own(make_remote: Make) -> None:
@@ -206,9 +206,9 @@ async def test_a_publish_reaches_the_clients_cache_through_the_service(make_remo
     before = await client.get_latest("EUR/USD", ["close"])
     assert source(await client.get_latest("EUR/USD", ["close"])) == "cache"
     other = await client.get_latest("GBP/USD", ["close"])
-    changes = client._hearing.changes  # type: ignore[union-attr]
+    changes = client._invalidator.changes  # type: ignore[union-attr]
     market.publish("EUR/USD", "1h", market.corrected(close=1.75))
-    await until(lambda: client._hearing.changes > changes, "the publish to be heard")  # type: ignore[union-attr]
+    await until(lambda: client._invalidator.changes > changes, "the publish to be heard")  # type: ignore[union-attr]
     after = await client.get_latest("EUR/USD", ["close"])
     assert before["close"].iloc[0] != after["close"].iloc[0] == 1.75
     assert source(await client.get_latest("GBP/USD", ["close"])) == "cache"
