@@ -6,11 +6,12 @@ What is published is read back from the offline store, so that online and offlin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from feature_repo.catalog import VIEW_KINDS, WINDOW_TIME, Timeframe, view
 from feature_repo.stores.delta.window import Window
-from feature_repo.stores.redis.codec import encode_array, encode_double, field_key, read_revision
+from feature_repo.stores.redis.codec import encode_arrays, encode_doubles, field_key, read_revision
 from feature_repo.stores.redis.presence import whole_views
 from feature_repo.stores.redis.publish import ViewRow, publish
 
@@ -18,16 +19,19 @@ from feature_repo.stores.redis.publish import ViewRow, publish
 def view_rows(timeframe: Timeframe, window: Window) -> tuple[ViewRow, ...]:
     """The ``ohlcv``, ``indicators`` and ``window`` rows of a symbol's window; the scalars are its last values."""
     rows = []
-    for kind in VIEW_KINDS:
-        spec = view(kind, timeframe.name)
-        values = {
-            field_key(spec.name, name): (
-                encode_array(window.columns[name]) if spec.is_window else encode_double(float(window.columns[name][-1]))
-            )
-            for name in spec.fields
-        }
-        rows.append(ViewRow(view=spec.name, event_us=window.event_us, created_us=window.created_us, values=values))
+    for name, is_window, fields in _layout(timeframe.name):
+        columns = [window.columns[field] for field in fields.values()]
+        encoded = encode_arrays(columns) if is_window else encode_doubles([column[-1] for column in columns])
+        values = dict(zip(fields, encoded, strict=True))
+        rows.append(ViewRow(view=name, event_us=window.event_us, created_us=window.created_us, values=values))
     return tuple(rows)
+
+
+@cache
+def _layout(timeframe: str) -> tuple[tuple[str, bool, Mapping[bytes, str]], ...]:
+    """The views of a timeframe: name, whether it holds windows, and the online store's keys of its fields."""
+    views = [view(kind, timeframe) for kind in VIEW_KINDS]
+    return tuple((v.name, v.is_window, {field_key(v.name, field): field for field in v.fields}) for v in views)
 
 
 def publish_window(

@@ -132,7 +132,8 @@ class LiveSeries:
             1970-01-01 UTC.
 
     Attributes:
-        end_us: open of the newest bar, microseconds since 1970-01-01 UTC; -1 when there is none.
+        step_us: length of a bar, microseconds.
+        close_us: close of the newest bar, microseconds since 1970-01-01 UTC; 0 when there is none.
         due: of a derived series: the first source bar that is not settled, and the close of the bar it belongs to.
     """
 
@@ -151,7 +152,8 @@ class LiveSeries:
     ) -> None:
         self.symbol, self.timeframe, self.source, self.settled_us = symbol, timeframe, source, settled_us
         self.due: tuple[int, int] | None = None
-        self.end_us = int(opens_us[-1]) if len(opens_us) else -1
+        self.step_us = timeframe.microseconds
+        self.close_us = int(opens_us[-1]) + self.step_us if len(opens_us) else 0
         cells = np.concatenate([bars, session_day(symbol.session, opens_us).astype(np.float64)[None], state])
         recent = (
             np.stack([window.columns[name] for name in WINDOW_FIELDS]) if window else np.empty((len(WINDOW_FIELDS), 0))
@@ -191,7 +193,7 @@ class LiveSeries:
         unknown = np.full((len(STATE_FIELDS), len(opens_us)), np.nan)
         self._opens.extend(opens_us[None])
         self._cells.extend(np.concatenate([bars, _days(self.symbol.session, opens_us)[None], unknown]))
-        self.end_us = int(opens_us[-1])
+        self.close_us = int(opens_us[-1]) + self.step_us
         opens, columns = self.opens_us, self._columns()
         first = len(opens) - len(opens_us)
         features = newest(first, columns, opens, self.timeframe, whole=self.is_whole, stored=columns)
@@ -221,7 +223,7 @@ class LiveSeries:
         self._created_us = max(self._created_us, created_us)
         cells = self._window.rows[:, -WINDOW_BARS:]
         return Window(
-            event_us=int(opens_us[-1]) + self.timeframe.microseconds,
+            event_us=int(opens_us[-1]) + self.step_us,
             created_us=self._created_us,
             columns=dict(zip(WINDOW_FIELDS, cells, strict=True)),
         )
@@ -270,7 +272,7 @@ def unknown_to(series: LiveSeries, bars: Sequence[LiveBar]) -> list[LiveBar]:
         NeedsBatchFlow: a bar corrects a stored one, or fills a gap before the newest.
     """
     latest = {bar.open_us: bar for bar in bars}
-    for open_us in [us for us in latest if us <= series.end_us]:
+    for open_us in [us for us in latest if us < series.close_us]:
         opens = series.opens_us
         at = int(np.searchsorted(opens, open_us))
         if opens[at] != open_us or not same_number(series.bars[:, at], np.array(latest[open_us].values)).all():
@@ -321,8 +323,8 @@ def derive(
         begin = grid_open(session, target.timeframe, np.array([first]))
         target.due = first, int(bar_close(session, target.timeframe, begin)[0])
     now_us, due_us = int(now.timestamp() * 1e6), target.due[1]
-    if source.end_us + source.timeframe.microseconds < due_us and (
-        now_us < due_us or complete_until(session, source.timeframe, source.end_us, now_us) < due_us
+    if source.close_us < due_us and (
+        now_us < due_us or complete_until(session, source.timeframe, int(opens[-1]), now_us) < due_us
     ):
         return None, None
     rows = pd.DataFrame(dict(zip(BAR_FIELDS, source.bars[:, at:], strict=True)))

@@ -142,7 +142,7 @@ def load(
         name, target = job.symbol.name, job.timeframe.name
         settled_us = _settled(job, marks[name, target].event_us)
         series = _series(job, history, sources[name, target], windows[target].get(name), settled_us)
-        if series.end_us + job.timeframe.microseconds <= int(now.timestamp() * 1e6):
+        if series.close_us <= int(now.timestamp() * 1e6):
             loaded.setdefault(name, {})[target] = series
     return loaded
 

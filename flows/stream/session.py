@@ -204,8 +204,7 @@ class Session:
         touched = self._writer.batch.touched
         for series in (source, *targets):
             key = symbol, series.timeframe.name
-            close_us = series.end_us + series.timeframe.microseconds if series.end_us >= 0 else 0
-            touched[key] = max(touched.get(key, (0, 0))[0], close_us), created_us
+            touched[key] = max(touched.get(key, (0, 0))[0], series.close_us), created_us
 
     def _publish(self, fresh: Fresh) -> None:
         name = fresh.symbol.name

@@ -101,6 +101,11 @@ def encode_double(value: float) -> bytes:
     return _DOUBLE_TAG + struct.pack("<d", value)
 
 
+def encode_doubles(values: Sequence[float]) -> list[bytes]:
+    """Several float64, each as a ``Value``."""
+    return [encode_double(value) for value in values]
+
+
 def decode_doubles(stored: Sequence[bytes | None]) -> tuple[FloatArray, BoolArray]:
     """Values of many fields at once.
 
@@ -146,6 +151,11 @@ def encode_array(values: FloatArray) -> bytes:
         return _LIST_TAG + b"\x00"
     inner = _PACKED_TAG + _varint(len(packed)) + packed
     return _LIST_TAG + _varint(len(inner)) + inner
+
+
+def encode_arrays(columns: Sequence[FloatArray]) -> list[bytes]:
+    """Several one-dimensional float64 arrays, each as a ``Value`` with a list of doubles."""
+    return [encode_array(column) for column in columns]
 
 
 def decode_array(stored: bytes) -> FloatArray:
