@@ -1,4 +1,4 @@
-"""The online store as the dashboard reads it: how fresh every view is, and what a view holds now."""
+"""The online store as the dashboard reads it: how fresh every view is, and the values of a view."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from feature_repo.stores.redis.embedded import EmbeddedServerError
 
 REFRESH_S = 2.0
 FRESH_BARS = 1
-"""A view is fresh while an open market has closed at most so many bars after its own: the next run is on its way."""
+"""A view is fresh while at most so many bars have closed since its newest: the next run is about to publish them."""
 LATE_BARS = 5
 """Beyond so many it is no longer late but stale."""
 
@@ -52,10 +52,10 @@ class ViewAge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineValues:
-    """What a symbol's views of one timeframe hold.
+    """The online values of a symbol's views of one timeframe.
 
     Attributes:
-        values: field -> value; NaN in its warm-up; a field that was never published is absent.
+        values: field -> value; NaN during warm-up; a field that was never published is absent.
     """
 
     age: ViewAge
@@ -76,7 +76,7 @@ class OnlineStore:
         self._ages: list[ViewAge] = []
         self._read_at = float("-inf")
         self.problem = ""
-        """Why what is shown may be old; empty when the last reading succeeded."""
+        """Why the figures may be old; empty when the last reading succeeded."""
 
     def client(self) -> Any:
         """A synchronous redis-py client; it starts the embedded server when no URL is set, as every process does.
@@ -126,7 +126,7 @@ class OnlineStore:
         return found
 
     def values(self, symbol: str, timeframe: str, fields: Sequence[str]) -> OnlineValues | None:
-        """What is online now; None when nothing is, or the store does not answer (see ``problem``)."""
+        """The values online now; None when there are none or the store does not answer (see ``problem``)."""
         bars, indicators = view("ohlcv", timeframe).name, view("indicators", timeframe).name
         keys = [field_key(bars if name in BAR_FIELDS else indicators, name) for name in fields]
         try:

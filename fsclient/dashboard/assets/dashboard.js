@@ -1,36 +1,36 @@
-// What the browser itself decides: the theme, and that the address tells the filters that are set.
+// What the browser does by itself: the theme, drawing charts and tables, and keeping the filters in the address.
 (function () {
   const KEY = "fstore-theme";
-  const wish = window.matchMedia("(prefers-color-scheme: dark)");
+  const preference = window.matchMedia("(prefers-color-scheme: dark)");
   const chosen = () => {
     try { return localStorage.getItem(KEY); } catch { return null; }  // storage may be forbidden
   };
-  const theme = () => chosen() || (wish.matches ? "dark" : "light");
+  const theme = () => chosen() || (preference.matches ? "dark" : "light");
   const show = () => { document.documentElement.dataset.theme = theme(); };
   show();
-  wish.addEventListener("change", () => { show(); document.getElementById("repaint")?.click(); });
+  preference.addEventListener("change", () => { show(); document.getElementById("repaint")?.click(); });
 
-  // Charts cost most of what an update takes. What is in sight is drawn at once; a chart out of sight is first drawn
-  // after those, one a turn, and later keeps what is new for it until it comes near.
+  // Charts are the most expensive part of an update. Those in sight are drawn at once; a chart out of sight is first
+  // drawn after them, one per turn of the event loop, and later keeps its update until it comes near.
   const NEAR_PX = 300;
-  const spare = (plotly) => {
-    const react = plotly.react.bind(plotly), news = new WeakMap();
+  const drawLazily = (plotly) => {
+    const react = plotly.react.bind(plotly), updates = new WeakMap();
     let turn = Promise.resolve();
     const isNear = (chart) => {
       const { top, bottom } = chart.getBoundingClientRect();
       return bottom > -NEAR_PX && top < window.innerHeight + NEAR_PX;
     };
-    const comes = new IntersectionObserver((seen) => {
-      for (const { isIntersecting, target } of seen) {
+    const approaching = new IntersectionObserver((entries) => {
+      for (const { isIntersecting, target } of entries) {
         if (!isIntersecting) { continue; }
-        comes.unobserve(target);
-        if (news.has(target)) { react(target, news.get(target)); }
-        news.delete(target);
+        approaching.unobserve(target);
+        if (updates.has(target)) { react(target, updates.get(target)); }
+        updates.delete(target);
       }
     }, { rootMargin: `${NEAR_PX}px` });
     plotly.react = (chart, figure) => {
       if (isNear(chart)) {
-        news.delete(chart);
+        updates.delete(chart);
         return react(chart, figure);
       }
       if (!chart._fullLayout) {
@@ -38,20 +38,20 @@
           .then(() => chart.isConnected && react(chart, figure)).catch((error) => console.error(error));
         return turn;
       }
-      news.set(chart, figure);
-      comes.observe(chart);
+      updates.set(chart, figure);
+      approaching.observe(chart);
       return Promise.resolve(chart);
     };
     return plotly;
   };
 
-  // Compiling Plotly keeps a browser busy for a second: the page's figures and words are painted before. Charts wait
-  // for what is in window.Plotly, which may be the promise of it.
+  // Compiling Plotly keeps a browser busy for a second, so the page's text and figures are painted first. Charts wait
+  // for window.Plotly, which may be a promise.
   window.Plotly = new Promise((resolve, reject) => {
     const load = () => {
       const script = document.createElement("script");
       script.src = document.querySelector('link[rel="preload"][href*="plotly"]').href;
-      script.onload = () => resolve(spare(window.Plotly));
+      script.onload = () => resolve(drawLazily(window.Plotly));
       script.onerror = reject;
       document.head.append(script);
     };
@@ -64,26 +64,26 @@
     awaited.observe(document, { childList: true, subtree: true });
   });
 
-  // Tables: the server tells their cells as JSON, and they are made here. Text stays text, whatever it holds.
+  // Tables: the server sends their cells as JSON, and they are built here. Text stays text, whatever it contains.
   const TAGS = new Set(["span", "a", "code", "div", "b", "strong"]);
   const fill = (parent, content) => {
-    for (const one of Array.isArray(content) ? content : [content]) {
-      if (Array.isArray(one)) { fill(parent, one); continue; }
-      if (typeof one === "string") { parent.append(one); continue; }
-      if (one.tag === "data") {
-        const box = Object.assign(document.createElement("input"), { type: "checkbox", value: one.value });
-        box.setAttribute("aria-label", "choose this row");
+    for (const part of Array.isArray(content) ? content : [content]) {
+      if (Array.isArray(part)) { fill(parent, part); continue; }
+      if (typeof part === "string") { parent.append(part); continue; }
+      if (part.tag === "data") {
+        const box = Object.assign(document.createElement("input"), { type: "checkbox", value: part.value });
+        box.setAttribute("aria-label", "Choose this row");
         parent.append(box);
         continue;
       }
-      if (!TAGS.has(one.tag)) { continue; }
-      const element = document.createElement(one.tag);
-      if (one.class) { element.className = one.class; }
-      if (one.title) { element.title = one.title; }
-      if (one.tag === "a" && /^https?:\/\//.test(one.href || "")) {
-        Object.assign(element, { href: one.href, target: "_blank", rel: "noopener noreferrer" });
+      if (!TAGS.has(part.tag)) { continue; }
+      const element = document.createElement(part.tag);
+      if (part.class) { element.className = part.class; }
+      if (part.title) { element.title = part.title; }
+      if (part.tag === "a" && /^https?:\/\//.test(part.href || "")) {
+        Object.assign(element, { href: part.href, target: "_blank", rel: "noopener noreferrer" });
       }
-      fill(element, one.content);
+      fill(element, part.content);
       parent.append(element);
     }
   };
@@ -123,12 +123,12 @@
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     dashboard: {
-      // Which page is asked for, with which filters, in which theme.
+      // The page to show, its filters and its theme.
       view: function () {
         const by = window.dash_clientside.callback_context.triggered.map((t) => t.prop_id);
         if (by.includes("theme.n_clicks")) {
           const next = theme() === "dark" ? "light" : "dark";
-          try { localStorage.setItem(KEY, next); } catch { /* it lasts as long as the page then */ }
+          try { localStorage.setItem(KEY, next); } catch { /* it then lasts as long as the page */ }
           document.documentElement.dataset.theme = next;
         }
         return {
@@ -137,7 +137,7 @@
           theme: document.documentElement.dataset.theme,
         };
       },
-      // Marks the page in the menu that is shown.
+      // Marks the current page in the menu.
       here: function (view) {
         document.querySelectorAll(".side nav a").forEach((a) => {
           const is = new URL(a.href).pathname === view.path;
@@ -147,13 +147,13 @@
         });
         return window.dash_clientside.no_update;
       },
-      // What is to be done with which of the ticked rows.
+      // The decision and the rows that are ticked.
       decide: function () {
         const by = window.dash_clientside.callback_context.triggered.map((t) => t.prop_id)[0] || "";
         const ticked = [...document.querySelectorAll("#quality-rows input:checked")].map((box) => box.value);
         return { decision: by.startsWith("quality-release") ? "released" : "discarded", rows: ticked, at: Date.now() };
       },
-      // Puts filters into the address, so that it can be shared and a reload keeps them.
+      // Writes the filters into the address, so that it can be shared and a reload keeps them.
       remember: function (query) {
         if (typeof query === "string") {
           window.history.replaceState(null, "", window.location.pathname + (query ? "?" + query : ""));

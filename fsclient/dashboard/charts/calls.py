@@ -9,8 +9,7 @@ import numpy as np
 
 from fsclient.dashboard.charts.frame import Figure, alone, figure, marks, over_time, time_axis
 from fsclient.dashboard.theme import Theme
-from fsclient.dashboard.traffic.percentiles import percentiles
-from fsclient.dashboard.traffic.selection import Selection
+from fsclient.dashboard.traffic.selection import Selection, percentiles
 
 SOURCE_NAMES = {"": "no answer", "last_good": "last good"}
 _SHORTEST_SHARE = 0.2

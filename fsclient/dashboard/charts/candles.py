@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,10 @@ def candles(theme: Theme, chart: Chart) -> Figure:
             "decreasing": {"line": {"color": theme.down, "width": 1}, "fillcolor": theme.down},
         }
     ]  # fmt: skip
-    for n, (field, values) in enumerate((field, values) for field, values in known.items() if is_over(field)):
-        traces += lines.traces(field, values, theme.series[n % len(theme.series)])
+    colours = dict(zip(known, cycle(theme.series), strict=False))
+    for field, values in known.items():
+        if is_over(field):
+            traces += lines.traces(field, values, colours[field])
     at = np.flatnonzero(chart.revisions > 0)
     if len(at):
         traces.append({
@@ -74,13 +77,17 @@ def candles(theme: Theme, chart: Chart) -> Figure:
         })  # fmt: skip
     axes: dict[str, Any] = {"yaxis": {"domain": [floor + (0.03 if below else 0), 1], "side": "right",
                                       "tickformat": ",.6~f"}}  # fmt: skip
+    labels: list[dict[str, Any]] = []
     for row, fields in enumerate(below, start=2):
         top = floor - share * (row - 2)
         axes[f"yaxis{row}"] = {"domain": [top - share + 0.025, top], "side": "right", "nticks": 4,
                                "tickformat": ",.5~g", "anchor": "x"}  # fmt: skip
-        for n, field in enumerate(fields):
-            colour = theme.series[(row + 2 * n) % len(theme.series)]
-            traces += lines.traces(field, known[field], colour, yaxis=f"y{row}")
+        for field in fields:
+            traces += lines.traces(field, known[field], colours[field], yaxis=f"y{row}")
+        labels.append({
+            "text": ", ".join(fields), "xref": "paper", "yref": "paper", "x": 0, "y": top, "xanchor": "left",
+            "yanchor": "top", "showarrow": False, "font": {"size": 11, "color": theme.muted}, "bgcolor": theme.card,
+        })  # fmt: skip
     return figure(
         theme,
         traces,
@@ -95,6 +102,7 @@ def candles(theme: Theme, chart: Chart) -> Figure:
             "spikecolor": theme.muted, "spikesnap": "cursor",
         },
         shapes=_shapes(theme, chart),
+        annotations=labels,
         margin={"l": 10, "r": 62, "t": 30, "b": 34},
         uirevision=f"{chart.symbol} {chart.timeframe} {len(opens)} {opens[-1]}",
         **axes,

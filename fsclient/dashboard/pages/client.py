@@ -1,4 +1,4 @@
-"""What the clients of all machines did: calls, cache, errors, response times, fallbacks."""
+"""The clients' calls on all machines: rate, cache, errors, response times, fallbacks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from fsclient.dashboard.charts import calls as charts
 from fsclient.dashboard.charts.frame import nothing
 from fsclient.dashboard.sources import Sources
 from fsclient.dashboard.theme import theme
-from fsclient.dashboard.traffic.percentiles import percentiles
-from fsclient.dashboard.traffic.selection import Filter, Selection
+from fsclient.dashboard.traffic.selection import Filter, Selection, percentiles
 from fsclient.dashboard.widgets import Query, Tone
 from fsclient.metrics.store import Process, Resolution
 
@@ -25,7 +24,7 @@ PERIODS: dict[str, tuple[str, Resolution, int, int]] = {
     "7d": ("7 d", "h", 7 * 86_400, 1),
     "30d": ("30 d", "h", 30 * 86_400, 3),
 }
-"""Period -> text, resolution, seconds, and how many minutes or hours make one point: a chart has about 1,500."""
+"""Period -> text, resolution, seconds, and minutes or hours per point, so that a chart has 1,500 points at most."""
 _CHARTS = ("calls", "latency", "cache", "errors", "fallbacks", "breakers")
 _MAX_ROWS = 100
 
@@ -36,7 +35,7 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
     shown = _content(sources, query, colours)
     return widgets.page(
         TITLE,
-        "every call of every process that publishes its metrics",
+        "all calls of all processes that publish their metrics",
         html.Div(shown["banner"], id="client-banner", className="banner", role="status"),
         widgets.filters(
             widgets.segments("client-period", "period", {key: text for key, (text, *_) in PERIODS.items()},
@@ -49,22 +48,22 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
         html.Div(shown["tiles"], id="client-tiles", className="tiles"),
         html.Div(
             [
-                widgets.card("Calls a second", widgets.graph("client-calls", shown["calls"]),
-                             note="by where the answer came from"),
+                widgets.card("Calls per second", widgets.graph("client-calls", shown["calls"]),
+                             note="by source of the answer"),
                 widgets.card("Response time", widgets.graph("client-latency", shown["latency"]), note="percentiles"),
                 widgets.card("Cache hit rate", widgets.graph("client-cache", shown["cache"], 220), width="w4",
-                             note="of calls that asked it"),
+                             note="of calls that used it"),
                 widgets.card("Errors by kind", widgets.graph("client-errors", shown["errors"], 220), width="w4",
                              note="calls"),
                 widgets.card("Fallbacks by source", widgets.graph("client-fallbacks", shown["fallbacks"], 220),
                              width="w4", note="calls"),
                 widgets.card("By method", html.Div(shown["methods"], id="client-methods"), width="w7"),
                 widgets.card("By symbol", html.Div(shown["symbols"], id="client-symbols"), width="w5",
-                             note="calls for several symbols have none"),
+                             note="single-symbol calls only"),
                 widgets.card("Processes", html.Div(shown["processes"], id="client-processes"), width="w8",
-                             note="a dead one stays for 30 days"),
+                             note="listed for 30 days after their end"),
                 widgets.card("Breakers not closed", widgets.graph("client-breakers", shown["breakers"], 190),
-                             width="w4", note="sightings, every 5 s"),
+                             width="w4", note="times seen, every 5 s"),
             ],
             className="grid",
         ),
@@ -112,7 +111,7 @@ def _content(sources: Sources, query: Query, colours: str) -> dict[str, Any]:
     look = theme(colours)
     problem = traffic.problem
     if problem and traffic.read_s is not None:
-        problem += f" What is shown was read {formats.duration(sources.now_s() - traffic.read_s)} ago, and stays."
+        problem += f" The figures shown were read {formats.duration(sources.now_s() - traffic.read_s)} ago."
     quiet = nothing(look, "No calls in this period")
     return {
         "banner": problem,
@@ -142,15 +141,15 @@ def _tiles(selection: Selection, period_s: int) -> list[html.Div]:
     tone: Tone = "" if failing is None else "bad" if failing > 0.01 else "warn" if failing > 0.001 else "good"
     busiest = float((selection.calls / selection.step_s).max())
     return [
-        widgets.tile("Calls", formats.count(calls), f"{formats.rate(calls / period_s)} a second"),
+        widgets.tile("Calls", formats.count(calls), f"{formats.rate(calls / period_s)} per second"),
         widgets.tile("Busiest", f"{formats.rate(busiest)}/s",
                      f"over {formats.span(selection.step_s)}"),
         widgets.tile("Errors", formats.count(errors), formats.share(failing), tone),
         widgets.tile("Cache hit rate", formats.share(selection.hit_share),
                      f"{formats.count(int(selection.hits.sum()))} hits"),
         widgets.tile("p50", formats.duration(selection.percentile_s(0.5)), "half are faster"),
-        widgets.tile("p90", formats.duration(selection.percentile_s(0.9)), "nine of ten"),
-        widgets.tile("p99", formats.duration(selection.percentile_s(0.99)), "99 of 100"),
+        widgets.tile("p90", formats.duration(selection.percentile_s(0.9)), "90 of 100 are faster"),
+        widgets.tile("p99", formats.duration(selection.percentile_s(0.99)), "99 of 100 are faster"),
         widgets.tile("Fallbacks", formats.count(fallbacks), f"{formats.count(int(selection.stale.sum()))} stale",
                      "warn" if fallbacks else ""),
     ]  # fmt: skip
@@ -190,7 +189,7 @@ def _symbols(selection: Selection) -> html.Div:
 def _no_calls() -> html.Div:
     return widgets.empty(
         "No calls in this period",
-        "Clients publish by themselves once they are used; try ",
+        "Clients publish their calls automatically; try ",
         widgets.code("fstore latest EUR/USD"),
         ", a longer period or fewer filters.",
     )
@@ -199,7 +198,7 @@ def _no_calls() -> html.Div:
 def _processes(sources: Sources) -> html.Div:
     traffic, now = sources.traffic, sources.now
     if not traffic.processes:
-        return widgets.empty("No client has published yet", "Each process appears here once it is used.")
+        return widgets.empty("No client has published yet", "Each process appears here after its first call.")
     rows = [
         {
             "state": widgets.tag("alive", "good") if traffic.is_alive(p) else widgets.tag("gone"),
@@ -217,11 +216,11 @@ def _processes(sources: Sources) -> html.Div:
 
 
 def _breakers(process: Process, *, alive: bool) -> Any:
-    held = {name.removeprefix("breaker."): s for name, s in process.states.items() if name.startswith("breaker.")}
-    if not held:
+    states = {name.removeprefix("breaker."): s for name, s in process.states.items() if name.startswith("breaker.")}
+    if not states:
         return formats.ABSENT
     tones: dict[str, Tone] = {"closed": "good", "open": "bad"} if alive else {}
-    return [widgets.tag(f"{name} {state.replace('_', ' ')}", tones.get(state, "")) for name, state in held.items()]
+    return [widgets.tag(f"{name} {state.replace('_', ' ')}", tones.get(state, "")) for name, state in states.items()]
 
 
 def _process_options(sources: Sources) -> list[dict[str, str]]:

@@ -232,7 +232,7 @@ def _attention(
     oldest = sorted(stale, key=lambda age: -(age.age_bars or 0))
     rows += [
         {"what": widgets.tag("stale", "warn"), "about": f"{age.symbol} {age.timeframe}",
-         "detail": f"{formats.bars(age.age_bars)} bars old, more than {LATE_BARS}",
+         "detail": f"{formats.bars(age.age_bars)} bars old, stale above {LATE_BARS}",
          "since": widgets.when(_close(age), now)}
         for age in oldest[:40]
     ]  # fmt: skip

@@ -1,5 +1,5 @@
-"""What all clients of all machines did, held in memory as columns and kept up to date from Redis.
+"""The calls of all clients on all machines, held in memory as columns and kept up to date from Redis.
 
-``columns`` holds the rows of a time, ``history`` the times of a day or of thirty, ``selection`` adds up what is asked
-for, ``reader`` is what the pages use.
+``columns`` holds the rows of one interval, ``history`` the intervals of a day or of thirty, ``selection`` adds up the
+calls that a page shows, and ``reader`` is what the pages use.
 """

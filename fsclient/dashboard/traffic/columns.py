@@ -1,4 +1,4 @@
-"""Counted rows as NumPy columns, so that a filter over the whole history is a mask and a sum."""
+"""Counted calls as NumPy columns, so that a filter over the whole history is a mask and a sum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Codes:
-    """Names as small numbers."""
+    """Maps names to small numbers."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -37,7 +37,11 @@ class Codes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """Rows of one time, or of many. ``about``: time, method, source, (symbol or kind of error) as numbers."""
+    """Rows of one interval or of many.
+
+    ``about`` holds time, method and source as numbers, ``errors`` also the kind of error and the calls, and
+    ``symbol_about`` also the symbol.
+    """
 
     about: Ints
     figures: Ints
@@ -51,10 +55,10 @@ class Columns:
 
     @classmethod
     def joined(cls, parts: Iterable[Columns]) -> Columns:
-        held = list(parts)
+        parts = list(parts)
 
         def all_of(name: str) -> npt.NDArray[Any]:
-            return np.concatenate([getattr(part, name) for part in held])
+            return np.concatenate([getattr(part, name) for part in parts])
 
         return cls(
             about=all_of("about"),
@@ -65,18 +69,18 @@ class Columns:
             symbol_about=all_of("symbol_about"),
             symbol_figures=all_of("symbol_figures"),
             symbol_histogram=all_of("symbol_histogram"),
-            states=tuple(state for part in held for state in part.states),
+            states=tuple(state for part in parts for state in part.states),
         )
 
 
 class Names:
-    """All names that rows have had, as the numbers that columns hold."""
+    """All names that occurred in rows, as the numbers in the columns."""
 
     def __init__(self) -> None:
         self.methods, self.sources, self.symbols, self.errors = Codes(), Codes(), Codes(), Codes()
 
     def columns(self, when: When, rows: SlotRows) -> Columns:
-        """A time's rows as columns."""
+        """The rows of one interval as columns."""
         at, methods, sources = when.number, self.methods, self.sources
         series, symbols = rows.series, rows.symbols
         histogram = np.zeros((len(series), BUCKETS), np.uint32)

@@ -1,4 +1,4 @@
-"""The times of one resolution: each is read once, and again only when its version has changed.
+"""The intervals of one resolution: each is read once, and again only when its version has changed.
 
 Memory is bounded by the number of minutes and hours and by the rows that each may have (see ``metrics.history``).
 """
@@ -21,7 +21,7 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """All that was counted since the first reading, added up; never less than before, also when times are forgotten.
+    """Everything counted since the first reading, added up; it never shrinks, even when old intervals are dropped.
 
     Attributes:
         series: (method, source) as numbers -> calls, errors, hits, misses, stale, retries; seconds; histogram.
@@ -32,7 +32,7 @@ class Totals:
     errors: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def follow(self, before: Columns | None, after: Columns) -> None:
-        """Adds what a time counts now and did not before."""
+        """Adds the difference between an interval's counts before and after."""
         for part, sign in ((before, -1), (after, 1)):
             if part is None:
                 continue
@@ -40,15 +40,15 @@ class Totals:
                 part.about.tolist(), part.figures, part.seconds.tolist(), part.histogram, strict=True
             ):
                 key = about[1], about[2]
-                held = self.series.get(key, (np.zeros(6, np.int64), 0.0, np.zeros(BUCKETS, np.int64)))
+                total = self.series.get(key, (np.zeros(6, np.int64), 0.0, np.zeros(BUCKETS, np.int64)))
                 more = histogram.astype(np.int64)
-                self.series[key] = held[0] + sign * figures, held[1] + sign * seconds, held[2] + sign * more
+                self.series[key] = total[0] + sign * figures, total[1] + sign * seconds, total[2] + sign * more
             for _, method, _, kind, calls in part.errors.tolist():
                 self.errors[method, kind] = self.errors.get((method, kind), 0) + sign * calls
 
 
 class History:
-    """The times of one resolution, of all processes or of one."""
+    """The intervals of one resolution, of all processes or of one."""
 
     def __init__(self, resolution: Resolution, process_id: str | None = None) -> None:
         self.resolution: Resolution = resolution
@@ -59,7 +59,7 @@ class History:
         self.totals = Totals()
 
     def refresh(self, client: Any, project: str, now: float, columns: Callable[[When, SlotRows], Columns]) -> None:
-        """Reads what has changed and forgets what is too old."""
+        """Reads intervals that changed and drops those that are too old."""
         step, kept = SECONDS[self.resolution], KEPT_S[self.resolution]
         times = [*times_between(self.resolution, now - kept + step, now + step)]
         versions = read_versions(client, project, times)
@@ -79,7 +79,7 @@ class History:
             self._joined = None
 
     def joined(self) -> Columns:
-        """All times as one."""
+        """All intervals together."""
         if self._joined is None:
             self._joined = Columns.joined([NOTHING, *(self.parts[when] for when in sorted(self.parts))])
         return self._joined

@@ -1,4 +1,4 @@
-"""The history as the pages read it: refreshed from Redis, and asked for selections."""
+"""The history as the pages read it: refreshed from Redis, queried by selections."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fsclient.dashboard.traffic.selection import Filter, Selection, select
 from fsclient.metrics.store import SECONDS, Process, Resolution, read_processes
 
 REFRESH_S = 2.0
-"""Callers within this time of the last reading share it."""
+"""Callers within this time of the last reading share its result."""
 ALIVE_S = 20.0
-"""A process that has not published for longer is taken for dead."""
+"""A process that has not published for longer counts as dead."""
 _RESOLUTIONS: tuple[Resolution, ...] = ("m", "h")
 _MAX_PROCESSES_HELD = 4
 
@@ -27,9 +27,9 @@ class Traffic:
     """The history of all calls. Thread-safe.
 
     Args:
-        connect: gives a synchronous redis-py client; may raise RedisError or OSError.
-        project: the Feast project whose clients are meant.
-        now: seconds since 1970.
+        connect: returns a synchronous redis-py client; may raise RedisError or OSError.
+        project: the Feast project whose clients are shown.
+        now: returns the current time, seconds since 1970.
     """
 
     def __init__(self, connect: Callable[[], Any], project: str, *, now: Callable[[], float] = time.time) -> None:
@@ -41,12 +41,12 @@ class Traffic:
         self._processes: dict[str, Process] = {}
         self._read_at = float("-inf")
         self.problem: str = ""
-        """Why what is shown may be old; empty when the last reading succeeded."""
+        """Why the figures may be old; empty when the last reading succeeded."""
         self.read_s: float | None = None
         """When the last reading succeeded, seconds since 1970."""
 
     def refresh(self) -> None:
-        """Reads what is new, unless that was done a moment ago. A store that is away leaves what was read before."""
+        """Reads what is new, unless that was done a moment ago. If the store does not answer, earlier figures stay."""
         with self._lock:
             now = self._now()
             if now - self._read_at < REFRESH_S:
@@ -63,52 +63,52 @@ class Traffic:
 
     @property
     def processes(self) -> list[Process]:
-        """Every known process, the one seen last first."""
+        """Every known process, most recently seen first."""
         return sorted(self._processes.values(), key=lambda p: -p.seen_s)
 
     def is_alive(self, process: Process) -> bool:
-        """Whether it published just now, as of the last reading."""
+        """Whether the process had just published at the last reading."""
         return self.read_s is not None and self.read_s - process.seen_s < ALIVE_S
 
     @property
     def methods(self) -> list[str]:
-        """Methods that were called within the history."""
+        """The methods called within the history."""
         return sorted(self._names.methods.names)
 
     @property
     def symbols(self) -> list[str]:
-        """Symbols that were asked for within the history."""
+        """The symbols requested within the history."""
         return sorted(self._names.symbols.names)
 
     @property
     def bytes_held(self) -> int:
-        """Memory of the columns."""
+        """Memory of the columns, bytes."""
         with self._lock:
             parts = [p for h in (*self._all.values(), *self._of_process.values()) for p in h.parts.values()]
             return sum(getattr(p, name).nbytes for p in parts for name in Columns.__slots__ if name != "states")
 
     def totals(self) -> dict[str, Any]:
-        """What was counted by the minute since the first reading, and before it within a day.
+        """Everything counted by the minute since the first reading, and in the day before it.
 
         Returns:
             ``series``: (method, source) -> (calls, errors, hits, misses, stale, retries), seconds, histogram; and
             ``errors``: (method, kind) -> calls.
         """
         with self._lock:
-            held = self._all["m"].totals
+            totals = self._all["m"].totals
             methods, sources, kinds = self._names.methods.names, self._names.sources.names, self._names.errors.names
             return {
-                "series": {(methods[m], sources[s]): row for (m, s), row in held.series.items()},
-                "errors": {(methods[m], kinds[k]): calls for (m, k), calls in held.errors.items()},
+                "series": {(methods[m], sources[s]): row for (m, s), row in totals.series.items()},
+                "errors": {(methods[m], kinds[k]): calls for (m, k), calls in totals.errors.items()},
             }
 
     def select(
         self, resolution: Resolution, period_s: float, chosen: Filter | None = None, *, every: int = 1
     ) -> Selection:
-        """What the chosen calls come to, over the last ``period_s`` seconds, the running minute or hour included.
+        """Adds up the chosen calls of the last ``period_s`` seconds, including the current minute or hour.
 
         Args:
-            every: how many minutes or hours make one point.
+            every: minutes or hours per point.
         """
         chosen = chosen or Filter()
         with self._lock:

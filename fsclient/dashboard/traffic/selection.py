@@ -1,21 +1,42 @@
-"""What is asked of the history, and what the chosen calls come to."""
+"""Selections from the history: filters, and the figures of the calls that pass them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fsclient.dashboard.traffic.columns import Columns, Floats, Ints, Names
-from fsclient.dashboard.traffic.percentiles import percentiles
 from fsclient.metrics.calls import is_fallback
+from fsclient.metrics.histogram import BOUNDS_S, BUCKETS
+from fsclient.metrics.history import COARSE, COARSE_BUCKETS
+
+_UPPER = np.array([*BOUNDS_S, BOUNDS_S[-1]])
+_LOWER = np.array([BOUNDS_S[0], *BOUNDS_S])
+MIDDLES = np.sqrt(_LOWER * _UPPER)
+"""The duration that represents each bucket, seconds: its geometric middle, as in ``histogram.percentile_s``."""
+COARSE_MIDDLES = np.sqrt(_LOWER[::COARSE] * _UPPER[np.minimum(np.arange(COARSE_BUCKETS) * COARSE + 3, BUCKETS - 1)])
+
+
+def percentiles(histogram: npt.NDArray[Any], share: float) -> Floats:
+    """The duration that ``share`` of the calls did not exceed, seconds; NaN where there were no calls.
+
+    Args:
+        histogram: (..., buckets), of full or coarse resolution.
+    """
+    middles = MIDDLES if histogram.shape[-1] == BUCKETS else COARSE_MIDDLES
+    total = np.cumsum(histogram, axis=-1, dtype=np.int64)
+    rank = np.maximum(1.0, share * total[..., -1:])
+    number = np.argmax(total >= rank, axis=-1)
+    return np.where(total[..., -1] > 0, middles[number], np.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which calls are meant; None for all of them."""
+    """Which calls to select; None for all of them."""
 
     process: str | None = None
     method: str | None = None
@@ -24,19 +45,19 @@ class Filter:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Selection:
-    """What the chosen calls come to, by time. Arrays of shape (times,) unless told otherwise; 0 where nothing was.
+    """The figures of the selected calls over time. Arrays of shape (times,) unless stated otherwise; 0 without calls.
 
     Attributes:
-        times: starts, datetime64[s] UTC, ascending without a hole.
-        step_s: seconds from one to the next.
-        running_s: how many seconds of the last one have passed.
+        times: starts of the intervals, datetime64[s] UTC, ascending without gaps.
+        step_s: length of an interval, seconds.
+        running_s: how many seconds of the last interval have passed.
         histogram: (times, buckets) calls by duration.
-        by_source, by_error: calls by where the answer came from and by kind of error.
-        fallbacks: answers that stood in for the store's own, by source.
+        by_source, by_error: calls by source of the answer and by kind of error.
+        fallbacks: answers that replaced the store's own, by source.
         by_method: method -> (times,) calls.
         method_histograms: method -> (buckets,).
-        symbols: symbol -> calls; of the busiest symbols of each time, ``other`` for the rest.
-        states: name -> state -> (times,) how often a process was seen in it; only what is not closed is kept.
+        symbols: symbol -> calls, of the busiest symbols of each interval; ``other`` for the rest.
+        states: name -> state -> (times,) how often processes were seen in that state; ``closed`` is left out.
     """
 
     times: npt.NDArray[np.datetime64]
@@ -61,20 +82,20 @@ class Selection:
 
     @property
     def error_share(self) -> float | None:
-        """Failed calls of all, 0 to 1; None when there were none."""
+        """Share of failed calls, 0 to 1; None when there were no calls."""
         total = int(self.calls.sum())
         return int(self.errors.sum()) / total if total else None
 
     @property
     def hit_share(self) -> float | None:
-        """Calls that the cache answered of those that asked it, 0 to 1."""
+        """Share of calls answered by the cache among those that asked it, 0 to 1; None when none did."""
         asked = int(self.hits.sum() + self.misses.sum())
         return int(self.hits.sum()) / asked if asked else None
 
     def percentile_s(self, share: float) -> float | None:
-        """Over the whole time."""
-        found = float(percentiles(self.histogram.sum(axis=0), share))
-        return None if np.isnan(found) else found
+        """The duration that ``share`` of all calls did not exceed, seconds; None when there were no calls."""
+        duration_s = float(percentiles(self.histogram.sum(axis=0), share))
+        return None if np.isnan(duration_s) else duration_s
 
 
 def select(
@@ -87,35 +108,35 @@ def select(
     running_s: float,
     chosen: Filter,
 ) -> Selection:
-    """What the chosen calls come to.
+    """Adds up the selected calls.
 
     Args:
-        first, last: the points, in steps since 1970.
-        every: how many minutes or hours make one point of ``step`` seconds.
+        first, last: the first and last point, in steps since 1970.
+        every: minutes or hours per point of ``step`` seconds.
         running_s: how many seconds of the last point have passed.
     """
     methods, sources, symbols, errors = names.methods, names.sources, names.symbols, names.errors
     n = last - first + 1
 
     def place(when: Ints) -> Ints:
-        """The point that each time belongs to."""
+        """The point that each interval belongs to."""
         return when // every - first
 
     method = None if chosen.method is None else methods.find(chosen.method)
 
-    def meant(about: Ints) -> npt.NDArray[np.bool_]:
+    def is_selected(about: Ints) -> npt.NDArray[np.bool_]:
         mask = (about[:, 0] >= first * every) & (about[:, 0] < (last + 1) * every)
         return mask if method is None else mask & (about[:, 1] == method)
 
-    symbol_mask = meant(rows.symbol_about)
+    symbol_mask = is_selected(rows.symbol_about)
     by_symbol = np.bincount(
         rows.symbol_about[symbol_mask, 3], rows.symbol_figures[symbol_mask, 0], minlength=len(symbols.names)
     )
     if chosen.symbol is None:
-        mask = meant(rows.about)
+        mask = is_selected(rows.about)
         about, figures, seconds = rows.about[mask], rows.figures[mask], rows.seconds[mask]
         histogram = rows.histogram[mask]
-        failed = rows.errors[meant(rows.errors)]
+        failed = rows.errors[is_selected(rows.errors)]
         by_error = {
             errors.names[kind]: _sums(place(failed[failed[:, 3] == kind, 0]), failed[failed[:, 3] == kind, 4], n)
             for kind in np.unique(failed[:, 3]).tolist()

@@ -20,8 +20,7 @@ from feature_repo.stores.redis.embedded import ensure_server, stop_server
 from fsclient.dashboard import Access, Sources
 from fsclient.dashboard.app import PAGES
 from fsclient.dashboard.pages.client import PERIODS
-from fsclient.dashboard.traffic.percentiles import percentiles
-from fsclient.dashboard.traffic.selection import Filter
+from fsclient.dashboard.traffic.selection import Filter, percentiles
 from tests.fsclient.dashboard.conftest import GAP_BACK, KEY, REVISED_BACK, Stack, read_anew, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -18,9 +18,8 @@ from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.embedded import ensure_server, stop_server
 from fsclient.dashboard import Access, Sources
 from fsclient.dashboard.prometheus import exposition
-from fsclient.dashboard.traffic.percentiles import COARSE_MIDDLES, MIDDLES, percentiles
 from fsclient.dashboard.traffic.reader import REFRESH_S, Traffic
-from fsclient.dashboard.traffic.selection import Filter
+from fsclient.dashboard.traffic.selection import COARSE_MIDDLES, MIDDLES, Filter, percentiles
 from fsclient.metrics.calls import CallRecord
 from fsclient.metrics.histogram import BUCKETS, percentile_s
 from fsclient.metrics.history import pack
