@@ -13,13 +13,13 @@ from typing import Any, Self
 
 import pandas as pd
 
+from feature_repo.moments import When
 from feature_repo.repo import Repo, load_repo
 from fsclient.backends import Backend, of_repo, of_service
 from fsclient.cache.feature_cache import FeatureCache
 from fsclient.errors import InvalidRequestError
 from fsclient.metrics.registry import Metrics, feature_store_metrics
 from fsclient.pipeline import KEPT_SHARE, OnUnavailable, Pipeline
-from fsclient.questions.dates import When
 from fsclient.questions.latest import latest_request
 from fsclient.questions.ranges import compute_request, range_request
 from fsclient.reading.reader import Reader
@@ -164,10 +164,9 @@ class FeatureStoreClient:
             UnknownSymbolError, UnknownFeatureError, InvalidRequestError: the request can't be meant.
             FeatureStoreUnavailable, StaleDataError: there is no answer, or none that is new enough.
         """
-        subject = (symbols if isinstance(symbols, str) else None, timeframe)
         return await self._pipeline.call(
             "get_latest",
-            subject,
+            (symbols, timeframe),
             partial(latest_request, symbols, features, timeframe),
             self._reader.latest,
         )

@@ -104,7 +104,7 @@ class Pipeline:
     async def call(
         self,
         method: str,
-        subject: tuple[str | None, str],
+        subject: tuple[object, str],
         check: Callable[[], R],
         load: Load[R],
         *,
@@ -113,7 +113,7 @@ class Pipeline:
         """One call, counted: however it ends, it is one record of the metrics.
 
         Args:
-            subject: the symbol, if it is a single one, and the timeframe, as the caller named them.
+            subject: the symbols and the timeframe as the caller named them; the record holds a single symbol only.
             check: makes the request of what the caller asked for, or raises.
             load: has the stores answer it.
             timeout_s: how long it may take, if not as long as other calls.
@@ -132,7 +132,7 @@ class Pipeline:
             self._metrics.record(
                 CallRecord(
                     method,
-                    subject[0],
+                    subject[0] if isinstance(subject[0], str) else None,
                     subject[1],
                     record and record["source"],
                     self._clock() - started,

@@ -11,9 +11,9 @@ from typing import Any, Self, TypeVar
 
 import pandas as pd
 
+from feature_repo.moments import When
 from fsclient.client import FeatureStoreClient
 from fsclient.errors import CLOSED, FeatureStoreUnavailable
-from fsclient.questions.dates import When
 
 T = TypeVar("T")
 

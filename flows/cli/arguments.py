@@ -7,7 +7,7 @@ from datetime import datetime
 
 from feature_repo import catalog
 from fsclient.errors import InvalidRequestError
-from fsclient.questions.dates import moment as when
+from fsclient.questions.arguments import moment as when
 
 
 def check_names(symbols: Sequence[str] | None, timeframes: Sequence[str] | None) -> None:

@@ -13,7 +13,7 @@ from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe, View
 from feature_repo.stores.redis.codec import doubt_key, field_key, timestamp_key
 from fsclient.errors import InvalidRequestError
 from fsclient.frames import Int64Array, LatestLayout
-from fsclient.questions.names import fields_of, list_of, symbol_of, timeframe_of
+from fsclient.questions.arguments import fields_of, list_of, symbol_of, timeframe_of
 
 _HOUR_US = 3_600_000_000
 

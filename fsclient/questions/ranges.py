@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
+from feature_repo.catalog import BAR_FIELDS, TIMEFRAMES, Symbol, Timeframe
+from feature_repo.moments import When
 from fsclient.computed.computable import Computable
 from fsclient.computed.find import computable
 from fsclient.errors import InvalidRequestError
-from fsclient.questions.dates import When, moment
+from fsclient.questions.arguments import fields_of, list_of, moment, symbol_of, timeframe_of
 from fsclient.questions.latest import LatestRequest
-from fsclient.questions.names import fields_of, list_of, symbol_of, timeframe_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +80,16 @@ def range_request(
 
     Raises:
         UnknownSymbolError, UnknownFeatureError: a name is not in the catalog.
-        InvalidRequestError: an unknown timeframe, an unreadable date, or start after end.
+        InvalidRequestError: several symbols, an unknown timeframe, a column of another timeframe, an unreadable date,
+            or start after end.
     """
-    names = columns if columns is None or isinstance(columns, str) else list_of(columns, "indicators")
+    names = None if columns is None else list_of(columns, "indicators")
     folds = getattr(start, "fold", 0), getattr(end, "fold", 0), getattr(as_known_at, "fold", 0)
-    asked = (symbol, start, end, timeframe, names, as_known_at, folds)
+    arguments = (symbol, start, end, timeframe, names, as_known_at, folds)
     try:
-        return _range_request(*asked)
-    except TypeError:  # something that can't be a dictionary's key; the checks name it
-        return _range_request.__wrapped__(*asked)
+        return _range_request(*arguments)
+    except TypeError:  # something that cannot be a dictionary's key; the checks name it
+        return _range_request.__wrapped__(*arguments)
 
 
 # A strategy asks the same questions all day. Looked up by type too, as a date is equal to a midnight of NumPy's, and by
@@ -99,7 +100,7 @@ def _range_request(
     start: When,
     end: When,
     timeframe: object,
-    columns: Any,
+    columns: tuple[str, ...] | None,
     as_known_at: When | None,
     _folds: tuple[int, ...],
 ) -> RangeRequest:
@@ -107,18 +108,30 @@ def _range_request(
     if first > last:
         raise InvalidRequestError(f"start_date {first} is after end_date {last}; both ends are inclusive")
     known = None if as_known_at is None else moment(as_known_at, "as_known_at")
-    found, tf = symbol_of(symbol), timeframe_of(timeframe)
+    of, tf = symbol_of(symbol), timeframe_of(timeframe)
+    for name in columns or ():
+        _check_timeframe(name, tf)
     fields = BAR_FIELDS if columns is None else fields_of(columns)
-    asked = "|".join(["range", str(first.value), str(last.value), str(known and known.value), *fields])
+    what = "|".join(["range", str(first.value), str(last.value), str(known and known.value), *fields])
     return RangeRequest(
-        symbol=found,
+        symbol=of,
         timeframe=tf,
         start=first,
         end=last,
         columns=fields,
         as_known_at=known,
-        key=f"{found.name}|{tf.name}|{asked}",
+        key=f"{of.name}|{tf.name}|{what}",
     )
+
+
+def _check_timeframe(column: object, timeframe: Timeframe) -> None:
+    prefix, colon, field = str(column).rpartition(":")
+    if colon and prefix in TIMEFRAMES:
+        elsewhere = "" if prefix == timeframe.name else f" with timeframe={prefix!r} in another call"
+        raise InvalidRequestError(
+            f"{column!r}: all columns of a range are of its own timeframe, here {timeframe.name}, because a row is one "
+            f"bar; ask for {field!r}{elsewhere}, or use get_latest, which mixes timeframes"
+        )
 
 
 def compute_request(
@@ -132,10 +145,12 @@ def compute_request(
     """
     span = range_request(symbol, start, end, timeframe)
     what = computable(feature)
-    given = what.with_parameters(parameters)
-    asked = f"compute|{what.identity}|{sorted(given.items())!r}"
-    key = f"{span.symbol.name}|{span.timeframe.name}|{asked}|{span.start.value}|{span.end.value}"
-    return ComputeRequest(feature=str(feature), what=what, parameters=given, span=span, key=key)
+    complete = what.with_parameters(parameters)
+    key = (
+        f"{span.symbol.name}|{span.timeframe.name}|compute|{what.identity}|{sorted(complete.items())!r}"
+        f"|{span.start.value}|{span.end.value}"
+    )
+    return ComputeRequest(feature=str(feature), what=what, parameters=complete, span=span, key=key)
 
 
 def closed_part(request: RangeRequest, now_us: int) -> RangeRequest:

@@ -279,6 +279,8 @@ MISTAKES = {
     "unknown symbol": (lambda c: c.get_latest("EUR/USX", ["close"]), UnknownSymbolError),
     "unknown feature": (lambda c: c.get_latest("EUR/USD", ["rsi_15"]), UnknownFeatureError),
     "unknown timeframe": (lambda c: c.get_ohlcv("EUR/USD", *CLOSED, timeframe="2h"), InvalidRequestError),
+    "several symbols": (lambda c: c.get_indicators([*HELD], *CLOSED, indicators=["close"]), InvalidRequestError),
+    "another timeframe": (lambda c: c.get_indicators(HELD[0], *CLOSED, indicators=["5m:close"]), InvalidRequestError),
     "start after end": (lambda c: c.get_ohlcv("EUR/USD", *CLOSED[::-1]), InvalidRequestError),
     "no features": (lambda c: c.get_indicators("EUR/USD", *CLOSED), InvalidRequestError),
     "features is None": (lambda c: c.get_indicators("EUR/USD", *CLOSED, indicators=None), InvalidRequestError),

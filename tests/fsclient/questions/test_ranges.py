@@ -59,12 +59,31 @@ def test_start_after_end_is_refused_and_equal_is_one_bar() -> None:
 # ---------------------------------------------------------------------------------------------------------- names
 
 
-@pytest.mark.parametrize("symbol", ["EUR/USX", "eur/usd", "EURUSD", "EUR/USD ", "../etc", "", None, 5, ["EUR/USD"], {}])
+@pytest.mark.parametrize("symbol", ["EUR/USX", "eur/usd", "EURUSD", "EUR/USD ", "../etc", ""])
 def test_an_unknown_symbol_is_named(symbol: Any) -> None:
     with pytest.raises(UnknownSymbolError):
         range_request(symbol, "2018-01-01", "2018-01-31", "1h")
     with pytest.raises(UnknownSymbolError):
         latest_request([symbol], ["close"], "1h")
+
+
+@pytest.mark.parametrize("symbol", [None, 5, ["EUR/USD"], ["EUR/USD", "GBP/USD"], ("EUR/USD",), {}])
+def test_what_is_not_one_symbol_is_refused_with_what_takes_several(symbol: Any) -> None:
+    for ask in (
+        lambda: range_request(symbol, "2018-01-01", "2018-01-31", "1h"),
+        lambda: compute_request("volatility", symbol, "2018-01-01", "2018-01-31", "1h", None),
+        lambda: latest_request([symbol], ["close"], "1h"),
+    ):
+        with pytest.raises(InvalidRequestError, match="get_latest takes a list"):
+            ask()
+
+
+@pytest.mark.parametrize("columns", ["5m:sma_20", ["close", "5m:sma_20"], ["5m:close"]])
+def test_a_column_of_another_timeframe_is_refused_with_how_to_ask_for_it(columns: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="timeframe='5m'"):
+        range_request("EUR/USD", "2018-01-01", "2018-01-31", "1h", columns)
+    with pytest.raises(InvalidRequestError, match="ask for 'sma_20',"):
+        range_request("EUR/USD", "2018-01-01", "2018-01-31", "1h", ["1h:sma_20"])
 
 
 def test_the_nearest_is_named() -> None:
