@@ -13,6 +13,7 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
+from flows.quality.masks import out_of_order
 from flows.quality.rules import Ascending, InOrder, NotEmpty, Present, Rule, Typed, Unique, Within
 
 BoolArray = npt.NDArray[np.bool_]
@@ -33,7 +34,7 @@ class FastRules:
     def __init__(self, rules: Sequence[Rule], columns: Sequence[str], *, time: str) -> None:
         at = {name: i for i, name in enumerate(columns)}
         bounds: dict[int, tuple[float, float]] = {}
-        self._order: list[tuple[int, int]] = []
+        self._order: list[tuple[int, int, float]] = []
         self._present: list[int] = []
         self.optional: Mapping[str, int]
         optional: dict[str, int] = {}
@@ -53,7 +54,7 @@ class FastRules:
                     bounds[i] = max(low, float(demand.low)), min(high, float(demand.high))
                 case InOrder():
                     first, second = rule.columns
-                    self._order.append((at[first], at[second]))
+                    self._order.append((at[first], at[second], demand.tolerance))
                 case Unique() | Ascending():
                     raise ValueError(f"{rule.name}: live bars are ordered and unique by {time} only")
                 case _:
@@ -79,8 +80,10 @@ class FastRules:
         bad = np.asarray(((bounded < self._low) | (bounded > self._high)).any(axis=0))
         for i in self._present:
             bad |= np.isnan(table[i])
-        for first, second in self._order:
-            bad |= table[first] > table[second]
+        for first, second, tolerance in self._order:
+            above = table[first] > table[second]
+            if above.any():  # which it hardly ever is
+                bad |= out_of_order(table[first], table[second], tolerance)
         if len(self._optional):
             missing = np.isnan(table[self._optional])
             bad |= (missing if may_be_nan is None else missing & ~may_be_nan).any(axis=0)

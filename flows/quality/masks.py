@@ -12,6 +12,7 @@ import pandas as pd
 from flows.quality.rules import Ascending, InOrder, NotEmpty, Present, Rule, Typed, Unique, Within
 
 BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
 
 
 def batch_problem(rules: Sequence[Rule], table: pd.DataFrame) -> tuple[Rule, str] | None:
@@ -33,7 +34,7 @@ def bad_rows(rule: Rule, table: pd.DataFrame) -> BoolArray:
             return np.asarray((values < demand.low) | (values > demand.high))
         case InOrder():
             first, second = (table[name].to_numpy() for name in rule.columns)
-            return np.asarray(first > second)
+            return out_of_order(first, second, demand.tolerance)
         case Unique():
             return _repeated(table[list(demand.values)], rule.columns[0])
         case Ascending():
@@ -42,19 +43,26 @@ def bad_rows(rule: Rule, table: pd.DataFrame) -> BoolArray:
             assert_never(demand)
 
 
+def out_of_order(first: FloatArray, second: FloatArray, tolerance: float) -> BoolArray:
+    """Where ``first`` exceeds ``second`` by more than a share ``tolerance`` of the larger one's magnitude."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        slack = tolerance * np.maximum(np.abs(first), np.abs(second))
+        return np.asarray((first > second) & ~((first - second <= slack) & np.isfinite(slack)))
+
+
 def _problem(rule: Rule, table: pd.DataFrame) -> str:
     if isinstance(rule.demand, NotEmpty) and table.empty:
         return "empty batch"
     if isinstance(rule.demand, Typed):
         dtypes = [(name, str(dtype)) for name, dtype in table.dtypes.items()]
         for name, dtype in zip(rule.columns, rule.demand.dtypes, strict=True):
-            found = [d for n, d in dtypes if n == name]
-            if not found:
+            actual = [d for n, d in dtypes if n == name]
+            if not actual:
                 return f"column {name!r} is missing"
-            if len(found) > 1:
-                return f"column {name!r} is there {len(found)} times"
-            if found != [dtype]:
-                return f"column {name!r} is {found[0]}: convert it to {dtype}"
+            if len(actual) > 1:
+                return f"column {name!r} is there {len(actual)} times"
+            if actual != [dtype]:
+                return f"column {name!r} is {actual[0]}: convert it to {dtype}"
     return ""
 
 
@@ -63,7 +71,7 @@ def _missing(column: pd.Series) -> BoolArray:
 
 
 def _repeated(table: pd.DataFrame, key: str) -> BoolArray:
-    """Rows of one key, but the first of those that agree in every column when all of the key's rows do."""
+    """Rows that share their key with another. Where all rows of a key agree in every column the first is left out."""
     repeated = np.asarray(table[key].duplicated(keep=False) & table[key].notna(), dtype=np.bool_)
     suspects = table[repeated]
     copies = suspects.duplicated()

@@ -1,7 +1,8 @@
 """The rules that bars and indicator rows must keep, as data.
 
-A rule demands one thing of its columns. ``flows.quality.suite`` makes a great-expectations expectation of the demand,
-``flows.quality.masks`` the mask of the rows that break it: both read the same numbers here. To add a rule, add a row.
+A rule demands one thing of its columns. ``flows.quality.suite`` turns the demand into a great-expectations expectation,
+``flows.quality.masks`` into a mask of the rows that break it, ``flows.quality.fast_rules`` into a comparison for live
+bars; all three read the same numbers here. To add a rule, add a row.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ FINITE = sys.float_info.max
 
 ON_GRID = "on_grid"
 CLOSED_FOR_S = "closed_for_s"
-"""Columns that the gate derives for the rules: whether a bar opens on its grid, seconds since it closed."""
+IDLE = "idle"
+UNIT_FACTOR = "unit_factor"
+DERIVED = (ON_GRID, CLOSED_FOR_S, IDLE, UNIT_FACTOR)
+"""Columns that the gate derives for the rules: whether a bar opens on its grid; seconds since it closed; whether it is
+a flat bar without volume of hours in which the market was closed; how many times its neighbours' unit its prices are.
+"""
+
+ORDER_TOLERANCE = 1e-12
+"""How far two prices of a bar may be out of order, as a share of the larger one: where two sources count as saying the
+same number, a rounding of an adjusted price is no error either."""
 
 
 # --------------------------------------------------------------------------------------------------- demands
@@ -63,7 +73,13 @@ class Within:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InOrder:
-    """The first column is at most the second. A row with a missing value is not judged."""
+    """The first column is at most the second, within ``tolerance``. A row with a missing value is not judged.
+
+    Attributes:
+        tolerance: share of the larger magnitude of the two by which the first may exceed the second.
+    """
+
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,19 +112,22 @@ class Rule:
     Attributes:
         name: what is wrong where it is broken; unique among the rules it is used with. Users see it.
         description: what it demands, one line for reports.
-        columns: the columns it demands it of.
+        columns: the columns that the demand is about.
         demand: what it demands.
+        sets_aside: whether rows that break it are quarantined without counting as bad: they say nothing against the
+            rest of their batch.
     """
 
     name: str
     description: str
     columns: tuple[str, ...]
     demand: Demand
+    sets_aside: bool = False
 
 
 @lru_cache(maxsize=1024)
 def bar_rules(symbol: Symbol, timeframe: Timeframe) -> tuple[Rule, ...]:
-    """The rules of a symbol's bars, for the columns of the bars table and ``ON_GRID`` and ``CLOSED_FOR_S``."""
+    """The rules of a symbol's bars, for the columns of the bars table and those in ``DERIVED``."""
     return tuple(_bar_rows(symbol, timeframe))
 
 
@@ -152,8 +171,9 @@ def _bar_rows(symbol: Symbol, timeframe: Timeframe) -> Iterator[Rule]:
     for name in prices:
         yield Rule(name=f"{name}_missing", description=f"{name} is known.", columns=(name,), demand=Present())
         yield _finite(name)
-        yield Rule(name=f"{name}_not_positive", description=f"{name} is above zero.", columns=(name,),
-                   demand=Within(low=math.nextafter(0, 1), high=math.inf))  # fmt: skip
+        if symbol.price_min >= 0:
+            yield Rule(name=f"{name}_not_positive", description=f"{name} is above zero.", columns=(name,),
+                       demand=Within(low=math.nextafter(0, 1), high=math.inf))  # fmt: skip
     for name in prices:
         yield Rule(name=f"{name}_out_of_bounds",
                    description=f"{symbol.price_min:g} <= {name} <= {symbol.price_max:g}, as {symbol.name} is quoted.",
@@ -165,10 +185,15 @@ def _bar_rows(symbol: Symbol, timeframe: Timeframe) -> Iterator[Rule]:
         ("close", "high", "high_below_close"),
         ("low", "high", "high_below_low"),
     ):
-        yield Rule(name=name, description=f"{low} <= {high}.", columns=(low, high), demand=InOrder())
+        yield Rule(name=name, description=f"{low} <= {high}.", columns=(low, high),
+                   demand=InOrder(tolerance=ORDER_TOLERANCE))  # fmt: skip
     yield _finite("volume")
     yield Rule(name="volume_negative", description="volume is at least zero, or NaN where none is reported.",
                columns=("volume",), demand=Within(low=0.0, high=math.inf))  # fmt: skip
+    yield Rule(name="unit_error", description="Prices are in the unit and basis of the bars beside them.",
+               columns=(UNIT_FACTOR,), demand=Within(low=1.0, high=1.0))  # fmt: skip
+    yield Rule(name="closed_market_flat", description="Something happened, or the market was open.",
+               columns=(IDLE,), demand=Within(low=False, high=False), sets_aside=True)  # fmt: skip
     yield from _order_rows("open_time", BAR_FIELDS)
 
 

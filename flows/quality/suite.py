@@ -2,7 +2,7 @@
 
 Importing this module imports great-expectations, which takes seconds: the gate does so when it first judges.
 
-A stock expectation costs 5 to 7 ms, whatever the rows: the 130 rules of the indicators would take most of a second a
+A stock expectation costs 5 to 7 ms, whatever the rows: the 130 rules of the indicators would take most of a second per
 symbol. So all rules about values are one expectation, which judges whole columns: their types, counts and extremes.
 """
 
@@ -20,6 +20,7 @@ from typing import Any, assert_never
 import numpy as np
 import pandas as pd
 
+from flows.quality.masks import out_of_order
 from flows.quality.rules import Ascending, InOrder, NotEmpty, Present, Rule, Typed, Unique, Within
 
 with warnings.catch_warnings():
@@ -53,12 +54,12 @@ with warnings.catch_warnings():
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What great-expectations says of a batch.
+    """The result of great-expectations on a batch.
 
     Attributes:
         success: whether every expectation of the suite was evaluated and met.
         expectations: how many were evaluated.
-        failed: what the expectations that were not met are called.
+        failed: names of the expectations that were not met.
     """
 
     success: bool
@@ -69,8 +70,8 @@ class Evaluation:
 def evaluate(rules: tuple[Rule, ...], table: pd.DataFrame) -> Evaluation:
     """Runs the suite of ``rules`` over ``table``, which holds every column that they name.
 
-    One thread at a time. The engine of a data source keeps one batch under one name, so of two threads each would now
-    and then be told the verdict on the other's batch.
+    One thread at a time: the engine of a data source keeps one batch under one name, so two threads would now and then
+    receive the verdict on each other's batch.
     """
     suite = _suite(rules)
     with _ONE_BATCH:
@@ -100,7 +101,7 @@ def _title(result: ExpectationValidationResult, table: pd.DataFrame) -> str:
 
 
 def _unmet(table: pd.DataFrame, demands: str) -> Iterator[str]:
-    """The kinds of demands that a table does not keep, or that can't be judged."""
+    """The kinds of demands that a table does not keep or that cannot be judged."""
     for kind, wanted in json.loads(demands).items():
         try:
             if _BROKEN[kind](table, wanted):
@@ -144,7 +145,7 @@ def _expectations(rules: Sequence[Rule]) -> Iterator[Expectation]:
             case Within():
                 grouped.setdefault("bounds", []).append([rule.columns[0], demand.low, demand.high])
             case InOrder():
-                grouped.setdefault("order", []).append(list(rule.columns))
+                grouped.setdefault("order", []).append([*rule.columns, demand.tolerance])
             case _:
                 assert_never(demand)
     if grouped:
@@ -185,13 +186,13 @@ class BrokenDemands(TableMetricProvider):
     ) -> dict[str, list[list[Any]]]:
         table, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE)
         demands = json.loads(metric_value_kwargs["demands"])
-        found = {kind: _BROKEN[kind](table, wanted) for kind, wanted in demands.items()}
-        return {kind: broken for kind, broken in found.items() if broken}
+        broken = {kind: _BROKEN[kind](table, wanted) for kind, wanted in demands.items()}
+        return {kind: unmet for kind, unmet in broken.items() if unmet}
 
 
 def _mistyped(table: pd.DataFrame, demands: list[list[Any]]) -> list[list[Any]]:
     dtypes = [(name, str(dtype)) for name, dtype in table.dtypes.items()]
-    return [[name, dtype] for name, dtype in demands if [found for n, found in dtypes if n == name] != [dtype]]
+    return [[name, dtype] for name, dtype in demands if [actual for n, actual in dtypes if n == name] != [dtype]]
 
 
 def _missing(table: pd.DataFrame, demands: list[list[Any]]) -> list[list[Any]]:
@@ -210,7 +211,11 @@ def _out_of_bounds(table: pd.DataFrame, demands: list[list[Any]]) -> list[list[A
 
 
 def _out_of_order(table: pd.DataFrame, demands: list[list[Any]]) -> list[list[Any]]:
-    return [[first, second] for first, second in demands if (table[first] > table[second]).any()]
+    return [
+        [first, second, tolerance]
+        for first, second, tolerance in demands
+        if out_of_order(table[first].to_numpy(), table[second].to_numpy(), tolerance).any()
+    ]
 
 
 _BROKEN: Mapping[str, Callable[[pd.DataFrame, list[list[Any]]], list[list[Any]]]] = {

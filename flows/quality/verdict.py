@@ -1,4 +1,4 @@
-"""What the gate decided about a batch, and the report of it."""
+"""The gate's decision about a batch, and its report."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ class Verdict:
 
     Attributes:
         subject: what was judged, as ``"EUR/USD 1h bars"``.
-        passed: whether the symbol may go on. ``good`` may be empty all the same, when good rows came before.
-        good: the rows that may be stored, columns as given; the given frame itself when every row is good.
-        bad: the rejected rows, columns as given and ``rule`` (the first rule they break), ``rules`` (all of them,
-            joined by commas), ``detail`` (what the first rule looked at). Empty when the batch as a whole was refused
-            (it is empty, or a column is missing or of the wrong type): then no row was judged.
-        rows, bad_rows: how many the batch had, and how many of them are bad: those in ``bad``, and those that whoever
-            read the batch had rejected already.
+        passed: whether the symbol may go on. ``good`` may still be empty, when good rows came before.
+        good: the rows that may be stored, columns as passed; the frame itself when every row is good.
+        bad: the rejected rows, columns as passed and ``rule`` (the first rule they break), ``rules`` (all of them,
+            joined by commas), ``detail`` (the values that the first rule judged). Empty when the batch as a whole was
+            refused (it is empty, or a column is missing or of the wrong type): then no row was judged.
+        rows, bad_rows: how many rows the batch had, and how many of them are not stored: those in ``bad``, and those
+            that the reader of the batch had already rejected.
+        set_aside: how many of those in ``bad`` break only rules that set rows aside, and so count against nobody.
         by_rule: broken rule -> rows that break it, the reader's first, then in the rules' order; for a rule about the
             whole batch, all rows.
         reason: why the symbol was stopped; empty when it passed.
-        rules: what was demanded.
+        rules: the rules that were judged by.
         expectations: how many great-expectations evaluated; 0 when the batch was refused before.
     """
 
@@ -40,6 +41,7 @@ class Verdict:
     bad: pd.DataFrame = field(repr=False)
     rows: int
     bad_rows: int
+    set_aside: int = 0
     by_rule: Mapping[str, int]
     reason: str = ""
     rules: tuple[Rule, ...] = field(repr=False)

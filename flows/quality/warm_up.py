@@ -21,7 +21,7 @@ def nan_allowed(columns: Mapping[str, FloatArray], *, position: IntArray | None 
     Args:
         columns: the bar columns that the indicators were computed from (high, low, close, volume, session_day),
             float64 of shape (bars,), consecutive bars of one symbol and timeframe, oldest first.
-        position: how many bars precede each one in the symbol's history, int64 of shape (bars,); left out, the
+        position: how many bars precede each one in the symbol's history, int64 of shape (bars,); by default the
             columns are all of that history.
 
     Returns:

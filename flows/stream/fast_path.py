@@ -38,8 +38,10 @@ from flows.compute.derive import opens_us
 from flows.compute.increment import LONGEST, STATE_FIELDS, TailTooShort, stretch_bars, warm_up
 from flows.compute.newest import newest
 from flows.quality import bar_rules, indicator_rules
+from flows.quality.closed_hours import idle_bars
 from flows.quality.fast_rules import FastRules
-from flows.quality.rules import CLOSED_FOR_S, ON_GRID
+from flows.quality.rules import DERIVED
+from flows.quality.units import is_suspect
 from flows.quality.warm_up import undefined_bars
 from flows.runs.plan import complete_until
 from flows.stream.bar import LiveBar
@@ -248,7 +250,7 @@ def _day(session: Session, open_us: int) -> float:
 
 @lru_cache(maxsize=4096)
 def _bar_gate(symbol: Symbol, timeframe: Timeframe) -> FastRules:
-    return FastRules(bar_rules(symbol, timeframe), (*BAR_FIELDS, ON_GRID, CLOSED_FOR_S), time="open_time")
+    return FastRules(bar_rules(symbol, timeframe), (*BAR_FIELDS, *DERIVED), time="open_time")
 
 
 @lru_cache(maxsize=1)
@@ -260,7 +262,9 @@ def bad_bars(symbol: Symbol, timeframe: Timeframe, opens: IntArray, bars: FloatA
     """Which bars the gate rejects, each judged on its own, (n,) bool."""
     grid = on_grid(symbol.session, timeframe, opens).astype(np.float64)
     closed_for_s = (now_us - opens - timeframe.microseconds) / 1e6
-    return _bar_gate(symbol, timeframe).bad_rows(np.concatenate([bars, grid[None], closed_for_s[None]]))
+    idle = idle_bars(symbol, timeframe, opens, bars, np.full(len(opens), np.nan)).astype(np.float64)
+    unit_factor = np.ones(len(opens))  # compared with the bars before it in ``unknown_to``
+    return _bar_gate(symbol, timeframe).bad_rows(np.vstack([bars, grid, closed_for_s, idle, unit_factor]))
 
 
 def unknown_to(series: LiveSeries, bars: Sequence[LiveBar]) -> list[LiveBar]:
@@ -269,7 +273,8 @@ def unknown_to(series: LiveSeries, bars: Sequence[LiveBar]) -> list[LiveBar]:
     Bars that are stored already, with the same values, are left out.
 
     Raises:
-        NeedsBatchFlow: a bar corrects a stored one, or fills a gap before the newest.
+        NeedsBatchFlow: a bar corrects a stored one, fills a gap before the newest, or may be in another unit than the
+            bars before it.
     """
     latest = {bar.open_us: bar for bar in bars}
     for open_us in [us for us in latest if us < series.close_us]:
@@ -278,7 +283,10 @@ def unknown_to(series: LiveSeries, bars: Sequence[LiveBar]) -> list[LiveBar]:
         if opens[at] != open_us or not same_number(series.bars[:, at], np.array(latest[open_us].values)).all():
             raise NeedsBatchFlow
         del latest[open_us]
-    return [latest[us] for us in sorted(latest)]
+    new = [latest[us] for us in sorted(latest)]
+    if new and series.bars.shape[1] and is_suspect(float(series.bars[3, -1]), np.array([bar.values for bar in new]).T):
+        raise NeedsBatchFlow
+    return new
 
 
 def take(

@@ -1,4 +1,4 @@
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
+from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SESSIONS, Symbol, timeframe
 from flows.quality import gate, suite
 from flows.quality.suite import Evaluation
 
@@ -410,3 +410,69 @@ def test_a_missing_indicator_refuses_the_batch(make_indicators, check_rows):
 def test_may_be_nan_must_name_every_field(make_indicators):
     with pytest.raises(ValueError, match="may_be_nan lacks sma_5, sma_10"):
         gate.check_indicators(make_indicators(), may_be_nan={})
+
+
+# ------------------------------------------------------------------------------------------- order, within rounding
+
+
+@pytest.mark.parametrize(("name", "other"), [("high", "close"), ("high", "open"), ("low", "close"), ("low", "open")])
+@pytest.mark.parametrize("rounding", [2e-16, 9e-13])
+def test_a_rounding_of_an_adjusted_price_is_no_disorder(make_bars, check, name, other, rounding):
+    bars = make_bars()
+    sign = -1 if name == "high" else 1
+    bars.loc[17, [*PRICES]] = 1.1
+    bars.loc[17, name] = bars.loc[17, other] * (1 + sign * rounding)
+    assert bars.loc[17, name] != 1.1
+    verdict = check(bars)
+    assert verdict.bad_rows == 0
+    assert verdict.good is bars
+    bars.loc[17, name] = bars.loc[17, other] * (1 + sign * 1e-11)
+    assert check(bars).bad_rows == 1
+
+
+# --------------------------------------------------------------------------------------------------- below zero
+
+
+def below_zero(frame, lowest):
+    oil = Symbol(name="CL", session=SESSIONS["24x7"], digits=2, price_min=lowest, price_max=1000.0)
+    on_grid = np.ones(len(frame), dtype=bool)
+    now = datetime(2024, 3, 1, tzinfo=UTC)
+    return gate.check_bars(frame, symbol=oil, timeframe=timeframe("1m"), now=now, on_grid=on_grid)
+
+
+def test_a_symbol_whose_lowest_price_is_below_zero_may_be_below_zero(make_bars):
+    bars = make_bars()
+    bars.loc[17, [*PRICES]] = [17.7, 17.8, -40.3, -37.6]
+    bars.loc[18, [*PRICES]] = [-14.0, 13.9, -16.7, 0.0]
+    assert below_zero(bars, -1000.0).bad_rows == 0
+    assert below_zero(bars, 0.0).bad["rule"].tolist() == ["low_not_positive", "open_not_positive"]
+    bars.loc[19, "low"] = -1000.01
+    assert only(below_zero(bars, -1000.0)) == "low_out_of_bounds"
+
+
+# ----------------------------------------------------------------------------------------------- units and bases
+
+
+def test_a_bar_in_another_unit_is_bad_when_stored_bars_are_there_to_compare(make_bars, check):
+    bars = make_bars()
+    bars.loc[17, [*PRICES]] *= 2.5  # within the symbol's bounds
+    verdict = check(bars, around=bars.iloc[:0])
+    assert only(verdict) == "unit_error"
+    assert verdict.bad["detail"].item().startswith("unit_factor=2.5")
+    assert verdict.passed
+    assert check(bars).bad_rows == 0, "derived bars are taken in the unit of their sources"
+
+
+def test_a_batch_in_another_unit_than_the_stored_bars_names_factor_time_and_remedy(make_bars, check):
+    bars = make_bars()
+    fresh = bars.iloc[100:].reset_index(drop=True)
+    fresh[[*PRICES]] /= 2
+    verdict = check(fresh, around=bars.iloc[:100])
+    assert not verdict.passed
+    assert verdict.by_rule == {"unit_error": 100}
+    assert verdict.reason.startswith(
+        "100 % of the rows are bad, at most 5 % are tolerated; 100 bars from 2024-01-01 01:40 to 2024-01-01 03:19 UTC "
+        "are 0.5 times the prices beside them"
+    )
+    assert "fstore rebase" in verdict.reason
+    assert check(fresh).passed

@@ -1,4 +1,4 @@
-"""One rule, three readers: great-expectations, the masks and the hot path's compiled rules give one verdict."""
+"""One rule, three readers: great-expectations, the masks and the fast path's compiled rules reach one verdict."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from flows.quality.fast_rules import FastRules
 from flows.quality.masks import bad_rows
 from flows.quality.rules import (
     CLOSED_FOR_S,
+    DERIVED,
+    IDLE,
     ON_GRID,
+    UNIT_FACTOR,
     Ascending,
     NotEmpty,
     Present,
@@ -36,7 +39,7 @@ ODD = [math.nan, math.inf, -math.inf, 0.0, -1.0, 1e-300, 1e300, 0.3, math.nextaf
 def good_bars(n: int) -> pd.DataFrame:
     times = pd.date_range("2024-01-01", periods=n, freq="min", tz="UTC").as_unit("us")
     frame = pd.DataFrame({"open_time": times, "open": 1.1, "high": 1.2, "low": 1.0, "close": 1.15, "volume": np.nan})
-    return frame.assign(**{ON_GRID: True, CLOSED_FOR_S: 60.0})
+    return frame.assign(**{ON_GRID: True, CLOSED_FOR_S: 60.0, IDLE: False, UNIT_FACTOR: 1.0})
 
 
 def good_rows(n: int) -> pd.DataFrame:
@@ -47,7 +50,7 @@ def good_rows(n: int) -> pd.DataFrame:
 
 
 def fast_bars(table: pd.DataFrame) -> np.ndarray:
-    columns = (*BAR_FIELDS, ON_GRID, CLOSED_FOR_S)
+    columns = (*BAR_FIELDS, *DERIVED)
     return FastRules(BARS, columns, time="open_time").bad_rows(table[list(columns)].to_numpy(dtype=float).T)
 
 
@@ -68,8 +71,8 @@ def assert_one_verdict(rules, table, fast) -> None:
 def test_random_bars(data: st.DataObject, n: int, broken: int) -> None:
     table = good_bars(n)
     for _ in range(broken):
-        row, name = data.draw(st.integers(0, n - 1)), data.draw(st.sampled_from([*BAR_FIELDS, ON_GRID, CLOSED_FOR_S]))
-        table.loc[row, name] = data.draw(st.booleans() if name == ON_GRID else st.sampled_from(ODD))
+        row, name = data.draw(st.integers(0, n - 1)), data.draw(st.sampled_from([*BAR_FIELDS, *DERIVED]))
+        table.loc[row, name] = data.draw(st.booleans() if name in (ON_GRID, IDLE) else st.sampled_from(ODD))
     assert_one_verdict(BARS, table, fast_bars(table))
 
 
@@ -90,9 +93,11 @@ def breakers(rule) -> dict[str, float]:
     match rule.demand:
         case Present():
             return {first: math.nan}
+        case Within(low=bool(allowed)):
+            return {first: not allowed}
         case Within(low=low, high=high):
             beyond = math.nextafter(low, -math.inf) if low > -math.inf else math.nextafter(high, math.inf)
-            return {first: False if isinstance(low, bool) else beyond}
+            return {first: beyond}
         case _:
             return {first: 2.0, rule.columns[1]: 1.0}
 

@@ -5,7 +5,7 @@ def test_a_passed_batch_is_told_in_a_line(make_bars, check):
     report = check(make_bars()).as_markdown()
     assert report == (
         "## EUR/USD 1m bars: passed\n\n"
-        "200 rows: 200 may be stored, 0 quarantined. 30 rules, 0 of them broken; 4 expectations evaluated.\n"
+        "200 rows: 200 may be stored, 0 quarantined. 32 rules, 0 of them broken; 4 expectations evaluated.\n"
     )
 
 
@@ -15,7 +15,7 @@ def test_the_report_names_broken_rules_and_bad_rows(make_bars, check):
     bars.loc[5, "high"] = 0.9
     lines = check(bars).as_markdown().splitlines()
     assert lines[0] == "## EUR/USD 1m bars: passed"
-    assert "200 rows: 198 may be stored, 2 quarantined. 30 rules, 4 of them broken" in lines[2]
+    assert "200 rows: 198 may be stored, 2 quarantined. 32 rules, 4 of them broken" in lines[2]
     assert "| close_missing | close is known. | 1 |" in lines
     assert "### Bad rows" in lines
     assert "| 2024-01-01 00:03:00+00:00 | close_missing | close=nan |" in lines
@@ -40,7 +40,7 @@ def test_the_report_counts_what_was_rejected_before_and_shows_the_gates_own(make
     verdict = check(bars, rejected={"ask_below_bid": 4})
     lines = verdict.as_markdown().splitlines()
     assert (verdict.passed, verdict.rows, verdict.bad_rows, len(verdict.bad)) == (True, 204, 5, 1)
-    assert "204 rows: 199 may be stored, 5 quarantined. 30 rules, 1 of them broken" in lines[2]
+    assert "204 rows: 199 may be stored, 5 quarantined. 32 rules, 1 of them broken" in lines[2]
     assert "| ask_below_bid | reads as a bar | 4 |" in lines
     assert "### Bad rows" in lines
     stopped = check(make_bars(), rejected={"ask_below_bid": 11})
