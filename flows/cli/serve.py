@@ -17,7 +17,8 @@ def serve(
     host: Annotated[str, typer.Option(help="Any other than this machine's own needs a key.")] = "127.0.0.1",
 ) -> None:
     """Serve lookups over HTTP, for clients that do not reach the stores themselves."""
-    from fsclient.service.access import Access, AccessError
+    from fsclient.remote.access import AccessError
+    from fsclient.service.access import Access
     from fsclient.service.lookups import Lookups
     from fsclient.service.server import Server
 

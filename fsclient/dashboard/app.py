@@ -1,4 +1,4 @@
-"""The Dash application: its frame, its pages, its routes."""
+"""The Dash application: its frame, pages and routes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _log = logging.getLogger("feature_store_client")
 
 
 def create_app(sources: Sources) -> Dash:
-    """The application, its routes protected by ``sources.access``. It asks no other machine for anything."""
+    """The application, its routes protected by ``sources.access``. It loads nothing from other machines."""
     server = Flask(__name__)
     app = Dash(
         __name__,
-        server=server,  # type: ignore[arg-type]  # its annotation lacks what its documentation takes
+        server=server,  # type: ignore[arg-type]  # documented, but missing in the annotation
         title="Feature store",
         update_title="",
         serve_locally=True,
-        suppress_callback_exceptions=True,  # pages come and go
+        suppress_callback_exceptions=True,  # pages are created on demand
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
         assets_ignore=r".*\.py",
         enable_mcp=False,
@@ -41,11 +41,11 @@ def create_app(sources: Sources) -> Dash:
     _register(app, sources)
     for page in PAGES:
         page.register(app, sources)
-    answer = exposition(sources)
+    metrics_page = exposition(sources)
 
     @server.get("/metrics")
     def metrics() -> Response:
-        body, kind = answer()
+        body, kind = metrics_page()
         return Response(body, content_type=kind)
 
     return app
@@ -63,16 +63,16 @@ def _frame() -> html.Div:
                     html.Nav(links),
                     html.Div(
                         [
-                            html.Button("light / dark", id="theme", className="plain", n_clicks=0),
+                            html.Button("Light / dark", id="theme", className="plain", n_clicks=0),
                             html.Button(id="repaint", n_clicks=0, hidden=True),
-                            html.Div(f"times in UTC, {_version()}", className="version"),
+                            html.Div(f"Times in UTC. {_version()}", className="version"),
                         ],
                         className="foot",
                     ),
                 ],
                 className="side",
             ),
-            html.Main(html.Div("loading", className="loading"), id="page", className="page"),
+            html.Main(html.Div("Loading", className="loading"), id="page", className="page"),
         ],
         className="frame",
     )  # fmt: skip
@@ -103,12 +103,14 @@ def _register(app: Dash, sources: Sources) -> None:
     def show(view: dict[str, str]) -> Any:
         page = _BY_PATH.get(view["path"])
         if page is None:
-            return widgets.page("Not found", "", widgets.empty("There is no such page", dcc.Link("Overview", href="/")))
+            return widgets.page(
+                "Not found", "", widgets.empty("There is no such page", dcc.Link("Go to the overview", href="/"))
+            )
         return page.layout(sources, widgets.read_query(view["search"]), view["theme"])
 
 
 def warm_up(sources: Sources) -> threading.Thread:
-    """Reads the history in the background, so that the first page waits for nothing."""
+    """Reads the history in the background, so that the first page does not wait for it."""
 
     def read() -> None:
         try:
@@ -116,7 +118,7 @@ def warm_up(sources: Sources) -> threading.Thread:
             sources.online.ages()
             sources.market.symbols()
         except Exception:
-            _log.exception("the dashboard could not read ahead; its pages tell what is wrong")
+            _log.exception("the dashboard could not preload its data; its pages say what is wrong")
 
     thread = threading.Thread(target=read, name="fsclient-dashboard", daemon=True)
     thread.start()
@@ -130,7 +132,7 @@ def _version() -> str:
         return "fstore"
 
 
-# Plotly is most of what a browser has to load: it begins at once, not when the first chart asks for it.
+# Plotly is most of what a browser has to load, so loading starts at once rather than with the first chart.
 _INDEX = """<!doctype html>
 <html lang="en"><head>{%metas%}<title>{%title%}</title>{%css%}
 <link rel="preload" as="script" href="/_dash-component-suites/plotly/package_data/plotly.min.js">

@@ -14,14 +14,14 @@ from fsclient.dashboard.sources import Sources
 def serve(
     sources: Sources, *, host: str, port: int, debug: bool = False, on_ready: Callable[[int], None] | None = None
 ) -> None:
-    """Serves until interrupted. ``sources.access`` must have been made for ``host``.
+    """Serves until interrupted. ``sources.access`` must have been created for ``host``.
 
     Args:
-        port: 0 for any that is free.
+        port: 0 for any free port.
         on_ready: called with the port once it listens.
 
     Raises:
-        OSError: the address is taken or not this machine's.
+        OSError: the address is in use, or not one of this machine.
     """
     from werkzeug.serving import make_server
 
@@ -30,10 +30,10 @@ def serve(
     if debug:
         if on_ready:
             on_ready(port)
-        # The version check asks another machine, and the reloader would start everything twice.
+        # The version check would contact another machine, and the reloader would start everything twice.
         app.run(host=host, port=port, debug=True, dev_tools_disable_version_check=True, use_reloader=False)
         return
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request is no news
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no log line per request
     server = make_server(host, port, app.server, threaded=True)
     if on_ready:
         on_ready(server.server_port)

@@ -1,1 +1,1 @@
-"""Lookups over HTTP: what is served, and to whom."""
+"""The HTTP service: lookups over HTTP, and who may ask for them."""

@@ -1,4 +1,4 @@
-"""The HTTP application: which path answers which question, and how."""
+"""The HTTP application: its paths, and how answers and errors are written."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from fsclient.service.questions import (
 )
 
 _QUICK_CELLS = 20_000
-"""An answer of more is written in a thread: others need not wait for it."""
+"""A larger answer is written in a thread, so that other requests do not wait for it."""
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The answer: JSON, or an Arrow stream if `Accept` asks for one.",
+        "description": "The answer as JSON, or as an Arrow stream if `Accept` asks for one.",
         "content": {JSON: {}, ARROW: {}},
     },
-    "4XX": {"description": 'What is wrong with the question: `{"error": {"kind": ..., "message": ...}}`.'},
-    "5XX": {"description": "No answer now, told likewise."},
+    "4XX": {"description": 'The question is invalid: `{"error": {"kind": ..., "message": ...}}`.'},
+    "5XX": {"description": "No answer is available now; the body has the same form."},
 }
 
 _log = logging.getLogger("feature_store_client")
 
 
 def create_app(lookups: Lookups, access: Access, *, is_stopping: Callable[[], bool] = lambda: False) -> Gate:
-    """The application behind its gate; it begins to listen for publishes, and closes ``lookups`` at its end."""
+    """The application behind its gate. It listens for publishes while it runs, and closes ``lookups`` at its end."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -54,7 +54,7 @@ def create_app(lookups: Lookups, access: Access, *, is_stopping: Callable[[], bo
         yield
         await lookups.close()
 
-    # FastAPI's pages of documentation load scripts from another machine; the schema that they show stays.
+    # FastAPI's documentation pages load scripts from another machine; the schema that they show stays available.
     app = FastAPI(title="fstore", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_exception_handler(FeatureStoreError, _explain)
     app.add_exception_handler(RequestValidationError, _explain_invalid)
@@ -63,7 +63,7 @@ def create_app(lookups: Lookups, access: Access, *, is_stopping: Callable[[], bo
 
     @app.post("/v1/latest", responses=_ANSWERS)
     async def latest(question: LatestQuestion, request: Request) -> Response:
-        """The newest closed bar's features, a row a symbol."""
+        """Features of the newest closed bar, one row per symbol."""
         return await _answer(await lookups.latest(question), request)
 
     @app.post("/v1/ohlcv", responses=_ANSWERS)
@@ -73,39 +73,39 @@ def create_app(lookups: Lookups, access: Access, *, is_stopping: Callable[[], bo
 
     @app.post("/v1/indicators", responses=_ANSWERS)
     async def indicators(question: IndicatorsQuestion, request: Request) -> Response:
-        """Indicators of bars."""
+        """Indicators."""
         return await _answer(await lookups.indicators(question), request)
 
     @app.post("/v1/compute", responses=_ANSWERS)
     async def compute(question: ComputeQuestion, request: Request) -> Response:
-        """A kind of the catalog or a function of TA-Lib, with parameters of the caller's own."""
+        """One of the catalog's kinds or a TA-Lib function, with the caller's own parameters."""
         return await _answer(await lookups.compute(question), request)
 
     @app.post("/v1/history", responses={200: {"content": {ARROW: {}}}})
     async def history(question: HistoryQuestion) -> Response:
-        """Bars with those before them, for a client that computes a function of its own; Arrow only."""
+        """Bars and the bars before them, for a client that computes a function of its own; Arrow only."""
         bars = await lookups.history(question)
         return Response(await asyncio.to_thread(bars_to_arrow, bars), media_type=ARROW)
 
     @app.get("/v1/publishes")
     async def publishes(request: Request) -> Response:
-        """What is published from now on: a line of JSON each, and an empty one at least every second."""
+        """Publishes from now on, one line of JSON each, and an empty object at least every second."""
         if not lookups.invalidator.is_listening:
-            raise FeatureStoreUnavailable("publishes are not heard now: the online store is away")
+            raise FeatureStoreUnavailable("publishes can't be received now: the online store does not answer")
         headers = dict(request.headers)
         told = lines(lookups.invalidator, lambda: not is_stopping() and access.admits(headers))
         return StreamingResponse(told, media_type="application/x-ndjson")
 
     @app.get("/v1/health")
     async def health() -> Response:
-        """Whether the service answers, and its online store."""
+        """Whether the service and its online store answer."""
         return Response(orjson.dumps({"status": "ok", "online": await lookups.is_online()}), media_type=JSON)
 
     exposition = _exposition(lookups.metrics)
 
     @app.get("/metrics")
-    def tell_metrics() -> Response:
-        """The counts of this process's calls, for Prometheus."""
+    def metrics() -> Response:
+        """Counts of this process's calls for Prometheus."""
         body, kind = exposition()
         return Response(body, headers={"content-type": kind})
 
@@ -129,18 +129,17 @@ def _exposition(metrics: Metrics) -> Callable[[], tuple[bytes, str]]:
 
 
 def _explain(_: Request, error: Exception) -> Response:
-    assert isinstance(error, FeatureStoreError)  # noqa: S101  # what it was registered for
+    assert isinstance(error, FeatureStoreError)  # noqa: S101  # it is registered for these only
     status, body, headers = problem(error)
     return Response(body, status, headers, media_type=JSON)
 
 
 def _explain_invalid(_: Request, error: Exception) -> Response:
-    """Which field is wrong and why, without what was given."""
-    found = [
-        f"{'.'.join(str(part) for part in one['loc'][1:] if isinstance(part, str)) or 'the question'}: {one['msg']}"
-        for one in error.errors()  # type: ignore[attr-defined]  # a RequestValidationError
-    ]
-    return _problem(422, "InvalidRequestError", "; ".join(found[:5]))
+    """Which field is wrong and why, without repeating its value."""
+    details = error.errors()[:5]  # type: ignore[attr-defined]  # a RequestValidationError
+    fields = (".".join(part for part in detail["loc"][1:] if isinstance(part, str)) for detail in details)
+    messages = [f"{name or 'the question'}: {detail['msg']}" for name, detail in zip(fields, details, strict=True)]
+    return _problem(422, "InvalidRequestError", "; ".join(messages))
 
 
 def _explain_http(_: Request, error: Exception) -> Response:
@@ -148,11 +147,11 @@ def _explain_http(_: Request, error: Exception) -> Response:
     if status not in (404, 405):
         return _problem(status, "InvalidRequestError", "the question can't be read as JSON")
     paths = "POST /v1/latest, /v1/ohlcv, /v1/indicators, /v1/compute; GET /v1/health, /metrics, /openapi.json"
-    return _problem(status, "InvalidRequestError", f"there is no such question here; there are {paths}")
+    return _problem(status, "InvalidRequestError", f"there is no such path; the service has {paths}")
 
 
 def _explain_failure(_: Request, error: Exception) -> Response:
-    """Nothing of an error that nobody expected: its text may hold anything. The server logs it."""
+    """Reveals nothing of an unexpected error, whose text may contain anything; the server logs it."""
     _log.error("a question failed (%s)", type(error).__name__)
     return _problem(500, "InternalError", FAILED)
 

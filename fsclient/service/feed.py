@@ -1,4 +1,4 @@
-"""What was published, told to everybody who listens: a line of JSON each, and one at least every second."""
+"""The stream of publishes for listening clients: one line of JSON each, and one at least every second."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from fsclient.cache.invalidator import CacheInvalidator, Pair
 
 BEAT_S = 1.0
 _MAX_WAITING = 1_000
-"""A listener who is further behind is let go; it begins anew."""
+"""A listener that is further behind is disconnected, and connects again."""
 _ALIVE = b"{}\n"
 
 
-async def lines(invalidator: CacheInvalidator, may_go_on: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def lines(invalidator: CacheInvalidator, may_continue: Callable[[], bool]) -> AsyncIterator[bytes]:
     """``{"changed": [["EUR/USD", "1h"]]}`` after the service's own cache has forgotten it; ``{}`` in between.
 
-    It ends when a publish may have been missed: who listens then knows that it must forget everything.
+    It ends when a publish may have been missed, so that the listener knows to drop everything it has cached.
 
     Args:
-        may_go_on: asked every second.
+        may_continue: called every second; the stream ends when it returns False.
     """
     waiting: asyncio.Queue[Sequence[Pair] | None] = asyncio.Queue()
     stop = invalidator.watch(waiting.put_nowait)
     try:
         yield _ALIVE
-        while invalidator.is_listening and waiting.qsize() <= _MAX_WAITING and may_go_on():
+        while invalidator.is_listening and waiting.qsize() <= _MAX_WAITING and may_continue():
             try:
                 async with asyncio.timeout(BEAT_S):
                     changed = await waiting.get()

@@ -1,6 +1,6 @@
-"""The service's keys: random, shown once, and kept as their SHA-256 in a file that a revoked one leaves at once.
+"""The service's keys: random, shown once, and kept as SHA-256 digests in a file; revoking takes effect at once.
 
-A key has 256 random bits, so a plain hash of it can't be guessed back; nothing is gained by a slow one.
+A key has 256 random bits, so its plain hash can't be reversed by guessing; a slow hash would add nothing.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from pathlib import Path
 import orjson
 
 PREFIX = "fstore_"
-"""What every key begins with, so that a scanner of leaked secrets knows one when it sees it."""
+"""The beginning of every key, so that scanners for leaked secrets recognise one."""
 _BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _LOCK_SUFFIX = ".lock"
 
 
 class KeysError(ValueError):
-    """A name that can't be given, or a file that can't be read; the message says what to do."""
+    """An invalid key name, or a key file that can't be read; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """What is known of a key.
+    """What is stored of a key.
 
     Attributes:
-        sha256: of the key, in hexadecimal digits.
         created: ISO-8601, UTC.
+        sha256: digest of the key, hexadecimal.
     """
 
     name: str
@@ -47,9 +47,9 @@ class Key:
 
 
 class KeyFile:
-    """The keys in one file. Several processes may use it: changes are made under a lock, and the file is replaced.
+    """The keys in one file. Several processes may use it: changes are made under a lock and replace the file.
 
-    Once it exists, a key is needed, even when the last one was revoked.
+    Once the file exists, a key is needed, even after the last one was revoked.
     """
 
     def __init__(self, path: Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -64,7 +64,7 @@ class KeyFile:
         return self._path
 
     def exists(self) -> bool:
-        """Whether keys are needed."""
+        """Whether the file exists, so that a key is needed."""
         try:
             self._path.stat()
         except FileNotFoundError:
@@ -74,7 +74,7 @@ class KeyFile:
         return True
 
     def read(self) -> tuple[Key, ...]:
-        """All keys, in the order in which they were added; read anew when the file has changed.
+        """All keys in the order in which they were added; read again when the file has changed.
 
         Raises:
             KeysError: the file can't be read.
@@ -91,57 +91,57 @@ class KeyFile:
                 self._keys, self._seen = self._load(), state
             return self._keys
 
-    def name_of(self, given: str) -> str | None:
-        """Whose key it is; None when it is nobody's. Takes the same time for every key, right or wrong.
+    def name_of(self, candidate: str) -> str | None:
+        """The name of a key; None when it is unknown. Takes the same time for every key, right or wrong.
 
         Raises:
             KeysError: the file can't be read.
         """
-        digest = hashlib.sha256(given.encode()).hexdigest()
-        found = None
-        for key in self.read():  # all of them, also after it was found
+        digest = hashlib.sha256(candidate.encode()).hexdigest()
+        name = None
+        for key in self.read():  # all of them, even after a match
             if hmac.compare_digest(digest, key.sha256):
-                found = key.name
-        return found
+                name = key.name
+        return name
 
     def add(self, name: str) -> str:
-        """Makes a key.
+        """Creates a key.
 
         Returns:
-            The key itself, which is kept nowhere.
+            The key itself, which is not stored anywhere.
 
         Raises:
-            KeysError: the name is taken or none, or the file can't be read.
+            KeysError: the name is invalid or taken, or the file can't be read.
         """
         if not _NAME.fullmatch(name):
-            raise KeysError(f"{name!r} is no name for a key: up to 64 letters, digits and . _ @ -")
+            raise KeysError(f"{name!r} is not a valid key name: use up to 64 letters, digits and . _ @ -")
         with self._changing() as keys:
             if any(key.name == name for key in keys):
-                raise KeysError(f"there is a key {name} already; revoke it first, or choose another name")
+                raise KeysError(f"a key named {name} exists already; revoke it first, or choose another name")
             secret = PREFIX + secrets.token_urlsafe(_BYTES)
             created = self._now().astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
             keys.append(Key(name=name, created=created, sha256=hashlib.sha256(secret.encode()).hexdigest()))
         return secret
 
     def revoke(self, name: str) -> int:
-        """Takes a key away, from running services too.
+        """Revokes a key, also for services that are running.
 
         Returns:
-            How many are left.
+            How many keys are left.
 
         Raises:
-            KeysError: there is none of that name, or the file can't be read.
+            KeysError: there is no key of that name, or the file can't be read.
         """
         with self._changing() as keys:
             left = [key for key in keys if key.name != name]
             if len(left) == len(keys):
-                raise KeysError(f"there is no key {name!r}; `fstore keys list` shows them")
+                raise KeysError(f"there is no key named {name!r}; `fstore keys list` shows them all")
             keys[:] = left
         return len(left)
 
     @contextmanager
     def _changing(self) -> Iterator[list[Key]]:
-        """The keys as a list, which is written when it was changed."""
+        """The keys as a list that is written back at the end."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.with_name(self._path.name + _LOCK_SUFFIX).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -171,5 +171,5 @@ class KeyFile:
 
     def _unreadable(self, error: Exception) -> KeysError:
         return KeysError(
-            f"the keys' file {self._path} can't be read ({type(error).__name__}); mend it, or delete it and add others"
+            f"the key file {self._path} can't be read ({type(error).__name__}); fix it, or delete it and add new keys"
         )

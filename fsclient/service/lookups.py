@@ -1,4 +1,4 @@
-"""The questions of all callers, answered by one set of stores, one cache and one breaker."""
+"""Answers the questions of all callers with one set of stores, one cache and one breaker."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from fsclient.questions.latest import latest_request
 from fsclient.questions.ranges import ComputeRequest, RangeRequest, compute_request, range_request
 from fsclient.resilience.retry import Deadline
 from fsclient.service.questions import (
-    LONGEST_S,
-    MOST_STEPS,
+    MAX_STEPS,
+    MAX_TIMEOUT_S,
     ComputeQuestion,
     HistoryQuestion,
     IndicatorsQuestion,
@@ -31,10 +31,10 @@ from fsclient.service.questions import (
     OhlcvQuestion,
 )
 
-STORE_S = 2.0
-"""A connection to the online store that was silent for about so long while an answer was due is given up."""
+STORE_TIMEOUT_S = 2.0
+"""A connection to the online store that is silent for about so long while an answer is due is given up."""
 HEALTH_S = 1.0
-"""How long a look at the online store may take, and how long it is told."""
+"""How long a check of the online store may take, and how long its result is reused."""
 
 _log = logging.getLogger("feature_store_client")
 
@@ -42,12 +42,12 @@ _log = logging.getLogger("feature_store_client")
 class Lookups:
     """Answers questions from the stores of a repository.
 
-    It has no stand-in of its own: what stands in for the online store is each caller's choice, and the last good answer
-    is in each caller's memory.
+    It has no fallback of its own: what replaces the online store is each caller's choice, and the last good answer is
+    in each caller's memory.
 
     Args:
-        metrics: where the callers' questions are counted.
-        publish_metrics: tell the counts to the dashboard.
+        metrics: counts the callers' questions.
+        publish_metrics: whether to publish the counts to the dashboard.
         now: seconds since 1970.
         clock: monotonic seconds.
     """
@@ -67,7 +67,7 @@ class Lookups:
         self._release_metrics: Callable[[], None] | None = None
         backend = of_repo(
             repo,
-            timeout_s=STORE_S,
+            timeout_s=STORE_TIMEOUT_S,
             kept_share=0.0,
             retries=2,
             on_breaker=lambda change: metrics.set_state("breaker.online", change.after),
@@ -84,7 +84,7 @@ class Lookups:
             cache=cache,
             invalidator=self.invalidator,
             home=backend.home,
-            timeout_s=LONGEST_S,
+            timeout_s=MAX_TIMEOUT_S,
             on_unavailable="fail",
             max_age_bars=None,
             metrics=metrics,
@@ -94,7 +94,7 @@ class Lookups:
         self._health: tuple[float, bool] = (float("-inf"), False)
 
     async def close(self) -> None:
-        """Ends connections, listeners and threads."""
+        """Closes connections and ends listeners and threads."""
         self._pipeline.close()
         await self.invalidator.close()
         await self._reader.close()
@@ -106,11 +106,11 @@ class Lookups:
         about = (asked.symbols if isinstance(asked.symbols, str) else None, asked.timeframe)
         ask = partial(latest_request, asked.symbols, asked.features, asked.timeframe)
         if asked.on_unavailable == "fail":
-            return await self._answer("get_latest", about, ask, self._reader.latest, asked.patience_s)
-        deadline = Deadline.after(asked.patience_s, clock=self._clock)
+            return await self._answer("get_latest", about, ask, self._reader.latest, asked.wait_s)
+        deadline = Deadline.after(asked.wait_s, clock=self._clock)
         found: pd.DataFrame | FeatureStoreUnavailable
         try:
-            found = await self._answer("get_latest", about, ask, self._reader.latest, asked.patience_s / 2)
+            found = await self._answer("get_latest", about, ask, self._reader.latest, asked.wait_s / 2)
             if found.attrs[KEY]["as_of"] is not None:
                 return found
         except FeatureStoreUnavailable as error:
@@ -131,7 +131,7 @@ class Lookups:
         return await self._range("get_indicators", asked, asked.indicators)
 
     async def compute(self, asked: ComputeQuestion) -> pd.DataFrame:
-        """As ``FeatureStoreClient.compute_feature``, always a frame."""
+        """As ``FeatureStoreClient.compute_feature``, but always a frame."""
 
         def ask() -> ComputeRequest:
             request = compute_request(
@@ -141,18 +141,18 @@ class Lookups:
             return request
 
         about = (asked.symbol, asked.timeframe)
-        return await self._answer("compute_feature", about, ask, self._reader.computed, asked.patience_s)
+        return await self._answer("compute_feature", about, ask, self._reader.computed, asked.wait_s)
 
     async def history(self, asked: HistoryQuestion) -> RangeValues:
-        """Bars of a range that have closed, and as many before it as are asked for."""
+        """Closed bars of a range, and as many bars before it as requested."""
         span = _bounded(range_request(asked.symbol, asked.start_date, asked.end_date, asked.timeframe))
-        return await self._reader.history(span, asked.warm_up, Deadline.after(asked.patience_s, clock=self._clock))
+        return await self._reader.history(span, asked.warm_up, Deadline.after(asked.wait_s, clock=self._clock))
 
     async def is_online(self) -> bool:
-        """Whether the online store answers; asked anew after a second, however often this is called."""
+        """Whether the online store answers; it is asked once a second at most, however often this is called."""
         at, online = self._health
         if self._clock() >= at + HEALTH_S:
-            self._health = (self._clock(), online)  # others get the former answer meanwhile
+            self._health = (self._clock(), online)  # others get the previous answer meanwhile
             try:
                 async with asyncio.timeout(HEALTH_S):
                     await self._online.ping()
@@ -167,28 +167,30 @@ class Lookups:
             start, end, known = asked.start_date, asked.end_date, asked.as_known_at
             return _bounded(range_request(asked.symbol, start, end, asked.timeframe, columns, known))
 
-        return await self._answer(method, (asked.symbol, asked.timeframe), ask, self._reader.range, asked.patience_s)
+        return await self._answer(method, (asked.symbol, asked.timeframe), ask, self._reader.range, asked.wait_s)
 
     async def _answer(
-        self, method: str, about: tuple[str | None, str], ask: Callable[[], R], load: Load[R], patience_s: float
+        self, method: str, about: tuple[str | None, str], ask: Callable[[], R], load: Load[R], wait_s: float
     ) -> pd.DataFrame:
         try:
-            return await self._pipeline.call(method, about, ask, load, timeout_s=patience_s)
-        except AuthenticationError as error:  # the service's own credentials, of which its callers know nothing
+            return await self._pipeline.call(method, about, ask, load, timeout_s=wait_s)
+        except AuthenticationError as error:  # of the service's own credentials, which its callers do not know
             _log.error("%s", error)
-            raise FeatureStoreUnavailable("the service is refused by its online store; its own log says why") from None
+            raise FeatureStoreUnavailable(
+                "the online store refuses the service's credentials; the service's log says why"
+            ) from None
 
     def _publish_metrics(self, url: str) -> None:
-        from fsclient.metrics.publisher import publishing  # loaded by those who publish
+        from fsclient.metrics.publisher import publishing  # imported only where it is used
 
         self._release_metrics = publishing(url, self._project, self.metrics)
 
 
 def _bounded(span: RangeRequest) -> RangeRequest:
     steps = (span.end - span.start) // pd.Timedelta(seconds=span.timeframe.seconds)
-    if steps > MOST_STEPS:
+    if steps > MAX_STEPS:
         raise InvalidRequestError(
-            f"from start_date to end_date there is room for {steps:,} bars of {span.timeframe.name}, and the service "
-            f"answers for {MOST_STEPS:,} at a time; ask for less"
+            f"start_date to end_date spans up to {steps:,} bars of {span.timeframe.name}; the service answers for "
+            f"at most {MAX_STEPS:,} at a time, so ask for a shorter range"
         )
     return span

@@ -1,4 +1,4 @@
-"""What may be asked over HTTP: the arguments of the client's methods by their own names, bounded, and nothing else."""
+"""Questions that may be asked over HTTP: the client's arguments under their own names, bounded, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-LONGEST_S = 60.0
-"""No question takes longer, whatever it asks for."""
-MOST_NAMES = 1_000
-MOST_STEPS = 10_000_000
-"""Bars that a range may have room for: 19 years of minutes."""
+MAX_TIMEOUT_S = 60.0
+"""No question takes longer, whatever timeout it asks for."""
+MAX_NAMES = 1_000
+MAX_STEPS = 10_000_000
+"""Bars that a range may span: 19 years of minutes."""
 
 Name: TypeAlias = Annotated[str, Field(max_length=100)]
 Moment: TypeAlias = Annotated[str, Field(max_length=64, description="ISO-8601; naive means UTC")]
-Names: TypeAlias = Annotated[list[Name], Field(max_length=MOST_NAMES)]
+Names: TypeAlias = Annotated[list[Name], Field(max_length=MAX_NAMES)]
 Value: TypeAlias = bool | int | float | Annotated[str, Field(max_length=200)] | None
 
 
 class Question(BaseModel):
-    """What all questions have."""
+    """The fields that all questions have."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,9 +27,9 @@ class Question(BaseModel):
     timeout_s: Annotated[float, Field(gt=0, le=1e9, description="seconds; never more than 60")] = 10.0
 
     @property
-    def patience_s(self) -> float:
+    def wait_s(self) -> float:
         """How long the answer may take."""
-        return min(self.timeout_s, LONGEST_S)
+        return min(self.timeout_s, MAX_TIMEOUT_S)
 
 
 class LatestQuestion(Question):
@@ -39,12 +39,12 @@ class LatestQuestion(Question):
     features: Names | Name
     on_unavailable: Annotated[
         Literal["fail", "recompute"],
-        Field(description="when the online store is away: an error, or an answer computed from the offline store"),
+        Field(description="when the online store does not answer: an error, or values computed from the offline store"),
     ] = "fail"
 
 
 class OhlcvQuestion(Question):
-    """Bars whose ``open_time`` lies between two moments, both included; a date alone as the end is that whole day."""
+    """Bars by ``open_time``, both ends inclusive; a date alone as the end means that whole day."""
 
     symbol: Name
     start_date: Moment
@@ -69,7 +69,7 @@ class ComputeQuestion(Question):
 
 
 class HistoryQuestion(Question):
-    """Bars of a range and those before it, for a computation elsewhere."""
+    """Bars of a range and the bars before it, for a computation by the caller."""
 
     symbol: Name
     start_date: Moment

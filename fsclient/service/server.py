@@ -1,4 +1,4 @@
-"""Serving lookups over HTTP."""
+"""The HTTP server."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from fsclient.service.access import Access
 from fsclient.service.app import create_app
 from fsclient.service.lookups import Lookups
 
-MOST_CONNECTIONS = 1_000
-"""And answers under way; who comes on top of them is told to come later."""
+MAX_CONNECTIONS = 1_000
+"""Connections and pending answers at most; a client beyond that is asked to come back later."""
 KEEP_ALIVE_S = 30
 GRACE_S = 5
-"""How long answers under way have, once the service ends."""
+"""How long pending answers may take once the service is stopping."""
 
 
 class Server:
-    """One service, on an address of its own from the moment it is made.
+    """One service; its address is bound as soon as it is created.
 
     Args:
-        access: made for ``host``.
-        port: 0 for any that is free.
+        access: created for ``host``.
+        port: 0 for any free port.
 
     Raises:
-        OSError: the address is taken or not this machine's.
+        OSError: the address is in use, or not one of this machine.
     """
 
     def __init__(self, lookups: Lookups, access: Access, *, host: str, port: int) -> None:
@@ -36,14 +36,14 @@ class Server:
         app = create_app(lookups, access, is_stopping=lambda: self._server.should_exit)
         config = uvicorn.Config(
             app,
-            loop="asyncio",  # the one that the tests run on
+            loop="asyncio",  # the loop that the tests use
             ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=MOST_CONNECTIONS,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )
@@ -53,7 +53,7 @@ class Server:
         """Serves until it is interrupted, terminated or stopped.
 
         Args:
-            on_ready: called with the port. It listens already: who connects now is answered in a moment.
+            on_ready: called with the port, which is listening already: a connection made now is answered shortly.
         """
         on_ready(self.port)
         try:
@@ -63,7 +63,7 @@ class Server:
             self._socket.close()
 
     def stop(self) -> None:
-        """Ends it, from any thread; answers under way are given."""
+        """Stops the service, from any thread; pending answers are completed."""
         self._server.should_exit = True
 
 
@@ -76,5 +76,5 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.listen(2048)
     except OSError as error:
         listening.close()
-        raise OSError(f"{host}:{port} can't be served on ({error.strerror}); choose another --port") from None
+        raise OSError(f"can't listen on {host}:{port} ({error.strerror}); choose another --port") from None
     return listening

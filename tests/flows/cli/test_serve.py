@@ -92,7 +92,7 @@ def test_a_port_that_is_taken_and_a_host_without_a_key_are_told_in_a_line(
 
     taken, open_to_all = end("--port", port), end("--port", "0", "--host", "0.0.0.0")  # noqa: S104  # refused
     assert (taken.returncode, open_to_all.returncode) == (1, 2)
-    assert taken.stderr.startswith(f"error 127.0.0.1:{port} can't be served on (Address already in use)")
+    assert taken.stderr.startswith(f"error can't listen on 127.0.0.1:{port} (Address already in use)")
     assert taken.stderr.count("\n") == 1
     assert "fstore keys add" in " ".join(open_to_all.stderr.replace("│", "").split())
 

@@ -16,12 +16,13 @@ import pytest
 
 from feature_repo.repo import Repo
 from fsclient import FeatureStoreError, errors
+from fsclient.remote.access import AccessError
 from fsclient.remote.encoding import ARROW
 from fsclient.remote.problems import STATUS, problem, read_problem
 from fsclient.service import access as access_module
-from fsclient.service.access import MOST_BYTES, Access, AccessError
+from fsclient.service.access import MAX_BODY_BYTES, Access
 from fsclient.service.keys import KeyFile
-from fsclient.service.questions import MOST_NAMES
+from fsclient.service.questions import MAX_NAMES
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.serving import Serving
 from tests.fsclient.stack import HELD, Clock
@@ -111,8 +112,8 @@ def test_the_schema_is_told_and_no_page_that_loads_scripts_from_elsewhere(http: 
         ("/v1/latest", {"timeframe": "7m"}, 422, "InvalidRequestError", "7m"),
         ("/v1/latest", {"symbols": []}, 422, "InvalidRequestError", "no symbol"),
         ("/v1/latest", {"symbols": 3}, 422, "InvalidRequestError", "symbols"),
-        ("/v1/latest", {"symbols": ["x"] * (MOST_NAMES + 1)}, 422, "InvalidRequestError", "at most 1000"),
-        ("/v1/latest", {"features": ["x"] * (MOST_NAMES + 1)}, 422, "InvalidRequestError", "at most 1000"),
+        ("/v1/latest", {"symbols": ["x"] * (MAX_NAMES + 1)}, 422, "InvalidRequestError", "at most 1000"),
+        ("/v1/latest", {"features": ["x"] * (MAX_NAMES + 1)}, 422, "InvalidRequestError", "at most 1000"),
         ("/v1/latest", {"symbols": ["x" * 101]}, 422, "InvalidRequestError", "at most 100"),
         ("/v1/latest", {"timeout_s": 0}, 422, "InvalidRequestError", "timeout_s"),
         ("/v1/latest", {"colour": "red"}, 422, "InvalidRequestError", "colour"),
@@ -293,7 +294,7 @@ def test_a_key_is_never_logged(http: httpx.Client, service: Serving, caplog: pyt
 
 
 def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(http: httpx.Client) -> None:
-    large = b'{"symbols": "' + b"x" * MOST_BYTES + b'"}'
+    large = b'{"symbols": "' + b"x" * MAX_BODY_BYTES + b'"}'
     headers = {"content-type": "application/json"}
     assert told(http.post("/v1/latest", content=large, headers=headers))[0] == 413
 
@@ -306,7 +307,7 @@ def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(http: htt
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(service: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_module, "BODY_S", 0.2)
+    monkeypatch.setattr(access_module, "BODY_TIMEOUT_S", 0.2)
     with socket.create_connection(("127.0.0.1", service.port), 10) as line:
         line.sendall(
             b"POST /v1/latest HTTP/1.1\r\nhost: 127.0.0.1\r\n"
@@ -327,7 +328,7 @@ def test_an_answer_says_nothing_of_what_runs_here(http: httpx.Client) -> None:
 
 
 def test_a_port_that_is_taken_is_named(service: Serving, repo: Repo, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=re.escape(f"127.0.0.1:{service.port} can't be served on")):
+    with pytest.raises(OSError, match=re.escape(f"can't listen on 127.0.0.1:{service.port}")):
         Serving(repo, tmp_path / "keys.json", port=service.port)
 
 
