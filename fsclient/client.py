@@ -9,20 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
 from feature_repo.moments import When
-from feature_repo.repo import Repo, load_repo
-from fsclient.backends import Backend, of_repo, of_service
 from fsclient.cache.feature_cache import FeatureCache
 from fsclient.errors import InvalidRequestError
 from fsclient.metrics.registry import Metrics, feature_store_metrics
-from fsclient.pipeline import KEPT_SHARE, OnUnavailable, Pipeline
 from fsclient.questions.latest import latest_request
 from fsclient.questions.ranges import compute_request, range_request
-from fsclient.reading.reader import Reader
+
+if TYPE_CHECKING:
+    from feature_repo.repo import Repo
+    from fsclient.backends import Backend
+    from fsclient.pipeline import OnUnavailable
+    from fsclient.reading.reader import Reader
 
 
 class FeatureStoreClient:
@@ -73,6 +75,11 @@ class FeatureStoreClient:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        # With the first client, not with the package: these load redis-py, Arrow and YAML.
+        from feature_repo.repo import Repo, load_repo
+        from fsclient.backends import of_repo, of_service
+        from fsclient.pipeline import KEPT_SHARE, Pipeline
+
         if url is not None and repo is not None:
             raise InvalidRequestError("url= asks a service and repo= reads the stores: give one of them")
         if url is None and api_key is not None:
