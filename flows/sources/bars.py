@@ -12,9 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
-from flows.sources.columns import Side
+from flows.sources.columns import PRICES, Side
 from flows.sources.duplicates import repeated
 from flows.sources.error import SourceError
+from flows.sources.hours import ZoneDoubt, doubt_zone
 from flows.sources.options import SourceOptions
 from flows.sources.origin import is_path, read_origin
 from flows.sources.quotes import mid, pair
@@ -34,13 +35,18 @@ class SourceNotes:
     Attributes:
         files: names of the files, in the order they were read; the bid's before the ask's.
         rows_read: rows of all files together. Of a source of bars without an ask file it is the sum of the bars, the
-            rejected rows and the duplicates.
+            rejected rows, the duplicates and the incomplete rows held back.
         out_of_order: rows that step against the order, oldest or newest first, that their file is otherwise in.
         duplicates: rows that say exactly what an earlier row said, left out.
         header_lines_skipped: lines above the headers, as a comment or an address.
         detected: what was found out or told about the format, delimiter, header, columns, time_zone, stamp, order and
             unit; of several files the differing answers, separated by `` | ``.
-        held: bars left out because they are not whole: an exchange's newest candle, the bar in which ticks end.
+        held: bars left out because they are not whole: an exchange's newest candle, the bar in which ticks end, a row
+            that says so itself.
+        ticks: how many ticks the bars were made of, with the rejected ones; 0 of a source of bars.
+        zone_question: why the zone of the times must be stated before they are stored, and how; empty where it is
+            known, stated, or nothing speaks against UTC.
+        zone_hint: what speaks against the zone that was stated; empty where nothing does.
     """
 
     files: tuple[str, ...]
@@ -50,6 +56,9 @@ class SourceNotes:
     header_lines_skipped: int
     detected: Mapping[str, str]
     held: int = 0
+    ticks: int = 0
+    zone_question: str = ""
+    zone_hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,8 +123,8 @@ def read_bars(
     return SourceBars(
         frame=frame,
         rejected=_concat(rejected),
-        notes=_notes(sides),
-        digest=_digest(origins, frame, (symbol.name, timeframe.name, options)),
+        notes=_notes(sides, frame, symbol, timeframe),
+        digest=_digest(origins, frame, f"({symbol.name!r}, {timeframe.name!r}, {options.meaning()})"),
         written_at=max((o.written_at for o in origins if o.written_at is not None), default=None),
     )
 
@@ -130,6 +139,7 @@ class _Side:
     rejected: Sequence[pd.DataFrame]
     duplicates: int
     held: int
+    ticks: int
 
     @property
     def tables(self) -> Sequence[Table]:
@@ -143,12 +153,15 @@ def _read(source: Path | str, symbol: Symbol, timeframe: Timeframe, options: Sou
     _check_alike(tables, rows)
     rejected = [some.rejected for some in rows]
     bars = _concat([some.frame for some in rows])
-    held = sum(table.held for table in tables)
+    held = sum(table.held for table in tables) + sum(side_rows.unfinished for side_rows in rows)
+    ticks = 0
     if rows[0].of_ticks:
         _check_ticks(tables, rows, options)
-        bars, without_price = complete_ticks(bars)
+        bars, without_price, crossed = complete_ticks(bars)
         why = ["the tick has no price, nor any before it"] * len(without_price)
         rejected.append(reject(tables, without_price, "unreadable_value", why))
+        rejected.append(reject(tables, crossed, "ask_below_bid", _crossing(crossed, "price", "ask_price", "")))
+        ticks = len(bars) + sum(map(len, rejected))
         bars, held = bars_of_ticks(
             bars, symbol=symbol, timeframe=timeframe, complete_to=options.end, written_at=origin.written_at
         )
@@ -157,11 +170,19 @@ def _read(source: Path | str, symbol: Symbol, timeframe: Timeframe, options: Sou
     else:
         check_spacing(bars["open_time"], timeframe, tables[0].file)
     again = repeated(bars)
-    return _Side(origin=origin, rows=rows, bars=bars[~again], rejected=rejected, duplicates=int(again.sum()), held=held)
+    return _Side(
+        origin=origin,
+        rows=rows,
+        bars=bars[~again],
+        rejected=rejected,
+        duplicates=int(again.sum()),
+        held=held,
+        ticks=ticks,
+    )
 
 
-def _digest(origins: Sequence[Origin], frame: pd.DataFrame, meaning: object) -> str:
-    digest = hashlib.sha256(repr(meaning).encode())
+def _digest(origins: Sequence[Origin], frame: pd.DataFrame, meaning: str) -> str:
+    digest = hashlib.sha256(meaning.encode())
     for origin in origins:
         if origin.content is not None:
             digest.update(origin.content.encode())
@@ -205,10 +226,12 @@ def _unmatched(side: _Side, rows: pd.DataFrame, other: str) -> pd.DataFrame:
 def _mid(bid: _Side, bars: pd.DataFrame, symbol: Symbol) -> tuple[pd.DataFrame, pd.DataFrame]:
     mids, crossed = mid(bars, symbol.digits)
     rows = bars[crossed]
-    details = [
-        f"ask close {a!r} is below bid close {b!r}" for a, b in zip(rows["ask_close"], rows["close"], strict=True)
-    ]
-    return mids[~crossed], reject(bid.tables, rows, "ask_below_bid", details)
+    return mids[~crossed], reject(bid.tables, rows, "ask_below_bid", _crossing(rows, "close", "ask_close", " close"))
+
+
+def _crossing(rows: pd.DataFrame, bid: str, ask: str, of: str) -> list[str]:
+    sides = zip(rows[ask], rows[bid], strict=True) if len(rows) else ()  # ticks of one side have no ask
+    return [f"ask{of} {a!r} is below bid{of} {b!r}" for a, b in sides]
 
 
 def _concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -220,19 +243,41 @@ def _sorted(bars: pd.DataFrame) -> pd.DataFrame:
     return bars.sort_values("open_time", kind="stable", ignore_index=True)
 
 
-def _notes(sides: Sequence[_Side]) -> SourceNotes:
+def _zone_doubt(frame: pd.DataFrame, symbol: Symbol, timeframe: Timeframe) -> ZoneDoubt:
+    """What the week says against the zone of the times, of currencies only: no other market has one week everywhere."""
+    if symbol.session.kind != "fx":
+        return ZoneDoubt()
+    prices = frame[list(PRICES)].to_numpy()
+    moved = (prices[:, 1:] != prices[:, :-1]).any(axis=1)
+    return doubt_zone(frame["open_time"].to_numpy(dtype="datetime64[us]")[moved], timeframe.microseconds)
+
+
+def _notes(sides: Sequence[_Side], frame: pd.DataFrame, symbol: Symbol, timeframe: Timeframe) -> SourceNotes:
     tables = [table for side in sides for table in side.tables]
     rows = [some for side in sides for some in side.rows]
     answers: dict[str, dict[str, None]] = {}
     for some in rows:
         for what, answer in some.detected.items():
             answers.setdefault(what, {})[answer] = None
+    doubt = _zone_doubt(frame, symbol, timeframe)
+    asks = any(some.zone_assumed for some in rows)
+    brokers = any(some.brokers_clock for some in rows)
+    question = ""
+    if asks and doubt.hours:
+        question = f"{doubt.text}. Say --tz {doubt.remedy}, or --tz UTC if the times are UTC"
+    elif brokers and not doubt.settled:
+        question = "the times are on the clock of a MetaTrader broker, and no weekend shows which. Say --tz with its "
+        question += "zone, as --tz Europe/Athens, or --tz UTC"
+    hint = doubt.text if doubt.hours and not question else ""
     return SourceNotes(
         files=tuple(table.file for table in tables),
-        rows_read=sum(len(table.lines) for table in tables),
+        rows_read=sum(some.rows_read for some in rows),
         out_of_order=sum(some.out_of_order for some in rows),
         duplicates=sum(side.duplicates for side in sides),
         header_lines_skipped=sum(len(table.preamble) for table in tables),
         detected={what: " | ".join(distinct) for what, distinct in answers.items()},
         held=sum(side.held for side in sides),
+        ticks=sum(side.ticks for side in sides),
+        zone_question=question,
+        zone_hint=hint,
     )

@@ -14,13 +14,26 @@ from flows.sources.options import SourceOptions
 PRICES = ("open", "high", "low", "close")
 Side = Literal["both", "bid", "ask"]
 
+
 # Names are compared as `key` makes them; of two that are both in a file the earlier is taken.
+def _edges(*edges: str, bare: Sequence[str]) -> tuple[str, ...]:
+    """The names of a bar's edge: ``endtime``, ``time_end``, ``end_at``, and by itself where that is no price."""
+    words = ("time", "timestamp", "datetime", "date", "at", "ts", "utc")
+    names = (name for edge in edges for word in words for name in (f"{edge}{word}", f"{word}{edge}"))
+    return (*bare, *names)
+
+
+_STARTS = ("timeperiodstart", "periodstart", "intervalstart", "windowstart", "barstart", "candlestart")
+_ENDS = ("timeperiodend", "periodend", "intervalend", "windowend", "barend", "candleend")
+_OPEN_STAMPED = _edges("open", "start", "begin", *_STARTS, bare=("start", "begin", *_STARTS))
+_CLOSE_STAMPED = (*_edges("close", "end", *_ENDS, bare=("end", *_ENDS)), "eventtimestamp")  # a bar's event is its close
 _INSTANTS = (
-    *("opentime", "timestamp", "datetime", "gmttime", "utctime", "localtime", "ts"),
+    *(*_OPEN_STAMPED, "timestamp", "datetime", "gmttime", "utctime", "localtime", "ts"),
     *("timestamputc", "datetimeutc", "timeutc", "dateutc", "unix", "unixtime", "unixtimestamp"),
 )
-_INSTANTS_LAST = ("t", "closetime", "eventtimestamp", "indexlevel0")
-_CLOSE_STAMPED = ("closetime", "eventtimestamp")  # the event of a bar is its close
+_INSTANTS_LAST = ("t", *_CLOSE_STAMPED, "indexlevel0")
+_FINISHED = ("complete", "iscomplete", "completed", "isfinal", "final", "isclosed", "closed", "confirm", "confirmed")
+_UNFINISHED = ("incomplete", "isincomplete", "partial", "ispartial", "unfinished")
 _UNNAMED = ("", "unnamed0", "index")  # how pandas writes its index; meant only for the first column
 _SYMBOL = ("symbol", "ticker", "pair", "instrument")
 _VOLUMES = ("volume", "vol", "v", "realvolume")
@@ -58,7 +71,9 @@ class Choice:
         volumes: the columns that may be the volume, the best first; none when the file reports none.
         tick_count: the one of them that counts ticks, which stands in for a volume of zero throughout.
         symbol: a column naming the instrument, None when there is none.
-        close_stamped: the time column's name says that it is the close.
+        finished: a column that says whether a bar is whole, None when there is none.
+        unfinished: likewise, if it says whether a bar is not.
+        open_stamped, close_stamped: the time column's name says that it is the open, or the close.
         text: the mapping as shown to a user.
     """
 
@@ -68,6 +83,9 @@ class Choice:
     volumes: tuple[int, ...]
     tick_count: int | None
     symbol: int | None
+    finished: int | None
+    unfinished: int | None
+    open_stamped: bool
     close_stamped: bool
     text: str
 
@@ -114,6 +132,9 @@ def choose(
         volumes=columns.volumes(symbol, of_ticks=of_ticks),
         tick_count=columns.tick_count(),
         symbol=columns.first(_SYMBOL),
+        finished=columns.first(_FINISHED),
+        unfinished=columns.first(_UNFINISHED),
+        open_stamped=key(names[time[-1]]) in _OPEN_STAMPED,
         close_stamped=key(names[time[-1]]) in _CLOSE_STAMPED,
         text=printable(text),
     )
@@ -122,7 +143,8 @@ def choose(
 def volume_text(names: Sequence[str], choice: Choice, taken: int | None) -> str:
     """Which column the volume was taken from, as shown to a user."""
     if taken is None:
-        return "volume not reported"
+        says_nothing = ", ".join(names[i] for i in choice.volumes)
+        return printable(f"volume not reported{f' (not {says_nothing})' if says_nothing else ''}")
     others = ", ".join(names[i] for i in choice.volumes if i != taken)
     return printable(f"volume={names[taken]}{f' (not {others})' if others else ''}")
 

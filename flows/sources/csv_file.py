@@ -94,7 +94,7 @@ def read_text(data: bytes, file: str, options: SourceOptions, exports: Sequence[
         raw=lines.numbered,
         header_line=header_line,
         preamble=tuple(lines[i] for i in range(layout.skipped)),
-        zone=layout.zone,
+        clocks=layout.clocks,
         detected={
             "format": layout.format,
             "delimiter": "tab" if layout.delimiter == "\t" else layout.delimiter,

@@ -26,7 +26,7 @@ class Layout:
         body: position of the first row.
         certainty: how many columns are understood.
         format: ``csv``, or the name of a known export.
-        zone: the zone of the export's times, None if it has none of its own.
+        clocks: the clocks that the export's times may be on; empty if it has none of its own.
     """
 
     delimiter: str
@@ -35,7 +35,7 @@ class Layout:
     body: int
     certainty: int
     format: str = "csv"
-    zone: str | None = None
+    clocks: tuple[str, ...] = ()
 
     @property
     def skipped(self) -> int:
@@ -74,7 +74,7 @@ def _layout(delimiter: str, sample: Sequence[str], options: SourceOptions, expor
                     body=at,
                     certainty=len(row),
                     format=export.format,
-                    zone=export.zone,
+                    clocks=export.clocks,
                 )
         # A line of the same width above the data would be a header that we do not know, with an order of its own.
         if _is_bar(row) and all(len(above) != len(row) for above in rows[:at]) and _high_then_low(rows[at:]):

@@ -44,6 +44,10 @@ class Unreadable(Exception):  # noqa: N818 - a finding that the caller gives a p
         self.text = text
 
 
+class EitherWay(Unreadable):  # a finding too
+    """A date that reads day first and month first alike, the first of a column in which none shows the order."""
+
+
 def printable(text: str) -> str:
     """``text`` on one line, its control characters escaped: it may come from anyone's file."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

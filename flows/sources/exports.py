@@ -12,10 +12,17 @@ from dataclasses import dataclass
 
 from flows.sources.columns import PRICES
 
-HISTDATA_ZONE = "Etc/GMT+5"
-"""HistData's clock: Eastern Standard Time all the year (histdata.com, "Data Files - Detailed Specification")."""
+HISTDATA_CLOCKS = (
+    "Etc/GMT+5",
+    "America/New_York",
+    "America/New_York,2018-12-16=Europe/Zurich-6h",
+    "Europe/Zurich-6h",
+)
+"""The clocks that HistData's files have been seen on. Its specification ("Data Files - Detailed Specification") says
+Eastern Standard Time all the year, the first; files of summers show New York's daylight saving time, and later ones
+Zurich's clock less six hours. In winter all are alike; in summer only the file's own hours of the week decide."""
 
-_MOST = 0.9  # of the rows looked at
+_MIN_FITTING_SHARE = 0.9  # of the rows looked at
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _DATE, _CLOCK = r"\d{4}\.\d\d\.\d\d", r"\d\d:\d\d(?::\d\d)?"
 _BAR = dict.fromkeys(PRICES, _NUMBER)
@@ -29,23 +36,24 @@ class Export:
 
     Attributes:
         columns: name and pattern of each cell, in their order.
-        zone: IANA zone of its times; None where they are on the clock of whoever exported it.
+        clocks: the clocks that its times may be on, the documented one first; empty where they are on the clock of
+            whoever exported it.
     """
 
     format: str
     delimiters: str
     columns: Mapping[str, str]
-    zone: str | None = None
+    clocks: tuple[str, ...] = ()
 
     def fits(self, rows: Sequence[Sequence[str]]) -> bool:
         """Whether the first row is one of this export's, and all but the odd damaged one after it."""
         patterns = self.columns.values()
         fitting = [len(row) == len(patterns) and all(map(re.fullmatch, patterns, row)) for row in rows]
-        return fitting[0] and sum(fitting) >= _MOST * len(fitting)
+        return fitting[0] and sum(fitting) >= _MIN_FITTING_SHARE * len(fitting)
 
 
 def _histdata(delimiter: str, **columns: str) -> Export:
-    return Export(format="histdata", delimiters=delimiter, columns={**columns, **_NONE}, zone=HISTDATA_ZONE)
+    return Export(format="histdata", delimiters=delimiter, columns={**columns, **_NONE}, clocks=HISTDATA_CLOCKS)
 
 
 EXPORTS: tuple[Export, ...] = (
@@ -65,6 +73,10 @@ SHEETS: tuple[Export, ...] = (_histdata(",", time=r"\d{4}-\d\d-\d\d \d\d:\d\d:\d
 def is_mt5(names: Sequence[str]) -> bool:
     """Whether this is the header of MetaTrader 5's bars or ticks, or of the bars that its Python package gives."""
     return any(
-        told <= {*names}
-        for told in ({"<DATE>", "<TICKVOL>"}, {"<DATE>", "<BID>", "<FLAGS>"}, {"tick_volume", "spread", "real_volume"})
+        header <= {name.upper() for name in names}
+        for header in (
+            {"<DATE>", "<TICKVOL>"},
+            {"<DATE>", "<BID>", "<FLAGS>"},
+            {"TICK_VOLUME", "SPREAD", "REAL_VOLUME"},
+        )
     )

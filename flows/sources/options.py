@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
@@ -14,7 +14,9 @@ from flows.sources.zones import clock
 
 Format = Literal["auto", "csv", "parquet", "excel", "mt5", "mt4", "histdata", "sql", "ccxt"]
 Stamp = Literal["auto", "open", "close"]
+Volume = Literal["auto", "none"]
 
+_SINCE_0_1 = frozenset({"day_first", "instrument", "volume"})
 _HOST = re.compile(r"https?://[^/?#@\s]+/?")  # no user or password: addresses are shown in errors
 _PRICES = ("open", "high", "low", "close")
 COLUMNS = (
@@ -35,15 +37,22 @@ class SourceOptions:
     """How to read a source; the defaults look into it.
 
     Attributes:
-        format: ``"auto"`` tells a file's by its content; ``"sql"`` and ``"ccxt"`` are told by the source's address.
-        tz: IANA zone of times without an offset, or the zones by date of a clock that was changed, as
-            ``Europe/Berlin,2014-11-23=Europe/Athens``: Athens from 00:00 of that day. None takes the zone that the file
-            declares or its format has, else UTC.
-        stamp: whether a time is its bar's open or close; ``"auto"`` is open unless the column's name says close.
+        format: ``"auto"`` detects a file's by its content; ``"sql"`` and ``"ccxt"`` follow from the source's address.
+        tz: IANA zone of times without an offset, counts since 1970 among them, or the zones by date of a clock that was
+            changed, as ``Europe/Berlin,2014-11-23=Europe/Athens``: Athens from 00:00 of that day. A clock some hours
+            beside a zone's is written ``Europe/Zurich-6h``. None takes the zone that the file declares or its format
+            has, else UTC.
+        stamp: whether a time is its bar's open or close; ``"auto"`` is open, unless the column is named an end or all
+            times lie a moment (up to a second) before a full minute.
+        day_first: whether 02/03/2020 is the second of March; None follows the dates of the column that can only be
+            read one way.
+        instrument: the instrument to take, as the file's own column of names spells it; None takes the only one there
+            is, if it can be the symbol.
         columns: our names (``COLUMNS``) to theirs, for columns whose names are not recognised.
         delimiter: one character; None detects comma, semicolon or tab.
         unit: what prices are multiplied by to be as the symbol is quoted, as 0.00001 for points; None detects integer
             points.
+        volume: ``"none"`` says that the volume column reports none; ``"auto"`` finds that where every row has 0 or -1.
         volume_unit: what volumes are multiplied by, as 100000 for lots.
         query: SQL for a database; may use ``:symbol``, ``:timeframe``, ``:start`` and ``:end``, which are bound.
         table: a database's table or view, with its schema if need be, in place of a query.
@@ -58,9 +67,12 @@ class SourceOptions:
     format: Format = "auto"
     tz: str | None = None
     stamp: Stamp = "auto"
+    day_first: bool | None = None
+    instrument: str | None = None
     columns: Mapping[str, str] | None = None
     delimiter: str | None = None
     unit: float | None = None
+    volume: Volume = "auto"
     volume_unit: float | None = None
     query: str | None = None
     table: str | None = None
@@ -69,7 +81,11 @@ class SourceOptions:
     exchange_url: str | None = None
 
     def __post_init__(self) -> None:
-        for what, value, known in (("format", self.format, get_args(Format)), ("stamp", self.stamp, get_args(Stamp))):
+        for what, value, known in (
+            ("format", self.format, get_args(Format)),
+            ("stamp", self.stamp, get_args(Stamp)),
+            ("volume", self.volume, get_args(Volume)),
+        ):
             if value not in known:
                 raise SourceError(f"unknown {what} {shown(value)}", remedy=f"Known: {', '.join(known)}.")
         if self.tz is not None:
@@ -87,6 +103,8 @@ class SourceOptions:
         for option, factor in (("unit", self.unit), ("volume-unit", self.volume_unit)):
             if factor is not None and not 0 < factor < math.inf:
                 raise SourceError(f"--{option} {factor:g} cannot be", remedy="Give a number above zero, as 0.00001.")
+        if self.volume == "none" and (self.volume_unit is not None or "volume" in (self.columns or {})):
+            raise SourceError("--volume none, and an option about the volume", remedy="Leave one of them out.")
         if self.query is not None and self.table is not None:
             raise SourceError("both a query and a table", remedy="Give one of --query and --table.")
         for name in ("start", "end"):
@@ -100,3 +118,13 @@ class SourceOptions:
             raise SourceError(
                 "--exchange-url is no web address", remedy="Write it as https://host or https://host:port."
             )
+
+    def meaning(self) -> str:
+        """What these options make of a source, as text that enters its digest.
+
+        An option that 0.1 did not have appears only where it is used, so that a file is known again by the digest that
+        0.1 gave it.
+        """
+        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name not in _SINCE_0_1
+                 or getattr(self, f.name) != f.default)  # fmt: skip
+        return f"SourceOptions({', '.join(shown)})"

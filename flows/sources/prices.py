@@ -15,6 +15,7 @@ MISSING = (
 )
 """Spellings of no value. Infinities are values: the quality gate judges them."""
 
+_YES, _NO = ("true", "t", "yes", "y", "1", "1.0"), ("false", "f", "no", "n", "0", "0.0")
 _NUMBER = r"(?i)^[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?)$"
 
 
@@ -32,6 +33,18 @@ def read_numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
         raise Unreadable(0, f"a column of {column.type}")
     numbers: NDArray[np.float64] = pc.fill_null(pc.cast(column, pa.float64(), safe=False), np.nan).to_numpy()
     return numbers
+
+
+def read_flags(column: pa.ChunkedArray) -> NDArray[np.float64] | None:
+    """A column of yes and no as 1.0 and 0.0, NaN where a cell is empty; None if it holds anything else."""
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
+    if pa.types.is_boolean(column.type):
+        column = pc.cast(column, pa.int8())
+    text = pc.utf8_lower(pc.utf8_trim_whitespace(pc.cast(column, pa.string())))
+    yes, no, empty = (pc.is_in(text, pa.array(words)).to_numpy() for words in (_YES, _NO, MISSING))
+    empty |= text.is_null().to_numpy()
+    return np.where(yes, 1.0, np.where(no, 0.0, np.nan)) if (yes | no | empty).all() else None
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -37,28 +37,36 @@ _UNIX_FIRST_US, _UNIX_LAST_US = 315_532_800e6, 4_102_444_800e6  # 1980-01-01, 21
 _UNIX_UNITS_US = (1e6, 1e3, 1.0, 1e-3)
 
 
-def parse(text: pa.StringArray) -> tuple[Instants, Mask, Mask]:
+def parse(
+    text: pa.StringArray, *, local_counts: bool = False, day_first: bool | None = None
+) -> tuple[Instants, Mask, Mask, bool]:
     """Times as they come, spellings mixed.
+
+    Args:
+        local_counts: whether counts from 1970 are on the wall clock too, and not in UTC.
+        day_first: the order of day and month; None follows the dates that can only be read one way.
 
     Returns:
         The instants (those that state an offset, or count from 1970, in UTC, the others on their wall clock; NaT
-        where the text is no time), which of them are in UTC, and which have a day and a month that could be swapped.
+        where the text is no time), which of them are in UTC, which have a day and a month that could be swapped, and
+        whether any date shows an order of day and month (of several, they contradict each other).
     """
+    shows_order = False
     instants = np.full(len(text), NAT)
     in_utc, either_way = np.zeros(len(text), bool), np.zeros(len(text), bool)
     for spelling in (_YEAR_FIRST, _YEAR_LAST, _DIGITS, _MILLISECONDS):
         for rows, parts in _matches(text, spelling, np.isnat(instants) & ~either_way):
             if spelling is _YEAR_LAST:
-                either_way[rows] = parts.order_day_and_month()
+                either_way[rows], shows_order = parts.order_day_and_month(day_first)
             instants[rows], in_utc[rows] = parts.instants(), parts.in_utc()
     rest = np.flatnonzero(np.isnat(instants))
     if len(rest):
         numbers = text.take(pa.array(rest))
         numbers = pc.if_else(pc.match_substring_regex(numbers, _NUMBER), numbers, pa.scalar(None, pa.string()))
         instants[rest] = from_unix(_numpy(pc.fill_null(pc.cast(numbers, pa.float64()), np.nan)))
-        in_utc[rest] = True
+        in_utc[rest] = not local_counts
     instants[either_way] = NAT
-    return instants, in_utc, either_way
+    return instants, in_utc, either_way, shows_order
 
 
 def from_unix(counts: NDArray[np.float64]) -> Instants:
@@ -102,19 +110,26 @@ class _Parts:
         text = self._text(part)
         return _numpy(pc.cast(pc.if_else(pc.equal(text, ""), "0", text), pa.int64())).astype(np.int64)
 
-    def order_day_and_month(self) -> Mask:
-        """Put day and month in the order that the column shows; returns the rows that could be either way.
+    def order_day_and_month(self, day_first: bool | None) -> tuple[Mask, bool]:
+        """Put day and month in the order that was stated, or that the column shows.
 
         Dots mean day first. Else a number above 12 is a day, and rows where both are below follow the others, if
         those agree.
+
+        Returns:
+            The rows that could be either way, and whether any row shows an order.
         """
+        if day_first is not None:
+            if not day_first:
+                self._day, self._month = self._month, self._day
+            return np.zeros(len(self._day), bool), True
         unsure = _numpy(pc.not_equal(self._text("mark"), ".")).astype(bool)
-        day_first, month_first = unsure & (self._day > 12), unsure & (self._month > 12)
-        open_rows = unsure & ~day_first & ~month_first & (self._day != self._month)
-        agreed = bool(day_first.any()) != bool(month_first.any())
-        swapped = month_first | (open_rows & (agreed and bool(month_first.any())))
+        day_leads, month_leads = unsure & (self._day > 12), unsure & (self._month > 12)
+        open_rows = unsure & ~day_leads & ~month_leads & (self._day != self._month)
+        agreed = bool(day_leads.any()) != bool(month_leads.any())
+        swapped = month_leads | (open_rows & (agreed and bool(month_leads.any())))
         self._day, self._month = np.where(swapped, self._month, self._day), np.where(swapped, self._day, self._month)
-        return open_rows if not agreed else np.zeros_like(open_rows)
+        return open_rows if not agreed else np.zeros_like(open_rows), bool(day_leads.any() or month_leads.any())
 
     def in_utc(self) -> Mask:
         """Which times say their zone."""

@@ -27,7 +27,8 @@ class Table:
         raw: the rows at these lines as text.
         header_line: where the names stand, None without a header.
         preamble: the lines skipped above the header.
-        zone: IANA zone that times of this format are in, None where the format does not say.
+        clocks: clocks that times of this format may be on, as ``zones.clock`` reads them, the documented one first;
+            empty where the format does not say.
         held: bars that were not closed yet, left out.
         detected: what was found out about the file, as shown to a user.
     """
@@ -40,13 +41,18 @@ class Table:
     raw: Callable[[NDArray[np.int64]], list[str]]
     header_line: int | None = None
     preamble: tuple[str, ...] = ()
-    zone: str | None = None
+    clocks: tuple[str, ...] = ()
     held: int = 0
     detected: Mapping[str, str] = field(default_factory=dict)
 
     def named(self, form: str) -> Table:
         """The same table, with the form that its text came in shown beside its format."""
         return replace(self, detected={**self.detected, "format": f"{form}, {self.detected['format']}"})
+
+    def taken(self, rows: NDArray[np.bool_]) -> Table:
+        """The table of these rows only, shape (rows,)."""
+        mask = pa.array(rows)
+        return replace(self, columns=tuple(column.filter(mask) for column in self.columns), lines=self.lines[rows])
 
     def error_in_row(self, row: int, what: str, remedy: str) -> SourceError:
         """The error of the row at position ``row``."""
@@ -71,9 +77,7 @@ class Origin:
     written_at: datetime | None = None
 
 
-def from_arrow(
-    table: pa.Table, *, file: str, detected: Mapping[str, str], zone: str | None = None, held: int = 0
-) -> Table:
+def from_arrow(table: pa.Table, *, file: str, detected: Mapping[str, str], held: int = 0) -> Table:
     """The ``Table`` of an Arrow table, its rows numbered from 1."""
 
     def raw(rows: NDArray[np.int64]) -> list[str]:
@@ -87,7 +91,6 @@ def from_arrow(
         lines=np.arange(1, table.num_rows + 1, dtype=np.int64),
         unit="row",
         raw=raw,
-        zone=zone,
         held=held,
         detected=detected,
     )

@@ -16,17 +16,18 @@ _QUIET_US = 60_000_000
 """A file of ticks that reaches to within this of the day's end is taken to hold all of the day."""
 
 
-def complete_ticks(ticks: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Ticks in the order of their times, each with its prices, and those that have none.
+def complete_ticks(ticks: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Ticks in the order of their times, each with its prices; those without a price, and those that cross.
 
-    Some feeds tell of a quote only the side that changed: the other one is as it was. A tick is left without a price
-    where its feed never told one before.
+    Some feeds state only the side of a quote that changed: the other one is as it was. A tick is left without a price
+    where its feed never stated one before. A quote whose ask is below its bid is no price.
     """
     ticks = ticks.sort_values("open_time", kind="stable", ignore_index=True)
     if "ask_price" in ticks:
         ticks[["price", "ask_price"]] = ticks[["price", "ask_price"]].ffill()
     without = ticks[[name for name in ("price", "ask_price") if name in ticks]].isna().any(axis=1)
-    return ticks[~without], ticks[without]
+    crossed = ticks["ask_price"] < ticks["price"] if "ask_price" in ticks else np.zeros(len(ticks), bool)
+    return ticks[~without & ~crossed], ticks[without], ticks[crossed]
 
 
 def bars_of_ticks(

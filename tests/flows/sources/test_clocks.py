@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -73,9 +74,43 @@ def test_a_moment_on_a_moved_clock_is_read_right_or_not_at_all(moment: int, zone
     assert found == now.strftime("%Y-%m-%dT%H:%M") or reasons[0].startswith(f"{wall} happened twice")
 
 
+COUNTS = (1_720_396_800, 1_720_400_400)  # 00:00 and 01:00 of 2024-07-08 on whatever clock
+
+
+@pytest.mark.parametrize("unit", [1, 1000, 1_000_000])
+def test_counts_are_on_the_clock_that_is_stated(read: Read, unit: int) -> None:
+    text = "time,open,high,low,close\n" + "".join(f"{count * unit},1.1,1.2,1.0,1.15\n" for count in COUNTS)
+    assert read(text).frame["open_time"].dt.strftime("%d %H").tolist() == ["08 00", "08 01"]
+    source = read(text, tz="Europe/Athens")
+    assert source.frame["open_time"].dt.strftime("%d %H").tolist() == ["07 21", "07 22"]
+    assert source.notes.detected["time_zone"] == "Europe/Athens (as told)"
+
+
+@pytest.mark.parametrize("stamp", ["count", "naive time"])
+def test_what_metatraders_python_package_counts_is_the_brokers_clock(read: Read, tmp_path: Path, stamp: str) -> None:
+    frame = pd.DataFrame({"time": COUNTS, "open": 1.1, "high": 1.2, "low": 1.0, "close": 1.15, "tick_volume": 7})
+    frame = frame.assign(spread=2, real_volume=0)
+    if stamp == "naive time":
+        frame["time"] = pd.to_datetime(frame["time"], unit="s")
+    frame.to_parquet(tmp_path / "rates")
+    for content in (frame.to_csv(index=False), (tmp_path / "rates").read_bytes()):
+        assert "MetaTrader broker" in read(content).notes.zone_question
+        source = read(content, tz="Europe/Athens")
+        assert source.frame["open_time"].dt.hour.tolist() == [21, 22]
+        assert source.notes.zone_question == ""
+
+
+def test_a_clock_beside_a_zone() -> None:
+    found, _ = instants("Europe/Zurich-6h", "2019-01-15 12:00", "2019-07-15 12:00", "2019-03-31 00:00")
+    assert found == ["2019-01-15T17:00", "2019-07-15T16:00", "2019-03-31T04:00"]
+    assert instants("UTC+3h", "2019-01-15 12:00")[0] == ["2019-01-15T09:00"]
+    assert [period.zone for period in clock("America/New_York,2018-12-16=Europe/Zurich-6h")][1] == "Europe/Zurich-6h"
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
+        ("Europe/Zurich-15h", "unknown time zone"),
         ("Europe/Berlin,2014-11-23", "no change of zone"),
         ("Europe/Berlin,2014-13-23=Europe/Athens", "no change of zone"),
         ("Europe/Berlin,2014-11-23=Europe/Athen", "unknown time zone 'Europe/Athen'. Did you mean Europe/Athens"),

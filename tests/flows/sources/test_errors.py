@@ -115,7 +115,9 @@ def test_missing_file_and_empty_folder(tmp_path):
 
 def test_two_instruments_in_one_file(read):
     error = error_of(read, "symbol," + HEADER + "EURUSD," + ROW + "GBPUSD," + ROW)
-    assert str(error).startswith("bars.csv, line 3: bars of 'EURUSD' and of 'GBPUSD' in one file. Split it")
+    assert str(error) == (
+        "bars.csv, line 3: bars of 'EURUSD' and of 'GBPUSD' in one file. Name the one to take, as --instrument EURUSD."
+    )
 
 
 def test_a_name_that_is_there_twice(read):

@@ -86,11 +86,6 @@ def test_a_zone_that_is_told_outweighs_the_formats(read: Read) -> None:
     assert source.frame["open_time"].dt.hour.tolist() == [22, 23]
 
 
-def test_winter_and_summer_are_the_same_to_histdata(read: Read) -> None:
-    text = ASCII + "20120702 000000;1.3066;1.3068;1.3065;1.3067;0\n"
-    assert read(text).frame["open_time"].dt.hour.tolist() == [5, 6, 5]
-
-
 def test_a_damaged_line_is_told_and_does_not_hide_the_format(read: Read) -> None:
     rows = [f"20120201 0{h}0000;1.3066;1.3068;1.3065;1.3067;0" for h in range(10)] * 2
     rows[11] = "20120201 010000;1.3066;1.30"

@@ -130,6 +130,24 @@ def test_a_crossed_bar_is_rejected_as_one_of_bars_is(read: Read) -> None:
     assert source.rejected["rule"].tolist() == ["ask_below_bid"]
 
 
+def test_a_crossed_quote_inside_a_bar_is_rejected_by_itself(read: Read) -> None:
+    """Also where its feed leaves the other side empty, until the side that crosses is quoted again."""
+    rows = [(1, "1.1000", "1.1002"), (2, "1.1900", ""), (3, "", "1.1003"), (4, "1.1001", ""), (70, "1.1", "1.2")]
+    text = "time,bid,ask\n" + "".join(
+        f"2024-01-08T09:{second // 60:02}:{second % 60:02}Z,{bid},{ask}\n" for second, bid, ask in rows
+    )
+    source = read(text, timeframe_name="1m")
+    bar = source.frame.iloc[0]
+    assert bar[["open", "high", "low", "close"]].tolist() == [1.1001, 1.1002, 1.1001, 1.1002]
+    assert source.rejected[["line", "rule"]].to_numpy().tolist() == [[3, "ask_below_bid"], [4, "ask_below_bid"]]
+    assert source.rejected["detail"].tolist()[0] == "ask 1.1002 is below bid 1.19"
+    assert source.notes.ticks == 5
+
+
+def test_an_ask_at_the_bid_does_not_cross(read: Read) -> None:
+    assert not len(read("time,bid,ask\n2024-01-08T09:00:01Z,1.1,1.1\n", timeframe_name="1m", end=END).rejected)
+
+
 def test_a_bar_across_two_files_is_one(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("time,price,size\n2024-01-08T09:00:01Z,1.1,1\n2024-01-08T09:00:20Z,1.3,1\n")
     (tmp_path / "b.csv").write_text("time,price,size\n2024-01-08T09:00:20Z,1.0,1\n2024-01-08T09:01:02Z,1.2,1\n")

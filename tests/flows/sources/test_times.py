@@ -187,11 +187,30 @@ def test_day_and_month_follow_the_dates_that_tell():
     assert instants("02.03.2020", "02/13/2020")[0] == "2020-03-02 00:00:00"
 
 
-@pytest.mark.parametrize("dates", [("02/03/2020", "04/04/2020"), ("02/03/2020", "13/03/2020", "03/13/2020")])
-def test_a_date_that_could_be_either_way_is_rejected(read, dates):
+def test_a_date_that_could_be_either_way_is_rejected_where_the_others_contradict_each_other(read):
+    dates = ("02/03/2020", "13/03/2020", "03/13/2020")
     source = read("time,o,h,l,c\n" + "".join(f"{date},1,2,1,{n}\n" for n, date in enumerate(dates)))
     assert source.rejected["detail"].tolist() == ["day and month of 02/03/2020 could be either way"]
     assert len(source.frame) == len(dates) - 1
+
+
+@pytest.mark.parametrize("head", ["time,o,h,l,c\n", ""])
+def test_a_file_whose_every_date_could_be_either_way_asks_which(read, head):
+    text = head + "04/04/2020,1,2,1,2\n02/03/2020,1,2,1,2\n"
+    with pytest.raises(SourceError) as caught:
+        read(text)
+    assert f"line {2 + bool(head)}: every date could be day or month first, as '02/03/2020'" in str(caught.value)
+    assert "Say --dayfirst" in str(caught.value)
+    for day_first, date in ((True, "2020-03-02"), (False, "2020-02-03")):
+        assert str(read(text, day_first=day_first).frame["open_time"][0])[:10] == date
+
+
+def test_a_stated_order_of_day_and_month_outweighs_dots_and_holds_for_every_row(read):
+    row = "02.03.2020 10:00,1,2,1,2\n"
+    assert read("time,o,h,l,c\n" + row).frame["open_time"].dt.month[0] == 3
+    assert read("time,o,h,l,c\n" + row, day_first=False).frame["open_time"].dt.month[0] == 2
+    with pytest.raises(SourceError, match="'03/13/2020', not a time"):
+        read("time,o,h,l,c\n02/03/2020,1,2,1,2\n03/13/2020,1,2,1,2\n", day_first=True)
 
 
 def test_date_and_time_in_two_columns(read):
@@ -206,7 +225,7 @@ def test_date_and_time_in_two_columns(read):
 def test_an_offset_in_the_text_outweighs_the_zone_asked_for(read):
     text = "time,o,h,l,c\n2020-07-01T12:00:00Z,1,2,1,2\n2020-07-01 12:00,1,2,1,2\n1593604800,1,2,1,1\n"
     source = read(text, tz="America/New_York")
-    assert source.frame["open_time"].dt.hour.tolist() == [12, 12, 16]
+    assert source.frame["open_time"].dt.hour.tolist() == [12, 16, 16], "the zone is that of counts too"
     assert source.notes.detected["time_zone"] == "America/New_York (as told), stated in some times"
 
 
