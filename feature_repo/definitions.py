@@ -28,7 +28,7 @@ def _describe(view: catalog.View, field: str) -> Field:
     tags = {}
     if producer:
         parameters = ", ".join(f"{k}={v:g}" for k, v in producer.parameters.items())
-        tags = {"kind": producer.kind, "parameters": parameters, "lookback": str(producer.lookback)}
+        tags = {"kind": producer.kind.name, "parameters": parameters, "lookback": str(producer.lookback)}
     return Field(name=field, dtype=Array(Float64) if view.is_window else Float64, tags=tags)
 
 

@@ -1,34 +1,35 @@
-"""How each indicator is computed: pure functions, bar columns in, feature columns out.
-
-TA-Lib computes what it has, and its conventions (https://ta-lib.org/functions) hold throughout: an exponential or
-Wilder average is seeded by the simple mean of its first window, a deviation is the population's (divided by n), a
-quotient whose denominator is zero is 0.0. A formula is written out where TA-Lib has none, another one of the same name,
-or loses digits; each kernel says so.
-
-A kernel takes one float64 array a bar column, oldest bar first, and the indicator's parameters; it returns one float64
-array an output, all of the same length, NaN for the catalog's ``lookback``. Kernels never write to their inputs. Prices
-are above zero and high >= low; the quality gate sees to it.
-"""
+"""The catalog's indicators over bars: what their kernels take, and their values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
-import talib
 
-from feature_repo.catalog import INDICATORS, Indicator
+from feature_repo.catalog import BAR_FIELDS, INDICATORS, Indicator, Session
+from feature_repo.kernels import FloatArray
+from feature_repo.sessions import session_day
 
-FloatArray = npt.NDArray[np.float64]
-Kernel = Callable[..., tuple[FloatArray, ...]]
+
+def kernel_inputs(
+    session: Session, opens_us: npt.NDArray[np.int64], columns: Mapping[str, FloatArray]
+) -> dict[str, FloatArray]:
+    """The bar columns and ``session_day``.
+
+    Args:
+        opens_us: (n,) open times, microseconds since 1970-01-01 UTC, ascending.
+        columns: (n,) float64 for each of ``BAR_FIELDS``.
+    """
+    inputs = {name: np.asarray(columns[name], dtype=np.float64) for name in BAR_FIELDS}
+    inputs["session_day"] = session_day(session, opens_us).astype(np.float64)
+    return inputs
 
 
 def compute(indicator: Indicator, columns: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """The outputs of one indicator over consecutive bars.
 
-    A bar with an unknown (NaN) input has no value, and the indicator starts anew after it, as if history began there.
+    A bar with an unknown (NaN) input has no value, and the indicator starts again after it, as if history began there.
     So a value depends on no bar before the last unknown one, wherever the computation starts. (TA-Lib itself would
     go on: some of its functions return NaN for ever after, others numbers that no bar explains.)
 
@@ -51,11 +52,10 @@ def compute(indicator: Indicator, columns: Mapping[str, FloatArray]) -> dict[str
     if len(set(lengths.values())) > 1:
         raise ValueError(f"{indicator.name} takes columns of one length, was given {lengths}")
 
-    kernel = KERNELS[indicator.kind]
     outputs = {name: np.full(len(inputs[0]), np.nan) for name in indicator.outputs}
-    for run in [slice(None)] if indicator.kind in _READS_UNKNOWN else _known_runs(inputs):
+    for run in [slice(None)] if indicator.kind.memory == "day" else _known_runs(inputs):
         try:
-            results = kernel(*(values[run] for values in inputs), **indicator.parameters)
+            results = indicator.kind.kernel(*(values[run] for values in inputs), **indicator.parameters)
         except Exception as error:  # TA-Lib raises nothing more specific
             raise ValueError(f"{indicator.name} with parameters {dict(indicator.parameters)}: {error}") from error
         for output, values in zip(outputs.values(), results, strict=True):
@@ -82,214 +82,9 @@ def _known_runs(inputs: list[FloatArray]) -> Iterator[slice]:
 def _within(values: FloatArray, low: float | None, high: float | None) -> FloatArray:
     """``values`` with those on a bound that rounding moved just outside (100.00000000000001) put back on it.
 
-    Only rounding is mended: a value further out is a bug, and stays visible to the quality gate.
+    Only rounding is corrected: a value further out is a bug, and stays visible to the quality gate.
     """
     for bound, outside in ((low, np.less), (high, np.greater)):
         if bound is not None:
             values = np.where(outside(values, bound) & (np.abs(values - bound) <= 1e-9), bound, values)
     return values
-
-
-def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """The quotient, 0.0 where the denominator is zero."""
-    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator != 0)
-
-
-# ---------------------------------------------------------------------------------------------------- averages
-
-
-def sma(close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
-    """Mean of the last ``window`` closes. TA-Lib SMA."""
-    return (talib.SMA(close, window),)
-
-
-def ema(close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
-    """Exponential average of closes, weight 2 / (window + 1), seeded by the SMA of the first window. TA-Lib EMA."""
-    return (talib.EMA(close, window),)
-
-
-def macd(close: FloatArray, *, fast: int, slow: int, signal: int) -> tuple[FloatArray, ...]:
-    """MACD = EMA(fast) - EMA(slow); signal = EMA(signal) of it; histogram = MACD - signal. TA-Lib MACD.
-
-    The seeds of both averages end at bar ``slow - 1``, so the fast one skips the first ``slow - fast`` bars; all three
-    outputs begin together at bar ``slow + signal - 2``.
-    """
-    return tuple(talib.MACD(close, fast, slow, signal))
-
-
-def vwap(
-    high: FloatArray, low: FloatArray, close: FloatArray, volume: FloatArray, session_day: FloatArray
-) -> tuple[FloatArray, ...]:
-    """Volume-weighted mean of the typical price (high + low + close) / 3 since the session day's first bar.
-
-    NaN while the day has no volume, and from a bar of unknown volume to the end of its day. Each day is summed by
-    itself, never as a difference of sums over all days: so the value is the same to the bit wherever the columns
-    begin, as long as the bar's whole day is among them.
-    """
-    first = np.flatnonzero(np.diff(session_day, prepend=np.nan) != 0)
-    day = np.repeat(np.arange(first.size), np.diff(first, append=close.size))
-    since_first = np.arange(close.size) - first[day]
-    sums = np.zeros((2, first.size, since_first.max(initial=-1) + 1))  # one row a day: rows never share a rounding
-    sums[:, day, since_first] = (high + low + close) / 3 * volume, volume
-    turnover, total = np.cumsum(sums, axis=2)[:, day, since_first]
-    return (np.divide(turnover, total, out=np.full_like(close, np.nan), where=total != 0),)
-
-
-# ---------------------------------------------------------------------------------------------------- momentum
-
-
-def rsi(close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
-    """100 * up / (up + down), Wilder averages of the closes' rises and falls, each seeded by its mean. TA-Lib RSI."""
-    return (talib.RSI(close, window),)
-
-
-def roc(close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
-    """Change of the close over ``window`` bars, in percent. TA-Lib ROC."""
-    return (talib.ROC(close, window),)
-
-
-def stochastic(
-    high: FloatArray, low: FloatArray, close: FloatArray, *, fast_k: int, slow_k: int, slow_d: int
-) -> tuple[FloatArray, ...]:
-    """Slow stochastic: %K = SMA(slow_k) of 100 * (close - lowest) / (highest - lowest) over ``fast_k`` bars;
-    %D = SMA(slow_d) of %K. TA-Lib STOCH with simple averages.
-    """
-    return tuple(talib.STOCH(high, low, close, fastk_period=fast_k, slowk_period=slow_k, slowd_period=slow_d))
-
-
-def williams_r(high: FloatArray, low: FloatArray, close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
-    """-100 * (highest - close) / (highest - lowest) over ``window`` bars. TA-Lib WILLR."""
-    return (talib.WILLR(high, low, close, window),)
-
-
-def cci(high: FloatArray, low: FloatArray, close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
-    """(typical - SMA(typical)) / (0.015 * mean absolute deviation), typical = (high + low + close) / 3. TA-Lib CCI."""
-    return (talib.CCI(high, low, close, window),)
-
-
-def dmi(high: FloatArray, low: FloatArray, close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
-    """Wilder's ADX, +DI and -DI. TA-Lib ADX, PLUS_DI, MINUS_DI.
-
-    +DI = 100 * sum(+DM) / sum(true range), Wilder's running sums seeded by the first ``window - 1`` bars' sum;
-    ADX = Wilder average of 100 * |+DI - -DI| / (+DI + -DI), seeded by its first window's mean.
-    """
-    bars = (high, low, close)
-    return talib.ADX(*bars, window), talib.PLUS_DI(*bars, window), talib.MINUS_DI(*bars, window)
-
-
-def mfi(
-    high: FloatArray, low: FloatArray, close: FloatArray, volume: FloatArray, *, window: int
-) -> tuple[FloatArray, ...]:
-    """100 * rising / (rising + falling) money flow over ``window`` bars; a bar's flow is its typical price * volume,
-    rising or falling as the typical price (high + low + close) / 3 does. 0.0 without any flow. TA-Lib MFI.
-    """
-    return (talib.MFI(high, low, close, volume, window),)
-
-
-def obv(close: FloatArray, volume: FloatArray) -> tuple[FloatArray, ...]:
-    """On-balance volume: first bar's volume, then plus or minus volume as the close rises or falls. TA-Lib OBV."""
-    return (talib.OBV(close, volume),)
-
-
-# --------------------------------------------------------------------------------------- ranges and volatility
-
-
-def atr(high: FloatArray, low: FloatArray, close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
-    """Wilder average of the true range, seeded by the mean of the first ``window``; bar 0 has none. TA-Lib ATR."""
-    return (talib.ATR(high, low, close, window),)
-
-
-def bollinger(close: FloatArray, *, window: int, deviations: float) -> tuple[FloatArray, ...]:
-    """SMA +- ``deviations`` population deviations (upper, middle, lower), and from these
-    width = (upper - lower) / middle and %B = (close - lower) / (upper - lower). As TA-Lib's BBANDS, see _spread.
-    """
-    distance, deviation = _spread(close, window)
-    middle = close - distance
-    upper, lower = middle + deviations * deviation, middle - deviations * deviation
-    return upper, middle, lower, _ratio(upper - lower, middle), _ratio(close - lower, upper - lower)
-
-
-def donchian(high: FloatArray, low: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
-    """Highest high, its mean with the lowest low, and lowest low of ``window`` bars, this one included. TA-Lib."""
-    return tuple(talib.DONCHIAN(high, low, window))
-
-
-def keltner(
-    high: FloatArray, low: FloatArray, close: FloatArray, *, window: int, atr_window: int, multiplier: float
-) -> tuple[FloatArray, ...]:
-    """EMA of the close, and that +- ``multiplier`` * ATR (upper, middle, lower), seeded as EMA and ATR are.
-
-    Raschke's form. TA-Lib's KC averages the typical price instead.
-    """
-    middle = talib.EMA(close, window)
-    band = multiplier * talib.ATR(high, low, close, atr_window)
-    middle = np.where(np.isnan(band), np.nan, middle)
-    return middle + band, middle, middle - band
-
-
-def supertrend(
-    high: FloatArray, low: FloatArray, close: FloatArray, *, window: int, multiplier: float
-) -> tuple[FloatArray, ...]:
-    """Trailing stop at (high + low) / 2 -+ ``multiplier`` * ATR, and its direction: +1.0 long, -1.0 short.
-
-    Each band moves only towards the price until a close beyond it releases it; a close through the tracked band
-    turns the direction. The first value is long, by convention. TA-Lib SUPERTREND.
-    """
-    line, direction = talib.SUPERTREND(high, low, close, window, multiplier)
-    return line, np.where(np.isnan(line), np.nan, direction)
-
-
-def returns(close: FloatArray) -> tuple[FloatArray, ...]:
-    """close / previous close - 1. TA-Lib ROCP."""
-    return (talib.ROCP(close, 1),)
-
-
-def log_returns(close: FloatArray) -> tuple[FloatArray, ...]:
-    """Natural logarithm of close / previous close."""
-    return (talib.LN(talib.ROCR(close, 1)),)
-
-
-def volatility(close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
-    """Population deviation of the last ``window`` log returns, per bar, not annualised. TA-Lib STDDEV."""
-    (changes,) = log_returns(close)
-    return (talib.STDDEV(changes, window),)
-
-
-def zscore(close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
-    """(close - SMA) / population deviation of the last ``window`` closes. As TA-Lib's SMA and STDDEV, see _spread."""
-    return (_ratio(*_spread(close, window)),)
-
-
-def _spread(close: FloatArray, window: int) -> tuple[FloatArray, FloatArray]:
-    """How far the close lies above the mean of its ``window``, and the window's population deviation.
-
-    TA-Lib's running sums keep a residue of bars that have left the window. In a quiet market, a tick or two a window,
-    it is large enough to lift a z-score over its bound and to make a value depend on where the computation began. The
-    differences to the window's last close have no past, and are exact for prices within a factor of two.
-    """
-    if window < 2:
-        raise ValueError(f"window must be at least 2 bars, was {window}")
-    total, squares = np.zeros_like(close), np.zeros_like(close)
-    for age in range(1, min(window, close.size)):
-        difference = close[age:] - close[:-age]
-        total[age:] += difference
-        squares[age:] += difference * difference
-    total[: window - 1] = np.nan
-    distance = total / window
-    return distance, np.sqrt(np.maximum(squares / window - distance * distance, 0.0))
-
-
-KERNELS: Mapping[str, Kernel] = MappingProxyType(
-    {
-        kernel.__name__: kernel
-        for kernel in (
-            *(sma, ema, macd, vwap),
-            *(rsi, roc, stochastic, williams_r, cci, dmi, mfi, obv),
-            *(atr, bollinger, donchian, keltner, supertrend, returns, log_returns, volatility, zscore),
-        )
-    }
-)
-"""Kernels by ``Indicator.kind``."""
-
-_READS_UNKNOWN = frozenset({"vwap"})
-"""Kinds whose kernel itself deals with unknown inputs."""

@@ -7,8 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, Symbol, Timeframe
-from feature_repo.indicators import compute_all
-from feature_repo.kernel_inputs import kernel_inputs
+from feature_repo.indicators import compute_all, kernel_inputs
 from flows.compute.derive import closes, opens_us
 
 

@@ -5,12 +5,7 @@ Every indicator is computed in stretches that begin at fixed moments: a stretch 
 bars alone, and not on how they were cut into runs: bar by bar, once a day, or all of ten years give the same bits.
 Within the promise (``feature_repo.agreement.RELATIVE``) they are those of a computation over all history at once.
 
-A cumulative indicator never forgets, so it goes on from its stored state:
-
-- on-balance volume adds to the stored sum, in the same order of additions, so that not a bit differs;
-- SuperTrend follows two bands, of which a row stores the one that is tracked. A band is a function of its last value
-  and the bars that follow; so once a computed band has met the stored one, they stay together. Both have met before
-  the first new bar, or all of history is computed.
+A cumulative indicator never forgets, so it goes on from its stored state, as its kind says (``Kind.resume``).
 """
 
 from __future__ import annotations
@@ -20,7 +15,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from feature_repo.agreement import FloatArray, agree
+from feature_repo.agreement import FloatArray
 from feature_repo.catalog import INDICATORS, Indicator, Timeframe
 from feature_repo.indicators import compute
 
@@ -127,47 +122,14 @@ def compute_stretch(
 
     is_beginning = whole and begin == 0
     values = compute(indicator, rows(begin))
-    if state is not None and not is_beginning:
+    resume = indicator.kind.resume
+    if state is not None and resume is not None and not is_beginning:
         columns = [inputs[name][begin:stop] for name in indicator.inputs]
         pairs = {name: (values[name], state[name][begin:stop]) for name in indicator.outputs}
-        carried = _RESUME[indicator.kind](columns, pairs, start - begin)
+        carried = resume(columns, pairs, start - begin, indicator.parameters)
         if carried is not None:
             return carried
         if not whole:
             raise TailTooShort
         values, begin = compute(indicator, rows(0)), 0
     return {name: column[start - begin :] for name, column in values.items()}
-
-
-Pairs = Mapping[str, tuple[FloatArray, FloatArray]]
-
-
-def _resume_obv(columns: list[FloatArray], rows: Pairs, first: int) -> dict[str, FloatArray] | None:
-    ((name, (computed, stored)),) = rows.items()
-    close, volume = columns
-    known = ~(np.isnan(close) | np.isnan(volume))
-    if not known[first - 1]:
-        return {name: computed[first:]}  # it starts anew after a bar of unknown volume
-    if np.isnan(stored[first - 1]):
-        return None
-    unknown = np.flatnonzero(~known[first:])
-    stop = first + int(unknown[0]) if len(unknown) else len(close)
-    steps = np.sign(close[first:stop] - close[first - 1 : stop - 1]) * volume[first:stop]
-    carried = np.cumsum(np.append(stored[first - 1], steps))[1:]
-    return {name: np.concatenate([carried, computed[stop:]])}
-
-
-def _resume_supertrend(columns: list[FloatArray], rows: Pairs, first: int) -> dict[str, FloatArray] | None:
-    (line, stored_line), (direction, stored_direction) = rows.values()
-    if any(np.isnan(column[:first]).any() for column in columns):
-        return None
-    met = (direction == stored_direction)[:first] & agree(stored_line[:first], line[:first]) & ~np.isnan(line[:first])
-    met[:_ATR_BARS] = False  # until the true range's average has converged, bands move apart again
-    if not (met & (direction[:first] > 0)).any() or not (met & (direction[:first] < 0)).any():
-        return None
-    return {name: computed[first:] for name, (computed, _) in rows.items()}
-
-
-# Of a longer window than SuperTrend's own, so that its average has converged too.
-_ATR_BARS = max(i.warm_up or 0 for i in INDICATORS.values() if i.kind == "atr")
-_RESUME = {"obv": _resume_obv, "supertrend": _resume_supertrend}

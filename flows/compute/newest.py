@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_repo.catalog import INDICATOR_FIELDS, INDICATORS, Indicator, Timeframe
-from feature_repo.indicators import KERNELS, compute
+from feature_repo.indicators import compute
 from flows.compute.increment import (
     TailTooShort,
     Times,
@@ -29,10 +29,6 @@ FloatArray = npt.NDArray[np.float64]
 
 INPUTS = tuple(dict.fromkeys(name for i in INDICATORS.values() for name in i.inputs))
 """The columns that kernels take."""
-
-_FORGETFUL = frozenset({"bollinger", "zscore", "returns", "log_returns", "roc", "donchian", "williams_r"})
-"""Kinds whose value depends on the bars of its window alone, without a running sum: it is the same to the bit however
-many bars lie before them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +88,12 @@ def newest(
         elif any(unknown[name] >= begin for name in indicator.inputs):
             part = compute(indicator, {name: inputs[name][begin:] for name in indicator.inputs})
         else:
-            if indicator.kind in _FORGETFUL:
+            if indicator.kind.is_exact:
                 begin = max(begin, first - indicator.lookback)
-            elif indicator.kind == "vwap":  # each day is summed on its own
+            elif indicator.kind.memory == "day":  # each day is summed on its own
                 begin = max(begin, int(np.searchsorted(inputs["session_day"], inputs["session_day"][first])))
             columns = [inputs[name][begin:] for name in indicator.inputs]
-            results = KERNELS[indicator.kind](*columns, **indicator.parameters)
+            results = indicator.kind.kernel(*columns, **indicator.parameters)
             for row, column in zip(range(rows.start, rows.stop), results, strict=True):
                 values[row] = column[first - begin :]
             unclipped[rows] = True

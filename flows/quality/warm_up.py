@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from feature_repo.catalog import INDICATORS, Indicator
 from flows.quality.masks import BoolArray
@@ -44,7 +43,6 @@ def undefined_bars(indicator: Indicator, columns: Mapping[str, FloatArray], posi
     last_unknown = np.maximum.accumulate(np.where(unknown, index, -1))
     preceding = np.where(last_unknown < 0, position, index - last_unknown - 1)  # -1 at an unknown bar itself
     undefined: BoolArray = preceding < indicator.lookback
-    if indicator.kind == "vwap":
-        day_volume = pd.Series(columns["volume"]).groupby(columns["session_day"]).cumsum(skipna=False).to_numpy()
-        undefined |= ~(day_volume > 0)
+    if indicator.kind.undefined is not None:
+        undefined |= indicator.kind.undefined(columns)
     return undefined

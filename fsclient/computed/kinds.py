@@ -8,56 +8,45 @@ from typing import Any
 
 from feature_repo.catalog import INDICATORS, PRODUCER, Indicator
 from feature_repo.indicators import compute
-from fsclient.computed.computable import FORGET, Computable, Values
-from fsclient.computed.talib_functions import refusal
+from feature_repo.kinds import KINDS
+from fsclient.computed.computable import Computable, Values
+from fsclient.computed.talib_functions import BAD_PARAMETER, refusal
 from fsclient.errors import InvalidRequestError
-
-_REREADS = frozenset({"bollinger", "cci", "zscore"})
-"""Kinds whose time grows with their window."""
-_USUAL = ("sma_20", "ema_20", "rsi_14")
-"""Of the kinds that have several indicators, the usual ones."""
 
 
 @cache
 def templates() -> Mapping[str, Indicator]:
-    """Of each kind the indicator whose parameters are the kind's defaults."""
-    return {i.kind: i for i in (*INDICATORS.values(), *(INDICATORS[name] for name in _USUAL))}
+    """Of each kind the indicator with the kind's default parameters; of a kind that has none, one made of it."""
+    own = {kind.name: Indicator(name=kind.name, kind=kind, parameters=kind.defaults, outputs=kind.outputs)
+           for kind in KINDS.values()}  # fmt: skip
+    return own | {i.kind.name: i for i in INDICATORS.values() if dict(i.parameters) == dict(i.kind.defaults)}
 
 
 def of_kind(template: Indicator) -> Computable:
     """A kind, its template's parameters the defaults."""
-    single = len(template.outputs) == 1
-    recursive = template.warm_up is not None and template.warm_up > template.lookback
+    kind = template.kind
+    outputs = (kind.name,) if len(template.outputs) == 1 else template.outputs
 
-    def run(columns: Values, given: Mapping[str, Any]) -> Values:
-        outputs = (template.kind,) if single else template.outputs
-        spec = Indicator(
-            name=template.kind,
-            kind=template.kind,
-            parameters=given,
-            inputs=template.inputs,
-            outputs=outputs,
-            lookback=template.lookback,
-            warm_up=template.warm_up,
-        )
+    def with_parameters(parameters: Mapping[str, Any]) -> Indicator:
         try:
-            return compute(spec, columns)
-        except ValueError as error:
-            raise InvalidRequestError(refusal(template.kind, given, error.__cause__ or error)) from None
+            return Indicator(name=kind.name, kind=kind, parameters=parameters, outputs=outputs)
+        except ValueError:
+            raise InvalidRequestError(refusal(kind.name, parameters, BAD_PARAMETER)) from None
 
-    def warm_up(given: Mapping[str, Any]) -> int | None:
-        if template.warm_up is None or not given:
-            return template.warm_up
-        bars = sum(max(0, v) for v in given.values() if isinstance(v, int)) + 1
-        return bars * FORGET if recursive else bars
+    def run(columns: Values, parameters: Mapping[str, Any]) -> Values:
+        indicator = with_parameters(parameters)
+        try:
+            return compute(indicator, columns)
+        except ValueError as error:
+            raise InvalidRequestError(refusal(kind.name, parameters, error.__cause__ or error)) from None
 
     return Computable(
-        name=template.kind,
-        identity=template.kind,
+        name=kind.name,
+        identity=kind.name,
         parameters=template.parameters,
         run=run,
-        warm_up=warm_up,
-        revisits=lambda given: int(given["window"]) if template.kind in _REREADS else 0,
+        warm_up=lambda parameters: with_parameters({**template.parameters, **parameters}).warm_up,
+        revisits=lambda parameters: int(parameters["window"]) if kind.reads_whole_window else 0,
     )
 
 

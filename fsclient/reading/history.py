@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from feature_repo.catalog import BAR_FIELDS, PRODUCER, Symbol, Timeframe
-from feature_repo.indicators import compute
-from feature_repo.kernel_inputs import kernel_inputs
+from feature_repo.indicators import compute, kernel_inputs
 from feature_repo.stores.delta.window import column, microseconds
 from feature_repo.stores.tables import OfflineTables
 from fsclient.answers.values import NO_BAR, LatestValues, RangeValues

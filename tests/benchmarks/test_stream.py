@@ -89,6 +89,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, full: Callable[[catalog.Symb
     with pytest.MonkeyPatch.context() as patch:
         specs = {spec.name: spec for spec in map(symbol, range(MANY))}
         patch.setattr(catalog, "SYMBOLS", MappingProxyType(specs))
+        patch.setattr("feature_repo.catalog.symbols.SYMBOLS", MappingProxyType(specs))
         patch.setattr("flows.stream.loaded.TIMEFRAMES", {"1m": MINUTE})
         patch.setattr("flows.stream.loaded.load", lambda symbols, *_: {s.name: {"1m": full(s)} for s in symbols})
         home = tmp_path_factory.mktemp("stream_home")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from feature_repo.catalog import INDICATORS, SESSIONS, SYMBOLS, TIMEFRAMES, Indicator, symbol, timeframe
-from feature_repo.indicators import KERNELS
+from feature_repo.kinds import KINDS
 from flows.quality import bar_rules
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -39,7 +39,7 @@ def indicators() -> str:
     def row(spec: Indicator) -> Iterator[str]:
         yield f"`{spec.name}`"
         yield _code(spec.outputs) if spec.outputs != (spec.name,) else "the same"
-        yield f"`{spec.kind}`" + "".join(f", {name} {value:g}" for name, value in spec.parameters.items())
+        yield f"`{spec.kind.name}`" + "".join(f", {name} {value:g}" for name, value in spec.parameters.items())
         yield str(spec.lookback)
         yield "all history" if spec.warm_up is None else str(spec.warm_up)
         low, high = (f"{bound:.4g}" if bound is not None else "" for bound in (spec.low, spec.high))
@@ -52,9 +52,10 @@ def indicators() -> str:
 
 def kinds() -> str:
     """Every kind: the bar columns it takes and its formula, which is its kernel's docstring."""
-    inputs = {spec.kind: spec.inputs for spec in INDICATORS.values()}
-    formulas = {kind: " ".join((inspect.getdoc(kernel) or "").split()) for kind, kernel in KERNELS.items()}
-    rows = ((f"`{kind}`", _code(inputs[kind]), text.replace("``", "`")) for kind, text in formulas.items())
+    rows = (
+        (f"`{kind.name}`", _code(kind.inputs), " ".join((inspect.getdoc(kind.kernel) or "").split()).replace("``", "`"))
+        for kind in KINDS.values()
+    )
     return _table(("Kind", "Takes", "Formula and convention"), rows)
 
 

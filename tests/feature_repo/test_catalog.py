@@ -10,19 +10,19 @@ import mmh3
 import pytest
 
 from feature_repo import catalog
-from feature_repo.catalog import CatalogError, Indicator
-from feature_repo.indicators import KERNELS
+from feature_repo.catalog import CatalogError, Indicator, symbols
+from feature_repo.kinds import KINDS
 
 INDICATOR = pytest.mark.parametrize("indicator", catalog.INDICATORS.values(), ids=lambda i: i.name)
 
 
-def test_every_kind_has_a_kernel_and_every_kernel_a_kind() -> None:
-    assert set(KERNELS) == {i.kind for i in catalog.INDICATORS.values()}
+def test_every_kind_has_an_indicator() -> None:
+    assert set(KINDS) == {i.kind.name for i in catalog.INDICATORS.values()}
 
 
 @INDICATOR
 def test_a_kernel_takes_what_the_catalog_gives_it(indicator: Indicator) -> None:
-    taken = inspect.signature(KERNELS[indicator.kind]).parameters.values()
+    taken = inspect.signature(indicator.kind.kernel).parameters.values()
     assert tuple(p.name for p in taken if p.kind is p.POSITIONAL_OR_KEYWORD) == indicator.inputs
     assert {p.name for p in taken if p.kind is p.KEYWORD_ONLY} == set(indicator.parameters)
 
@@ -40,7 +40,7 @@ def test_names_are_unique() -> None:
     assert fields.most_common(1)[0][1] == 1
     assert tuple(catalog.PRODUCER) == catalog.INDICATOR_FIELDS
 
-    rows = [name for *_, names in catalog._SYMBOL_ROWS for name in names.split()]
+    rows = [name for *_, names in symbols._SYMBOL_ROWS for name in names.split()]
     assert len(rows) == len(catalog.SYMBOLS), "a symbol listed twice would silently take its last row"
 
     names = Counter([*catalog.VIEWS, *catalog.VIEW_OF_SOURCE, *catalog.SERVICES])

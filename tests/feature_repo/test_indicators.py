@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_repo import indicators
 from feature_repo.catalog import INDICATOR_FIELDS, INDICATORS, Indicator
-from feature_repo.indicators import FloatArray, compute, compute_all
+from feature_repo.indicators import compute, compute_all
+from feature_repo.kernels import FloatArray
+from feature_repo.kinds import KINDS
 
 Bars = Mapping[str, FloatArray]
 
@@ -26,7 +27,7 @@ DAY_BARS = 24
 PRICE_UNIT = frozenset(  # outputs in the unit of the price; all others have no unit, or the volume's
     output
     for i in INDICATORS.values()
-    if i.kind in {"sma", "ema", "macd", "bollinger", "atr", "donchian", "keltner", "supertrend", "vwap"}
+    if i.kind.name in {"sma", "ema", "macd", "bollinger", "atr", "donchian", "keltner", "supertrend", "vwap"}
     for output in i.outputs
 ) - {"bb_width", "bb_percent_b", "supertrend_direction"}
 
@@ -235,15 +236,19 @@ def test_columns_of_different_lengths_are_named() -> None:
 @pytest.mark.parametrize("name", ["sma_20", "rsi_14", "zscore_20", "bollinger_20_2", "supertrend_10_3"])
 @pytest.mark.parametrize("window", [0, -5, "x"])
 def test_a_window_that_is_none_is_refused(name: str, window: object) -> None:
-    wrong = replace(INDICATORS[name], parameters={**INDICATORS[name].parameters, "window": window})  # type: ignore[dict-item]
+    parameters = {**INDICATORS[name].parameters, "window": window}
     with pytest.raises(ValueError, match=f"{name} with parameters"):
-        compute(wrong, WALK)
+        compute(replace(INDICATORS[name], parameters=parameters), WALK)  # type: ignore[arg-type]
 
 
-def test_rounding_is_mended_and_a_bug_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounding_is_corrected_and_a_bug_is_not() -> None:
     given_values = np.array([-1e-12, 100 + 1e-12, -1e-6, 100 + 1e-6, 50.0, np.nan])
-    monkeypatch.setattr(indicators, "KERNELS", {"rsi": lambda *_, **__: (given_values,)})
-    values = compute(INDICATORS["rsi_14"], {"close": np.ones(6)})["rsi_14"]
+
+    def kernel(close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
+        return (given_values,)
+
+    faulty = replace(INDICATORS["rsi_14"], kind=replace(KINDS["rsi"], kernel=kernel))
+    values = compute(faulty, {"close": np.ones(6)})["rsi_14"]
     np.testing.assert_array_equal(values, [0.0, 100.0, -1e-6, 100 + 1e-6, 50.0, np.nan])
 
 
@@ -512,7 +517,8 @@ def test_values_are_the_formulas(indicator: Indicator, seed: int) -> None:
     bars["close"][50:55] = bars["close"][50]  # a close that does not move, and bars that do not either
     for name in ("high", "low", "close"):
         bars[name][100:104] = bars["close"][100]
-    expected = FORMULAS[indicator.kind](*(bars[name].tolist() for name in indicator.inputs), **indicator.parameters)
+    inputs = [bars[name].tolist() for name in indicator.inputs]
+    expected = FORMULAS[indicator.kind.name](*inputs, **indicator.parameters)
     expected = expected if isinstance(expected[0], list) else [expected]
     for values, formula in zip(compute(indicator, bars).values(), expected, strict=True):
         np.testing.assert_allclose(values, formula, rtol=1e-9, atol=1e-12)

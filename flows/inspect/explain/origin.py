@@ -33,7 +33,7 @@ def indicator_of(name: str, bars: pd.DataFrame, symbol: Symbol, timeframe: Timef
         last, inputs, opens, timeframe, whole=True, stored=dict.fromkeys(STATE_FIELDS, unknown)
     )  # fmt: skip
     began = _began(indicator, inputs)
-    if indicator.kind == "vwap":
+    if indicator.kind.memory == "day":
         first = int(np.flatnonzero(inputs["session_day"] == inputs["session_day"][-1])[0])
     else:
         first = began if indicator.warm_up is None else max(began, last - indicator.warm_up)

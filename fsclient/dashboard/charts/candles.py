@@ -14,16 +14,12 @@ from fsclient.dashboard.charts.frame import Figure, alone, figure, marks
 from fsclient.dashboard.market import Chart, Int64Array
 from fsclient.dashboard.theme import Theme
 
-OVER_PRICES = frozenset({"sma", "ema", "bollinger", "donchian", "keltner", "supertrend", "vwap"})
-"""Kinds whose values are prices and are drawn over the candles."""
-BELOW_PRICES = frozenset({"bb_width", "bb_percent_b", "supertrend_direction"})
-"""Outputs of these kinds that are not prices."""
 MAX_PANELS = 4
 
 
 def is_over(field: str) -> bool:
     """Whether a field is drawn over the candles."""
-    return PRODUCER[field].kind in OVER_PRICES and field not in BELOW_PRICES
+    return PRODUCER[field].pane_of(field) == "price"
 
 
 def panels(fields: Sequence[str]) -> list[list[str]]:
@@ -31,7 +27,7 @@ def panels(fields: Sequence[str]) -> list[list[str]]:
     by_indicator: dict[str, list[str]] = {}
     for field in fields:
         if not is_over(field):
-            name = field if field in BELOW_PRICES else PRODUCER[field].name
+            name = field if PRODUCER[field].pane_of(field) == "own" else PRODUCER[field].name
             by_indicator.setdefault(name, []).append(field)
     return list(by_indicator.values())[:MAX_PANELS]
 

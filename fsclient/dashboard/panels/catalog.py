@@ -17,7 +17,7 @@ from fsclient.dashboard.sources import Sources
 def definition_digest(indicator: Indicator) -> str:
     """A short digest of what an indicator means: it changes with its kernel, parameters, inputs or warm-up."""
     meaning = [
-        indicator.kind,
+        indicator.kind.name,
         sorted(indicator.parameters.items()),
         indicator.inputs,
         indicator.outputs,
@@ -35,7 +35,7 @@ def lineage(field: str) -> tuple[str, ...]:
     parameters = ", ".join(f"{name}={number:g}" for name, number in indicator.parameters.items())
     return (
         f"bars ({', '.join(indicator.inputs)})",
-        f"{indicator.kind}({parameters})",
+        f"{indicator.kind.name}({parameters})",
         "quality gate",
         f"indicators_*:{field}",
         "latest_* service",
@@ -50,7 +50,7 @@ def catalog() -> html.Div:
         bounds = f"{_bound(indicator.low)} to {_bound(indicator.high)}" if (
             indicator.low is not None or indicator.high is not None) else "none"  # fmt: skip
         rows.append({
-            "name": indicator.name, "kind": indicator.kind, "parameters": parameters or formats.ABSENT,
+            "name": indicator.name, "kind": indicator.kind.name, "parameters": parameters or formats.ABSENT,
             "inputs": ", ".join(indicator.inputs), "outputs": ", ".join(indicator.outputs),
             "lookback": f"{indicator.lookback:,}",
             "warm_up": "all history" if indicator.warm_up is None else f"{indicator.warm_up:,}",

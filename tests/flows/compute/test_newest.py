@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, TIMEFRAMES
-from feature_repo.kernel_inputs import kernel_inputs
+from feature_repo.indicators import kernel_inputs
 from flows.compute.increment import STATE_FIELDS, TailTooShort, compute_from
 from flows.compute.newest import newest
 

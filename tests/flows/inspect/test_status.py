@@ -69,6 +69,7 @@ def test_a_symbol_that_the_catalog_has_lost_is_still_shown(
     materialize_symbols(["EUR/USD", "GBP/USD"], ["1h"], settings, ledger, now)
     left = {name: symbol for name, symbol in catalog.SYMBOLS.items() if name != "GBP/USD"}
     monkeypatch.setattr(catalog, "SYMBOLS", left)
+    monkeypatch.setattr("feature_repo.catalog.symbols.SYMBOLS", left)
     rows = {row["symbol"]: row for row in reversed(freshness(settings, datetime(2024, 6, 3, 12, tzinfo=UTC)))}
     assert rows["GBP/USD"]["online"] is not None
     assert rows["GBP/USD"]["age_bars"] is None

@@ -268,6 +268,7 @@ def test_a_symbol_that_the_catalog_has_lost(
     make_pairs(make_bars, take)
     left = {name: symbol for name, symbol in catalog.SYMBOLS.items() if name != "EUR/USD"}
     monkeypatch.setattr(catalog, "SYMBOLS", left)
+    monkeypatch.setattr("feature_repo.catalog.symbols.SYMBOLS", left)
     check_only(materialize(*PAIRS), held, "EUR/USD", "unknown symbol 'EUR/USD'")
 
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from talib import abstract
 
 from feature_repo.catalog import BAR_FIELDS, INDICATORS, PRODUCER, SYMBOLS
-from feature_repo.indicators import KERNELS
-from feature_repo.kernel_inputs import kernel_inputs
+from feature_repo.indicators import kernel_inputs
+from feature_repo.kinds import KINDS
 from fsclient import FeatureStoreClient, InvalidRequestError, UnknownFeatureError, feature
 from fsclient.computed.computable import MOST_STEPS
 from fsclient.computed.find import computable
@@ -82,7 +82,7 @@ async def test_every_function_of_talib_equals_bare_talib_over_all_history(make_c
         assert source(frame) == "recomputed"
 
 
-@pytest.mark.parametrize("kind", KERNELS)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_every_kind_of_the_catalog_equals_its_stored_indicator(kind: str, client: FeatureStoreClient) -> None:
     template = templates()[kind]
     stored = await client.get_indicators("EUR/USD", *DAYS, "1h", template.outputs)
@@ -152,7 +152,7 @@ async def test_the_answer_is_the_callers_own(client: FeatureStoreClient) -> None
 # --------------------------------------------------------------------------------------------------- warm-up, causality
 
 
-@pytest.mark.parametrize("name", [*TALIB, *KERNELS])
+@pytest.mark.parametrize("name", [*TALIB, *KINDS])
 def test_the_warm_up_suffices_and_later_bars_change_nothing(name: str, long_history: dict[str, Any]) -> None:
     what = computable(name)
     parameters = what.with_parameters(None)
@@ -168,7 +168,7 @@ def test_the_warm_up_suffices_and_later_bars_change_nothing(name: str, long_hist
         np.testing.assert_array_equal(cut[output], values[:start], err_msg=output)
 
 
-@given(cut=st.integers(1, 399), name=st.sampled_from([*TALIB, *KERNELS]))
+@given(cut=st.integers(1, 399), name=st.sampled_from([*TALIB, *KINDS]))
 @settings(max_examples=200, deadline=None)
 def test_cutting_later_bars_changes_nothing(cut: int, name: str, long_history: dict[str, Any]) -> None:
     what = computable(name)
@@ -340,7 +340,7 @@ def test_the_bound_is_on_bars_times_window(window: int, bars: int) -> None:
 
 
 def test_every_kind_with_several_indicators_has_a_usual_one() -> None:
-    several = {kind for kind, n in Counter(i.kind for i in INDICATORS.values()).items() if n > 1}
+    several = {kind for kind, n in Counter(i.kind.name for i in INDICATORS.values()).items() if n > 1}
     assert {kind: dict(templates()[kind].parameters) for kind in several} == {
         "sma": {"window": 20}, "ema": {"window": 20}, "rsi": {"window": 14},
     }  # fmt: skip

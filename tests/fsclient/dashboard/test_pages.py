@@ -110,6 +110,7 @@ def test_one_symbol_is_a_table_and_500_are_a_map(tmp_path: Path, stack: Stack, m
     eur = catalog.SYMBOLS["EUR/USD"]
     many = {f"S{n:03}/USD": replace(eur, name=f"S{n:03}/USD") for n in range(500)}
     monkeypatch.setattr(catalog, "SYMBOLS", MappingProxyType(many))
+    monkeypatch.setattr("feature_repo.catalog.symbols.SYMBOLS", MappingProxyType(many))
     sources = bare(tmp_path, stack.url)
     now_us = int(time.time() * 1e6) // 3_600_000_000 * 3_600_000_000
     with connect(stack.url) as client:
