@@ -1,4 +1,6 @@
-"""Cached values as bytes that another process reads: Arrow IPC for tables, JSON for plain values, never pickle.
+"""Cached values as bytes that another process reads: Arrow for tables, JSON for plain values, never pickle.
+
+An answer of the client has its one Arrow form, see ``answers.arrow``; other tables have pandas' own.
 
 What is decoded equals what was encoded, in values and in types; what these formats would bend (NaN in a dict, a tuple,
 a categorical column) has no encoding and is not shared. Only a DatetimeIndex's ``freq`` is not kept.
@@ -16,15 +18,19 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 
+from fsclient.answers.arrow import frame_from_arrow, frame_to_arrow, is_answer
+
 _MAGIC = b"FSTORE"
 _VERSION = b"\x01"
-_FRAME, _SERIES, _JSON, _BYTES = b"F", b"S", b"J", b"B"
+_ANSWER, _FRAME, _SERIES, _JSON, _BYTES = b"A", b"F", b"S", b"J", b"B"
 _HEADER = len(_MAGIC) + len(_VERSION) + 1
 _SERIES_NAME = b"fstore.series_name"
 
 
 def encode(value: Any) -> bytes | None:
     """The value's bytes; None when there are none that give it back exactly."""
+    if type(value) is pd.DataFrame and is_answer(value) and _is_json(value.attrs):
+        return _header(_ANSWER) + frame_to_arrow(value)
     if type(value) is pd.DataFrame:
         return _encode_table(_FRAME, value, {}) if _is_plain(value) else None
     if type(value) is pd.Series:
@@ -49,9 +55,11 @@ def decode(data: bytes) -> Any:
         raise ValueError("not a cached value, or one of another version")
     if kind == _BYTES:
         return payload
-    if kind not in (_FRAME, _SERIES, _JSON):
+    if kind not in (_ANSWER, _FRAME, _SERIES, _JSON):
         raise ValueError(f"a cached value of unknown kind {kind!r}")
     try:
+        if kind == _ANSWER:
+            return frame_from_arrow(payload)
         return orjson.loads(payload) if kind == _JSON else _decode_table(kind, payload)
     except Exception as error:
         raise ValueError(f"a damaged cached value: {type(error).__name__}") from error

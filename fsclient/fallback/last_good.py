@@ -12,14 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from fsclient.answers.answers import Answer
+from fsclient.answers.arrow import frame_from_arrow, frame_to_arrow
 from fsclient.provenance import KEY, from_iso
 
 log = logging.getLogger("feature_store_client")
 
-SCHEMA = 1
+SCHEMA = 2
 _MAGIC = b"fsclient-last-good\n"
 _MAX_FILES = 2_000
 _MAX_BYTES = 64 * 2**20
@@ -123,13 +123,8 @@ def _replace(path: Path, body: bytes) -> None:
 
 
 def _dump(key: str, answer: pd.DataFrame, now: float) -> bytes:
-    sink = pa.BufferOutputStream()
-    table = pa.Table.from_pandas(answer)
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    frame: bytes = sink.getvalue().to_pybytes()
-    head = {"schema": SCHEMA, "key": key, "saved_at": now, KEY: answer.attrs[KEY]}
-    payload = json.dumps(head).encode() + b"\n" + frame
+    head = {"schema": SCHEMA, "key": key, "saved_at": now}
+    payload = json.dumps(head).encode() + b"\n" + frame_to_arrow(answer)
     body: bytes = _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload
     return body
 
@@ -141,11 +136,8 @@ def _load(key: str, body: bytes, now: float) -> pd.DataFrame | None:
     if hashlib.sha256(payload).hexdigest().encode() != checksum:
         return None
     line, _, frame = payload.partition(b"\n")
-    head = json.loads(line)  # whole and unaltered, or the checksum would not be
+    head = json.loads(line)  # whole and unaltered, or the checksum would not match
     if head["schema"] != SCHEMA or head["key"] != key or head["saved_at"] > now + 1:
         return None
-    if from_iso(head[KEY]["as_of"]) > (now + 1) * 1e6:
-        return None
-    answer = pa.ipc.open_stream(frame).read_pandas()
-    answer.attrs[KEY] = head[KEY]
-    return answer
+    answer = frame_from_arrow(frame)
+    return None if from_iso(answer.attrs[KEY]["as_of"]) > (now + 1) * 1e6 else answer

@@ -13,6 +13,7 @@ import orjson
 
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
 from fsclient.answers.answers import LatestAnswer, RangeAnswer, range_answer
+from fsclient.answers.arrow import ArrowFormError, bars_from_arrow, latest_from_arrow, range_from_arrow
 from fsclient.answers.values import RangeValues
 from fsclient.cache.listening import Listener, OnLost, OnPublish
 from fsclient.errors import CLOSED, FeatureStoreError, FeatureStoreUnavailable, RequestTimeout
@@ -20,13 +21,7 @@ from fsclient.questions.latest import LatestRequest
 from fsclient.questions.ranges import ComputeRequest, RangeRequest, closed_part
 from fsclient.reading.history import compute_range
 from fsclient.reading.stores import BREAKER
-from fsclient.remote.encoding import (
-    ReplyError,
-    bars_from_arrow,
-    latest_from_arrow,
-    range_body,
-    range_from_arrow,
-)
+from fsclient.remote.encoding import ReplyError, range_body
 from fsclient.remote.transport import Reply, Transport
 from fsclient.resilience.breaker import CircuitBreaker, Transition
 from fsclient.resilience.guard import Guard
@@ -133,14 +128,19 @@ class ServiceReader:
 
     async def _ask(self, path: str, body: Mapping[str, Any], read: Callable[[bytes], T], deadline: Deadline) -> T:
         async def attempt() -> T | FeatureStoreError:
-            given_s = max(_SHORTEST_S, SHARE * deadline.remaining_s)
-            reply: Reply = await self._transport.ask(path, {**body, "timeout_s": given_s})
-            return read(reply) if isinstance(reply, bytes) else reply
+            timeout_s = max(_SHORTEST_S, SHARE * deadline.remaining_s)
+            reply: Reply = await self._transport.ask(path, {**body, "timeout_s": timeout_s})
+            if not isinstance(reply, bytes):
+                return reply
+            try:
+                return read(reply)
+            except ArrowFormError as error:
+                raise ReplyError(str(error)) from error
 
-        found = await self.guard.run(attempt, deadline)
-        if isinstance(found, FeatureStoreError):
-            raise found
-        return found
+        answer = await self.guard.run(attempt, deadline)
+        if isinstance(answer, FeatureStoreError):
+            raise answer
+        return answer
 
     async def _in_thread(self, work: Callable[..., T], deadline: Deadline, *args: Any) -> T:
         if self._closed:

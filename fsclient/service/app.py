@@ -15,10 +15,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
+from fsclient.answers.arrow import bars_to_arrow, frame_to_arrow
 from fsclient.errors import FeatureStoreError, FeatureStoreUnavailable
 from fsclient.metrics.prometheus import register
 from fsclient.metrics.registry import Metrics
-from fsclient.remote.encoding import ARROW, JSON, bars_to_arrow, frame_to_arrow, frame_to_json
+from fsclient.remote.encoding import ARROW, JSON, frame_to_json
 from fsclient.remote.problems import FAILED, problem
 from fsclient.service.access import Access, Gate
 from fsclient.service.feed import lines
