@@ -1,15 +1,14 @@
-"""Alerts: what is watched, what is told, and to whom.
+"""Alerts: what is watched, and who is told.
 
-``rules`` says what is watched, as data; ``facts`` gathers what is known; ``evaluate`` compares the two and decides;
-``incidents`` tells of each incident once when it begins and once when it ends; ``channels`` carry the message.
-``check_alerts`` is all of it, once: a flow on a schedule calls it.
+``rules`` says what is watched, one row per rule, and judges the ``facts`` that are known. ``incidents`` reports each
+incident once when it begins and once when it ends; ``channels`` carry the messages. ``check_alerts`` is one round of
+all of it, which a flow runs on a schedule.
 """
 
 from flows.alerts.channels import ChannelError, channels_of
 from flows.alerts.check import Checked, check_alerts
-from flows.alerts.evaluate import Finding, evaluate
 from flows.alerts.facts import Facts, gather_facts
-from flows.alerts.rules import RULES, Rule
+from flows.alerts.rules import RULES, Finding, Rule, evaluate
 
 __all__ = [
     "check_alerts",

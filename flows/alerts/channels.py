@@ -1,4 +1,4 @@
-"""Where messages go: a webhook, an e-mail, a chat, each by an Apprise URL. A URL holds secrets and is never shown."""
+"""Where messages go: a webhook, an e-mail, a chat, each by an Apprise URL, which holds secrets and is never shown."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Protocol
 
 from flows.settings import SettingsError
 
-# They log whom a message goes to, and paths that are secrets.
-_TALKATIVE = {"apprise": logging.CRITICAL, "urllib3.connectionpool": logging.INFO}
+# They log recipients, and paths that are secrets.
+_LOG_LEVELS = {"apprise": logging.CRITICAL, "urllib3.connectionpool": logging.INFO}
 
 
 class ChannelError(RuntimeError):
-    """A message did not get through; nothing of the channel's URL is in it."""
+    """A message was not delivered. The error holds nothing of the channel's URL."""
 
 
 class Channel(Protocol):
-    """One way to reach somebody."""
+    """One way to deliver messages."""
 
     @property
     def name(self) -> str:
-        """What it is known by in the ledger; the same URL has the same name everywhere."""
+        """The channel's name in the ledger; one URL has one name everywhere."""
 
     def send(self, title: str, body: str) -> None:
         """Raises: ChannelError."""
@@ -32,19 +32,19 @@ class AppriseChannel:
     """A channel by URL: ``json://host/path`` (webhook; ``jsons`` over TLS), ``mailto://``, ``slack://`` and many more.
 
     Raises:
-        SettingsError: no such URL; it is not shown.
+        SettingsError: the URL is invalid; it is not shown.
     """
 
     def __init__(self, url: str, position: int = 1) -> None:
         import apprise
 
-        for name, level in _TALKATIVE.items():
+        for name, level in _LOG_LEVELS.items():
             logging.getLogger(name).setLevel(level)
         self._apprise = apprise.Apprise()
         if not self._apprise.add(url):
             raise SettingsError(
-                f"alert_urls: number {position} is no URL that Apprise knows, such as json://host/path or "
-                "mailto://user:password@host (what was given is not shown: it may hold a password)"
+                f"alert_urls: number {position} is not a URL that Apprise knows, such as json://host/path or "
+                "mailto://user:password@host (the value is not shown: it may hold a password)"
             )
         kind = url.partition(":")[0].lower()
         self.name = f"{kind}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
@@ -52,7 +52,7 @@ class AppriseChannel:
     def send(self, title: str, body: str) -> None:
         """Sends one message, plain text."""
         if not self._apprise.notify(title=title, body=body, body_format="text"):
-            raise ChannelError(f"{self.name} did not take the message")
+            raise ChannelError(f"{self.name} did not accept the message")
 
     def __repr__(self) -> str:
         return f"AppriseChannel({self.name})"
@@ -62,6 +62,6 @@ def channels_of(urls: Sequence[str]) -> list[Channel]:
     """A channel for each URL.
 
     Raises:
-        SettingsError: one is none; the message says which by its place.
+        SettingsError: a URL is invalid; the message names it by its position.
     """
     return [AppriseChannel(url, position) for position, url in enumerate(urls, 1)]

@@ -1,4 +1,4 @@
-"""One round of watching: gather, evaluate, note, tell."""
+"""One round of watching: gather, evaluate, note, deliver."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from flows.alerts.channels import Channel, channels_of
-from flows.alerts.evaluate import Finding, decidable, evaluate
 from flows.alerts.facts import gather_facts
-from flows.alerts.incidents import Key, deliver, note
-from flows.alerts.rules import RULES, Rule
+from flows.alerts.incidents import deliver, note
+from flows.alerts.rules import RULES, Finding, Key, Rule, evaluate
 from flows.settings import Settings
 
 
@@ -21,14 +20,16 @@ class Checked:
     Attributes:
         findings: everything that is wrong now.
         begun, ended: incidents, by rule and subject.
-        taken: how many notices the channels took.
+        unknown: open incidents of which it is not known whether they last -> why.
+        accepted: how many notices the channels accepted.
         failures: channel -> why its notices wait for the next round.
     """
 
     findings: tuple[Finding, ...]
     begun: tuple[Key, ...]
     ended: tuple[Key, ...]
-    taken: int
+    unknown: Mapping[Key, str]
+    accepted: int
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -39,22 +40,27 @@ def check_alerts(
     rules: Sequence[Rule] = RULES,
     channels: Sequence[Channel] | None = None,
 ) -> Checked:
-    """Looks once at everything that is watched, and tells what has begun and what has ended since the last time.
+    """Looks once at everything that is watched, and reports what has begun and what has ended since the last round.
 
     Args:
-        channels: where to; those of ``settings.alert_urls`` when not given. The log is told in any case.
+        channels: where to report; those of ``settings.alert_urls`` when not given. The log has everything in any case.
 
     Raises:
-        SettingsError: an alert URL is none.
-        LedgerUnavailable: the ledger does not answer; nothing can be noted then.
+        SettingsError: an alert URL is invalid.
+        LedgerUnavailable: the ledger does not answer, so nothing can be noted.
     """
-    told = channels_of(settings.alert_urls.split()) if channels is None else channels
+    if channels is None:
+        channels = channels_of(settings.alert_urls.split())
     ledger = settings.ledger()
-    earlier, _ = deliver(ledger, told)
-    facts = gather_facts(settings, ledger, now)
-    findings = evaluate(facts, rules)
-    changed = note(ledger, findings, decidable(facts, rules), told)
-    taken, failures = deliver(ledger, told)
+    earlier, _ = deliver(ledger, channels)
+    evaluation = evaluate(gather_facts(settings, ledger, now), rules)
+    changed = note(ledger, evaluation, channels, now=now)
+    accepted, failures = deliver(ledger, channels)
     return Checked(
-        findings=tuple(findings), begun=changed.begun, ended=changed.ended, taken=earlier + taken, failures=failures
+        findings=evaluation.findings,
+        begun=changed.begun,
+        ended=changed.ended,
+        unknown=changed.unknown,
+        accepted=earlier + accepted,
+        failures=failures,
     )

@@ -1,8 +1,8 @@
-"""An incident is told once when it begins and once when it ends, to every channel, however often sending fails.
+"""An incident is reported once when it begins and once when it ends, to every channel, however often sending fails.
 
-A message that is to be sent is a run of the kind ``notice`` in the ledger, one a channel, begun before the incident is
-noted and ended when the channel has taken it. So nothing is lost when a channel is away or a process dies in between;
-the worst that can happen is that a channel hears of the same thing twice.
+A message to be sent is a run of the kind ``notice`` in the ledger, one per channel, begun before the incident is noted
+and ended when the channel has accepted it. So nothing is lost when a channel is unavailable or a process dies in
+between; at worst a channel hears of the same thing twice.
 """
 
 from __future__ import annotations
@@ -13,60 +13,73 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flows.alerts.channels import Channel, ChannelError
-from flows.alerts.evaluate import Finding
-from flows.alerts.rules import Rule
+from flows.alerts.rules import Evaluation, Key
 from flows.ledger import Alert, Ledger, Run
 
 NOTICE = "notice"
 """The kind of run that a message to one channel is."""
-
+_MAX_ROWS = 10_000
+_MAX_NOTICES = 50  # in one message: a storm is one message, not a thousand
+_UNKNOWN = "; facts unknown since "
 _log = logging.getLogger("fstore.alerts")
-_MOST = 10_000
-_MAX_TOLD = 50  # in one message; a storm is one message, not a thousand
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """Which incidents began and which ended, by rule and subject."""
+    """What a round changed, by rule and subject.
 
-    begun: tuple[Key, ...]
-    ended: tuple[Key, ...]
-
-
-def note(ledger: Ledger, findings: Sequence[Finding], decided: Sequence[Rule], channels: Sequence[Channel]) -> Changed:
-    """Compares what is wrong now with the incidents that last; notes and queues what has changed.
-
-    Args:
-        decided: the rules whose facts were known: an incident of another one is left alone.
+    Attributes:
+        begun, ended: incidents.
+        unknown: open incidents of which it is not known whether they last, with the reason; they stay open.
     """
-    rules = {rule.name for rule in decided}
-    lasting: Mapping[Key, Alert] = {(a.rule, a.subject): a for a in ledger.alerts(open_only=True, limit=_MOST)}
-    wrong = {(finding.rule, finding.subject): finding for finding in findings}
-    waiting = {_identity(run) for run in _waiting(ledger)}
+
+    begun: tuple[Key, ...] = ()
+    ended: tuple[Key, ...] = ()
+    unknown: Mapping[Key, str]
+
+
+def note(ledger: Ledger, evaluation: Evaluation, channels: Sequence[Channel], *, now: datetime) -> Changed:
+    """Compares what is wrong now with the open incidents; notes and queues what has changed.
+
+    An incident ends only when its subject is known to be fine. When that is not known, it stays open, and its detail
+    says since when and why.
+    """
+    open_alerts: Mapping[Key, Alert] = {
+        (alert.rule, alert.subject): alert for alert in ledger.alerts(open_only=True, limit=_MAX_ROWS)
+    }
+    details = {(finding.rule, finding.subject): finding.detail for finding in evaluation.findings}
+    queued = {_identity(run) for run in _waiting(ledger)}
     begun: list[Key] = []
     ended: list[Key] = []
-    for key, finding in wrong.items():
-        if key not in lasting:
-            _queue(ledger, waiting, channels, key, "began", finding.detail)
-            if ledger.open_alert(*key, finding.detail):
+    unknown: dict[Key, str] = {}
+    for key, detail in details.items():
+        if key not in open_alerts:
+            _queue(ledger, queued, channels, key, "began", detail)
+            if ledger.open_alert(*key, detail):
                 begun.append(key)
-                _log.warning("%s %s: %s", *key, finding.detail)
-    for key, alert in lasting.items():
-        if key not in wrong and alert.rule in rules:
-            _queue(ledger, waiting, channels, key, "ended", f"had begun {_moment(alert.opened)}: {alert.detail}")
+                _log.warning("%s %s: %s", *key, detail)
+    for key, alert in open_alerts.items():
+        if key in details:
+            if _UNKNOWN in alert.detail:
+                ledger.describe_alert(*key, details[key])
+        elif evaluation.is_fine(key):
+            _queue(ledger, queued, channels, key, "ended", f"had begun {_moment(alert.opened)}: {alert.detail}")
             if ledger.close_alert(*key):
                 ended.append(key)
                 _log.warning("%s %s: over; had begun %s", *key, _moment(alert.opened))
-    return Changed(begun=tuple(begun), ended=tuple(ended))
+        elif why := evaluation.why_unknown(key):
+            unknown[key] = why
+            if _UNKNOWN not in alert.detail:
+                ledger.describe_alert(*key, f"{alert.detail}{_UNKNOWN}{_moment(now)}: {why}")
+                _log.warning("%s %s: stays open, its facts are unknown: %s", *key, why)
+    return Changed(begun=tuple(begun), ended=tuple(ended), unknown=unknown)
 
 
 def deliver(ledger: Ledger, channels: Sequence[Channel]) -> tuple[int, dict[str, str]]:
     """Sends every message that waits: those of one channel together, the oldest first.
 
     Returns:
-        How many notices were taken, and by channel why it took none: those wait for the next time.
+        How many notices were accepted, and by channel why it accepted none: those wait for the next round.
     """
     queues: dict[str, list[Run]] = {channel.name: [] for channel in channels}
     for run in sorted(_waiting(ledger), key=lambda run: run.started):
@@ -74,8 +87,8 @@ def deliver(ledger: Ledger, channels: Sequence[Channel]) -> tuple[int, dict[str,
         if name in queues:
             queues[name].append(run)
         else:
-            ledger.end(run.id, state="stopped", counts={}, problems=["the channel is no longer set"])
-    taken, failures = 0, dict[str, str]()
+            ledger.end(run.id, state="stopped", counts={}, problems=["the channel is no longer configured"])
+    accepted, failures = 0, dict[str, str]()
     for channel in channels:
         for batch in _batches(queues[channel.name]):
             try:
@@ -86,21 +99,21 @@ def deliver(ledger: Ledger, channels: Sequence[Channel]) -> tuple[int, dict[str,
                 break  # its other messages would fail as well
             for run in batch:
                 ledger.end(run.id, state="completed", counts={})
-            taken += len(batch)
-    return taken, failures
+            accepted += len(batch)
+    return accepted, failures
 
 
 def _queue(
-    ledger: Ledger, waiting: set[tuple[str, ...]], channels: Sequence[Channel], key: Key, phase: str, detail: str
+    ledger: Ledger, queued: set[tuple[str, ...]], channels: Sequence[Channel], key: Key, phase: str, detail: str
 ) -> None:
     for channel in channels:
-        if (channel.name, phase, *key) not in waiting:  # else it was queued by a run that died before it noted it
+        if (channel.name, phase, *key) not in queued:  # else a run queued it and died before it noted the incident
             parameters = {"channel": channel.name, "phase": phase, "rule": key[0], "subject": key[1], "detail": detail}
             ledger.begin(NOTICE, parameters=parameters)
 
 
 def _waiting(ledger: Ledger) -> list[Run]:
-    return [run for run in ledger.runs(kind=NOTICE, limit=_MOST) if run.ended is None]
+    return [run for run in ledger.runs(kind=NOTICE, limit=_MAX_ROWS) if run.ended is None]
 
 
 def _identity(run: Run) -> tuple[str, ...]:
@@ -108,12 +121,12 @@ def _identity(run: Run) -> tuple[str, ...]:
 
 
 def _batches(runs: Sequence[Run]) -> Iterator[Sequence[Run]]:
-    for first in range(0, len(runs), _MAX_TOLD):
-        yield runs[first : first + _MAX_TOLD]
+    for first in range(0, len(runs), _MAX_NOTICES):
+        yield runs[first : first + _MAX_NOTICES]
 
 
 def _message(runs: Sequence[Run]) -> tuple[str, str]:
-    """Title and text of the message that tells of some notices."""
+    """Title and text of the message that carries these notices."""
     lines = [_line(run) for run in runs]
     if len(runs) == 1:
         return lines[0].partition(" | ")[0], lines[0].partition(" | ")[2]
@@ -123,8 +136,10 @@ def _message(runs: Sequence[Run]) -> tuple[str, str]:
 
 
 def _line(run: Run) -> str:
-    told = run.parameters
-    return f"fstore: {told['rule']} {told['subject']} {told['phase']} | {_moment(run.started)}: {told['detail']}"
+    notice = run.parameters
+    return (
+        f"fstore: {notice['rule']} {notice['subject']} {notice['phase']} | {_moment(run.started)}: {notice['detail']}"
+    )
 
 
 def _moment(moment: datetime) -> str:

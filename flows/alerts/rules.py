@@ -1,75 +1,216 @@
-"""What is watched. A rule is data; its name is what an incident is known by, so it stays as it is."""
+"""What is watched: one row per rule, and how each rule judges the facts. A pure decision.
+
+A rule's name is part of what an incident is known by, so it never changes. A new rule is a row of ``RULES``, its
+``judge`` function and a test.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Literal
+
+from flows.alerts.facts import Facts
+
+Key = tuple[str, str]
+"""An incident: the names of its rule and its subject."""
+Unlisted = Literal["fine", "same", "unknown"]
+HISTORY_AFTER = timedelta(days=14)
+"""A symbol without a bar for this long is history that was loaded, not a feed that is late."""
+SEEN_WITHIN = timedelta(minutes=2)
+"""A client process that published longer ago than this has ended; its last state no longer counts."""
+_BREAKER = "breaker."  # prefix of the states in which a client publishes its breakers
+_NO_FACTS = "nothing is known of it"
+
+# fmt: off
+# Closed bars of an open market, by timeframe: how many a view may lack, and how many may pass between two runs.
+_LIMITS: tuple[tuple[str, int, int], ...] = (
+    # timeframe, view_age, no_run
+    ("1m",  10, 15),
+    ("5m",   4,  6),
+    ("15m",  3,  4),
+    ("30m",  3,  4),
+    ("1h",   2,  3),
+    ("4h",   2,  2),
+    ("1d",   2,  2),
+)
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ViewAge:
-    """A view online is older than so many bars of an open market.
+class Judgement:
+    """What a rule says of one subject.
 
     Attributes:
-        bars: timeframe -> how many closed bars it may lack; a timeframe that is not in it is not watched.
-        history_after: a symbol without a bar for so long is history that was loaded, not a feed that is late.
+        subject: with the rule it names the incident, so it holds nothing that changes meanwhile.
+        wrong: what is wrong, for people to read; empty when nothing is.
     """
 
-    name: str = "view_age"
-    bars: Mapping[str, int] = field(
-        default_factory=lambda: {"1m": 10, "5m": 4, "15m": 3, "30m": 3, "1h": 2, "4h": 2, "1d": 2}
-    )
-    history_after: timedelta = timedelta(days=14)
+    subject: str
+    wrong: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateFailed:
-    """The newest verdict of the quality gate on a symbol and timeframe is that it does not pass."""
-
-    name: str = "gate"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InDoubt:
-    """What is online did not prove equal to what is stored or recomputed."""
-
-    name: str = "parity"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerOpen:
-    """A client's breaker keeps its calls from a store.
+class Rule:
+    """One row of what is watched.
 
     Attributes:
-        seen_within: a process that published longer ago has ended, and its last word counts no more.
+        name: of the rule, for ever.
+        needs: fields of ``Facts`` that are None while they are unknown; the rule then judges nothing.
+        judge: the judgement of every subject that the facts say anything about.
+        unlisted: what a subject is that the facts do not mention: ``fine`` where they list everything that is wrong,
+            ``same`` where they list everything that has changed, else ``unknown``.
+        max_bars: timeframe -> bars of an open market; a timeframe that is not listed is not watched.
     """
 
-    name: str = "breaker"
-    seen_within: timedelta = timedelta(minutes=2)
+    name: str
+    needs: tuple[str, ...]
+    judge: Callable[[Facts, Mapping[str, int]], Iterator[Judgement]]
+    unlisted: Unlisted
+    max_bars: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoRun:
-    """No run of the materialize flow that covers a timeframe has completed for so many bars of an open market.
+class Finding:
+    """Something is not as it should be.
 
     Attributes:
-        bars: timeframe -> how many closed bars may pass between two; a timeframe that is not in it is not watched.
+        rule: name of the rule.
+        subject: what it is about.
+        detail: what is seen now, for people to read.
     """
 
-    name: str = "no_run"
-    bars: Mapping[str, int] = field(
-        default_factory=lambda: {"1m": 15, "5m": 6, "15m": 4, "30m": 4, "1h": 3, "4h": 2, "1d": 2}
-    )
+    rule: str
+    subject: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unreachable:
-    """A store does not answer. What other rules ask of it is unknown then, so their incidents neither begin nor end."""
+class Evaluation:
+    """What the rules say of the facts.
 
-    name: str = "store"
+    Attributes:
+        findings: everything known to be wrong, in the order of the rules.
+        fine: rule and subject of everything known not to be wrong.
+        unlisted: name of a rule whose facts are known -> what a subject is that is in neither.
+        silence: name of a rule whose facts are not known -> why.
+    """
+
+    findings: tuple[Finding, ...]
+    fine: frozenset[Key]
+    unlisted: Mapping[str, Unlisted]
+    silence: Mapping[str, str]
+
+    def is_fine(self, key: Key) -> bool:
+        """Whether nothing is wrong with a subject without a finding."""
+        return key in self.fine or self.unlisted.get(key[0]) == "fine"
+
+    def why_unknown(self, key: Key) -> str:
+        """Why it is not known whether a subject without a finding is fine; empty when it is known."""
+        if key in self.fine or self.unlisted.get(key[0], "unknown") != "unknown":
+            return ""
+        return self.silence.get(key[0], _NO_FACTS)
 
 
-Rule = Unreachable | ViewAge | GateFailed | InDoubt | BreakerOpen | NoRun
+def evaluate(facts: Facts, rules: Sequence[Rule]) -> Evaluation:
+    """Judges everything that the facts say anything about."""
+    findings: list[Finding] = []
+    fine: set[Key] = set()
+    unlisted: dict[str, Unlisted] = {}
+    silence: dict[str, str] = {}
+    no_answer = ", ".join(f"the {store} store does not answer" for store in facts.unreachable)
+    for rule in rules:
+        if any(getattr(facts, name) is None for name in rule.needs):
+            silence[rule.name] = no_answer or _NO_FACTS
+            continue
+        unlisted[rule.name] = rule.unlisted
+        for judgement in rule.judge(facts, rule.max_bars):
+            if judgement.wrong:
+                findings.append(Finding(rule=rule.name, subject=judgement.subject, detail=judgement.wrong))
+            else:
+                fine.add((rule.name, judgement.subject))
+    return Evaluation(findings=tuple(findings), fine=frozenset(fine), unlisted=unlisted, silence=silence)
 
-RULES: tuple[Rule, ...] = (Unreachable(), ViewAge(), GateFailed(), InDoubt(), BreakerOpen(), NoRun())
+
+# ------------------------------------------------------------------------------------------------- judgements
+
+
+def _stores(facts: Facts, _: Mapping[str, int]) -> Iterator[Judgement]:
+    for store, why in facts.unreachable.items():
+        yield Judgement(subject=store, wrong=f"does not answer: {why}")
+
+
+def _view_ages(facts: Facts, max_bars: Mapping[str, int]) -> Iterator[Judgement]:
+    for view in facts.views or ():
+        subject, limit = f"{view.symbol} {view.timeframe}", max_bars.get(view.timeframe)
+        if not view.is_watched or limit is None or facts.now - view.newest > HISTORY_AFTER:
+            yield Judgement(subject=subject)
+        elif view.age_bars is None:
+            yield Judgement(subject=subject, wrong="has bars offline and none online: never published")
+        elif view.age_bars > limit:
+            yield Judgement(
+                subject=subject,
+                wrong=f"{view.age_bars:,} bars old, {limit:,} are allowed; newest bar closed {_moment(view.newest)}",
+            )
+        else:
+            yield Judgement(subject=subject)
+
+
+def _gates(facts: Facts, _: Mapping[str, int]) -> Iterator[Judgement]:
+    judged: set[tuple[str, str, str]] = set()
+    for verdict in facts.verdicts:
+        about = (verdict.symbol, verdict.timeframe, verdict.kind)
+        if about in judged or verdict.kind == "parity":  # parity has a rule of its own
+            continue
+        judged.add(about)
+        wrong = "" if verdict.passed else f"{verdict.bad_rows:,} of {verdict.rows:,} rows are bad: {verdict.reason}"
+        yield Judgement(subject=" ".join(about), wrong=wrong)
+
+
+def _doubts(facts: Facts, _: Mapping[str, int]) -> Iterator[Judgement]:
+    for (symbol, timeframe), doubt in facts.doubts.items():
+        yield Judgement(subject=f"{symbol} {timeframe}", wrong=f"since {_moment(doubt.since)}: {doubt.reason}")
+
+
+def _breakers(facts: Facts, _: Mapping[str, int]) -> Iterator[Judgement]:
+    oldest_s = (facts.now - SEEN_WITHIN).timestamp()
+    for process in facts.processes or ():
+        for name, state in process.states.items():
+            if name.startswith(_BREAKER) and state == "open" and process.seen_s >= oldest_s:
+                store = name.removeprefix(_BREAKER)
+                yield Judgement(
+                    subject=f"{process.host}:{process.pid} {store}",
+                    wrong=f"the {store} store is not asked: too many of this client's calls to it failed",
+                )
+
+
+def _silences(facts: Facts, max_bars: Mapping[str, int]) -> Iterator[Judgement]:
+    for timeframe, run in (facts.runs or {}).items():
+        limit = max_bars.get(timeframe)
+        if limit is None or run.bars_since <= limit:
+            yield Judgement(subject=timeframe)
+        else:
+            yield Judgement(
+                subject=timeframe,
+                wrong=f"the last run ended {_moment(run.ended)}, {run.bars_since:,} bars ago; {limit:,} may pass",
+            )
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+MAX_AGE_BARS: Mapping[str, int] = {timeframe: age for timeframe, age, _ in _LIMITS}
+MAX_SILENT_BARS: Mapping[str, int] = {timeframe: bars for timeframe, _, bars in _LIMITS}
+
+# fmt: off
+RULES: tuple[Rule, ...] = (
+    Rule(name="store",    needs=(),             unlisted="fine",    judge=_stores),
+    Rule(name="view_age", needs=("views",),     unlisted="unknown", judge=_view_ages, max_bars=MAX_AGE_BARS),
+    Rule(name="gate",     needs=(),             unlisted="same",    judge=_gates),
+    Rule(name="parity",   needs=(),             unlisted="fine",    judge=_doubts),
+    Rule(name="breaker",  needs=("processes",), unlisted="fine",    judge=_breakers),
+    Rule(name="no_run",   needs=("runs",),      unlisted="unknown", judge=_silences, max_bars=MAX_SILENT_BARS),
+)
+# fmt: on

@@ -141,13 +141,18 @@ def maintain(
 
 @flow(name="alerts", timeout_seconds=5 * _MINUTE_S)
 def alerts() -> State[Any]:
-    """Looks once at everything that is watched, and tells the channels what has begun and what has ended."""
-    found = check_alerts(load_settings(), datetime.now(UTC))
-    if found.begun or found.ended:
-        rows = [{"rule": one.rule, "subject": one.subject, "detail": one.detail} for one in found.findings]
+    """Looks once at everything that is watched, and reports to the channels what has begun and what has ended."""
+    checked = check_alerts(load_settings(), datetime.now(UTC))
+    if checked.begun or checked.ended or checked.unknown:
+        rows = [{"rule": f.rule, "subject": f.subject, "detail": f.detail} for f in checked.findings]
+        rows += [
+            {"rule": rule, "subject": subject, "detail": f"open, facts unknown: {why}"}
+            for (rule, subject), why in checked.unknown.items()
+        ]
         create_table_artifact(key="alerts", table=rows, description="What is wrong now")
-    failures = [f"{channel}: {why}" for channel, why in found.failures.items()]
-    return final_state(f"{len(found.findings)} findings, {found.taken} notices sent", failures)
+    failures = [f"{channel}: {why}" for channel, why in checked.failures.items()]
+    unknown = f", {len(checked.unknown)} open without known facts" if checked.unknown else ""
+    return final_state(f"{len(checked.findings)} findings{unknown}, {checked.accepted} notices sent", failures)
 
 
 @flow(name="notify", timeout_seconds=5 * _MINUTE_S)

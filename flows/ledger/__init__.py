@@ -20,7 +20,7 @@ from flows.ledger.leases import Holder, Lease
 from flows.ledger.ledger import Ledger
 from flows.ledger.runs import Run
 from flows.ledger.series import Series
-from flows.ledger.totals import RunTotal, VerdictTotal
+from flows.ledger.totals import LastEnd, RunTotal, VerdictTotal
 from flows.ledger.watermarks import Watermark
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Series",
     "Run",
     "RunTotal",
+    "LastEnd",
     "VerdictTotal",
     "Verdict",
     "Revision",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import Update, select, update
 
 from feature_repo.moments import to_datetime
 from flows.ledger.database import Database, insert
@@ -19,7 +19,7 @@ class Alert:
     Attributes:
         rule: what is watched.
         subject: of what, as a symbol and timeframe.
-        detail: what was seen when it began.
+        detail: what was seen when it began, or what was said of it later.
         closed: None while it lasts.
     """
 
@@ -42,11 +42,15 @@ class Alerts(Database):
             )
             return connection.execute(once.returning(ALERTS.c.id), row).first() is not None
 
+    def describe_alert(self, rule: str, subject: str, detail: str) -> None:
+        """Replaces the detail of an open incident, if there is one."""
+        with self._writing() as connection:
+            connection.execute(_open(rule, subject).values(detail=detail))
+
     def close_alert(self, rule: str, subject: str) -> bool:
         """Ends an incident. Returns whether there was one."""
-        lasting = update(ALERTS).filter_by(rule=rule, subject=subject).where(ALERTS.c.closed_us.is_(None))
         with self._writing() as connection:
-            return connection.execute(lasting.values(closed_us=self._now_us())).rowcount == 1
+            return connection.execute(_open(rule, subject).values(closed_us=self._now_us())).rowcount == 1
 
     def alerts(self, *, open_only: bool = False, limit: int = 200) -> list[Alert]:
         """Incidents, the newest first."""
@@ -65,3 +69,7 @@ class Alerts(Database):
             )
             for row in rows
         ]
+
+
+def _open(rule: str, subject: str) -> Update:
+    return update(ALERTS).filter_by(rule=rule, subject=subject).where(ALERTS.c.closed_us.is_(None))

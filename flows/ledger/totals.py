@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, case, func, or_, select
+from sqlalchemy import Select, Text, case, cast, func, or_, select
 
-from feature_repo.moments import to_us
+from feature_repo.moments import to_datetime, to_us
 from flows.ledger.database import Database
 from flows.ledger.events import Verdict
 from flows.ledger.runs import LOST_AFTER_US, RunState
@@ -43,6 +44,14 @@ class RunTotal:
     kind: str
     state: RunState
     runs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastEnd:
+    """When the last run with some parameters ended (UTC)."""
+
+    parameters: Mapping[str, Any]
+    ended: datetime
 
 
 class Totals(Database):
@@ -93,6 +102,18 @@ class Totals(Database):
             .order_by(RUNS.c.kind, state)
         )
         return [RunTotal(kind=row.kind, state=row.state, runs=row.runs) for row in self._all(query)]
+
+    def last_ends(self, kind: str) -> list[LastEnd]:
+        """When runs of a kind last completed or stopped some symbols, by their parameters."""
+        parameters = cast(RUNS.c.parameters, Text).label("parameters")  # PostgreSQL cannot compare JSON
+        query = (
+            select(parameters, func.max(RUNS.c.ended_us).label("ended_us"))
+            .where(RUNS.c.kind == kind, RUNS.c.state.in_(("completed", "stopped")))
+            .group_by(parameters)
+        )
+        return [
+            LastEnd(parameters=json.loads(row.parameters), ended=to_datetime(row.ended_us)) for row in self._all(query)
+        ]
 
     def rows_stored(self, since: datetime) -> int:
         """New rows in all tables since a moment, revisions of earlier values not counted."""

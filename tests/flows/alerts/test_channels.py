@@ -1,4 +1,4 @@
-"""A real webhook and a real mail server get the message; what refuses it is told without its URL."""
+"""A real webhook and a real mail server get the message; a refusal is reported without its URL."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_mail_gets_there() -> None:
     assert str(text.get_payload()).split() == ["one", "two"]
 
 
-def test_a_refusal_is_told_without_the_url(webhook: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refusal_is_reported_without_the_url(webhook: Any, caplog: pytest.LogCaptureFixture) -> None:
     webhook.status = 500
     (channel,) = channels_of([f"json://user:{SECRET}@127.0.0.1:{webhook.server_port}/{SECRET}"])
     with caplog.at_level("DEBUG"), pytest.raises(ChannelError) as caught:
@@ -117,7 +117,7 @@ def test_a_refusal_is_told_without_the_url(webhook: Any, caplog: pytest.LogCaptu
     assert SECRET not in f"{caught.value} {channel!r} {channel.name} {caplog.text}"
 
 
-def test_a_server_that_is_away_is_a_refusal() -> None:
+def test_an_unavailable_server_is_a_refusal() -> None:
     with mail_server() as (port, _):
         pass
     (channel,) = channels_of([f"json://127.0.0.1:{port}/hook"])
@@ -126,12 +126,12 @@ def test_a_server_that_is_away_is_a_refusal() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "desk@example.com " + SECRET, f"nonsense://{SECRET}@host"])
-def test_a_url_that_is_none_is_named_by_its_place(url: str) -> None:
-    with pytest.raises(SettingsError, match="alert_urls: number 2 is no URL") as caught:
+def test_an_invalid_url_is_named_by_its_position(url: str) -> None:
+    with pytest.raises(SettingsError, match="alert_urls: number 2 is not a URL") as caught:
         channels_of(["json://127.0.0.1/", url])
     assert SECRET not in str(caught.value)
 
 
-def test_a_channel_is_known_again_and_no_other_is_taken_for_it() -> None:
+def test_a_channel_is_recognised_and_no_other_is_taken_for_it() -> None:
     one, again, other = channels_of([f"json://127.0.0.1/{path}" for path in ("a", "a", "b")])
     assert one.name == again.name != other.name

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from feature_repo.stores.tables import OfflineTablesError
 from flows.alerts import check_alerts
 from flows.alerts.facts import MATERIALIZE
 from flows.ledger import Ledger, Verdict
@@ -42,14 +43,14 @@ def close(published: pd.DataFrame) -> datetime:
 
 def test_all_is_well_after_a_run(settings: Settings, close: datetime) -> None:
     checked = check_alerts(settings, close + timedelta(minutes=5), channels=[Box()])
-    assert (checked.findings, checked.begun, checked.taken) == ((), (), 0)
+    assert (checked.findings, checked.begun, checked.accepted) == ((), (), 0)
 
 
-def test_a_feed_that_stops_is_told_and_its_return_too(settings: Settings, close: datetime) -> None:
+def test_a_feed_that_stops_is_reported_and_its_return_too(settings: Settings, close: datetime) -> None:
     box, late = Box(), close + timedelta(hours=5)
     checked = check_alerts(settings, late, channels=[box])
     assert checked.begun == (("view_age", "EUR/USD 1h"),)
-    assert checked.taken == 1
+    assert checked.accepted == 1
     assert "5 bars old" in box.messages[0][1]
     assert check_alerts(settings, late + timedelta(hours=1), channels=[box]).begun == ()
     assert len(box.messages) == 1
@@ -57,7 +58,7 @@ def test_a_feed_that_stops_is_told_and_its_return_too(settings: Settings, close:
     assert len(box.messages) == 2
 
 
-def test_a_weekend_is_no_incident(
+def test_a_weekend_is_not_an_incident(
     settings: Settings,
     ledger: Ledger,
     make_bars: Callable[..., pd.DataFrame],
@@ -96,7 +97,9 @@ def test_gate_doubt_breaker_and_silence_are_seen(settings: Settings, redis: Any,
     assert not any(rule == "view_age" for rule, _ in silent)  # by then it is history
 
 
-def test_a_store_that_is_away_is_told_and_closes_nothing(settings: Settings, close: datetime, tmp_path: Path) -> None:
+def test_an_unavailable_store_is_reported_and_closes_nothing(
+    settings: Settings, close: datetime, tmp_path: Path
+) -> None:
     box, late = Box(), close + timedelta(hours=5)
     begun = check_alerts(settings, late, channels=[box]).begun
     ledger_url = f"sqlite:///{settings.home / 'ledger.db'}"
@@ -104,7 +107,39 @@ def test_a_store_that_is_away_is_told_and_closes_nothing(settings: Settings, clo
     checked = check_alerts(away, late, channels=[box])
     assert checked.begun == (("store", "online"),)
     assert checked.ended == ()
+    assert checked.unknown == dict.fromkeys(begun, "the online store does not answer")
     assert "does not answer" in box.messages[-1][1]
+    (incident,) = [alert for alert in settings.ledger().alerts(open_only=True) if alert.rule == "view_age"]
+    assert "facts unknown since" in incident.detail
     back = check_alerts(settings, late, channels=[box])
     assert back.ended == (("store", "online"),)
     assert {(f.rule, f.subject) for f in back.findings} == set(begun)
+
+
+def test_damaged_tables_are_reported_and_close_nothing(
+    settings: Settings, close: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = close + timedelta(hours=5)
+    begun = check_alerts(settings, late, channels=[]).begun
+
+    def damaged(*_: object) -> None:
+        raise OfflineTablesError("bars is damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.alerts.facts.freshness", damaged)
+        checked = check_alerts(settings, close, channels=[])
+    assert (checked.begun, checked.ended) == ((("store", "offline"),), ())
+    assert checked.unknown == dict.fromkeys(begun, "the offline store does not answer")
+    assert {*check_alerts(settings, close, channels=[]).ended} == {("store", "offline"), *begun}
+
+
+def test_a_run_of_a_long_timeframe_is_found_behind_thousands_of_a_short_one(
+    settings: Settings, close: datetime
+) -> None:
+    ledger = settings.ledger()
+    for timeframe, runs in (("1h", 1), ("5m", 1_001)):
+        for _ in range(runs):
+            run = ledger.begin(MATERIALIZE, parameters={"timeframes": [timeframe]})
+            ledger.end(run, state="completed", counts={})
+    much_later = datetime.fromtimestamp(time.time(), close.tzinfo) + timedelta(days=7)
+    assert ("no_run", "1h") in check_alerts(settings, much_later, channels=[]).begun

@@ -67,3 +67,16 @@ def test_stored_rows_and_open_alerts_are_counted(ledger: Ledger) -> None:
     ledger.open_alert("gate", "EUR/USD 1h", "stopped")
     ledger.close_alert("freshness", "S0 1h")
     assert ledger.open_alerts() == {"freshness": 249, "gate": 1}
+
+
+def test_the_last_end_of_a_kind_of_run_is_found_by_its_parameters(ledger: Ledger, clock: Clock) -> None:
+    daily = ledger.begin("materialize", parameters={"timeframes": ["1d"]})
+    ledger.end(daily, state="stopped", counts={})
+    clock.at += 60
+    for state in ("completed", "failed"):
+        for _ in range(3):
+            ledger.end(ledger.begin("materialize", parameters={"timeframes": None}), state=state, counts={})  # type: ignore[arg-type]
+        clock.at += 60
+    ledger.end(ledger.begin("ingest", parameters={}), state="completed", counts={})
+    ends = {str(end.parameters["timeframes"]): end.ended for end in ledger.last_ends("materialize")}
+    assert ends == {"['1d']": NOW, "None": NOW + timedelta(seconds=60)}
