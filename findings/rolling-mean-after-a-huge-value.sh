@@ -16,7 +16,7 @@ x = np.r_[np.ones(5), 1e17, np.full(300, 1.5)]  # a volume in wei among volumes 
 means = {
     "pandas": pd.Series(x).rolling(5).mean().iloc[-1],
     "polars": pl.Series(x).rolling_mean(5)[-1],
-    "duckdb": duckdb.sql("select avg(x) over (order by i rows 4 preceding) from (select unnest($1) x, generate_subscripts($1, 1) i) order by i desc limit 1", params=[x.tolist()]).fetchone()[0],
+    "duckdb": duckdb.sql("select avg(x) over (order by i rows 4 preceding) from (select unnest($1) x, generate_subscripts($1, 1) i) order by i desc limit 1", params=[x.tolist()]).fetchall()[0][0],
     "bottleneck": bn.move_mean(x, 5)[-1],
     "numbagg": numbagg.move_mean(x, window=5)[-1],
     "talib": talib.SMA(x, 5)[-1],
