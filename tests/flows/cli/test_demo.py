@@ -58,5 +58,5 @@ def test_a_missing_package_is_named_with_its_remedy(
 
     monkeypatch.setattr(demo, "_PACKAGE", "no_such_package")
     ended = fstore("demo")
-    assert ended.code == 1
+    assert ended.code == 2
     assert ended.err.strip().endswith('Install the extra "demo": pip install "fstore[demo]".')
