@@ -20,7 +20,7 @@ from feature_repo import catalog
 from feature_repo.catalog import INDICATORS, TIMEFRAMES, Session, Symbol, Timeframe
 from feature_repo.freshness import next_close
 from feature_repo.moments import to_datetime
-from feature_repo.sessions import grid_open
+from feature_repo.sessions import expected_opens, grid_open
 from feature_repo.stores.tables import OfflineTables
 from flows.ledger import Ledger, Series, Watermark
 
@@ -229,8 +229,11 @@ def _has_closed(
     symbol: Symbol, target: Timeframe, source: Timeframe, newest_us: int, mark: Watermark, now_us: int
 ) -> bool:
     """Whether the last derived bar has closed without a further source bar: the market rests, and the clock went on."""
-    close_us = int(grid_open(symbol.session, target, np.array([newest_us]))[0]) + target.microseconds
-    return mark.event_us < close_us <= complete_until(symbol.session, source, newest_us, now_us)
+    open_us = int(grid_open(symbol.session, target, np.array([newest_us]))[0])
+    close_us = open_us + target.microseconds
+    if not mark.event_us < close_us <= complete_until(symbol.session, source, newest_us, now_us):
+        return False
+    return expected_opens(symbol.session, source, open_us, close_us).size > 0  # or it is made of nothing
 
 
 def complete_until(session: Session, timeframe: Timeframe, newest_us: int, now_us: int) -> int:

@@ -343,7 +343,8 @@ def derive(
         _log.warning("%s: %s", source.symbol.name, error)
         target.settled_us = np.iinfo(np.int64).max
         return None, None
-    if derived.empty:
+    if derived.empty:  # nothing but bars of closed hours
+        target.settled_us = due_us
         return None, None
     target.settled_us = int(bar_close(session, target.timeframe, opens_us(derived)[-1:])[0])
     good, short = step.complete(derived, min_completeness)

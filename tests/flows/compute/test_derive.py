@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.catalog import SESSIONS, TIMEFRAMES, Session, Timeframe
-from feature_repo.sessions import bar_close, expected_opens, grid_open
+from feature_repo.sessions import bar_close, expected_opens, grid_open, is_open
 from flows.compute.derive import derive_bars, opens_us
 
 FX, ALWAYS, US = SESSIONS["fx"], SESSIONS["24x7"], SESSIONS["us_equity"]
@@ -64,11 +64,13 @@ def broken_series(draw: st.DrawFn) -> tuple[Session, Timeframe, Timeframe, pd.Da
 
 @settings(deadline=None)  # the first example with an exchange builds its calendar
 @given(broken_series())
-def test_every_source_bar_falls_into_exactly_one_target_bar(case: tuple) -> None:
+def test_every_source_bar_of_an_open_market_falls_into_exactly_one_target_bar(case: tuple) -> None:
     session, source, target, bars = case
     forever = us("2019-01-01")
     derived = derive_bars(bars, session=session, source=source, target=target, watermark_us=forever)
+    bars = bars[is_open(session, opens_us(bars), source)]
     assert derived["source_bars"].sum() == len(bars)
+    assert (derived["source_bars"] <= derived["expected_bars"]).all()
     assert (derived["source_bars"] >= 1).all()
     assert derived["open_time"].is_monotonic_increasing
     assert derived["open_time"].is_unique
@@ -186,10 +188,35 @@ def test_us_equity_expects_the_hours_of_a_half_day() -> None:
     assert days["source_bars"].tolist() == [7, 4]
 
 
-def test_a_bar_outside_trading_hours_counts_in_source_bars_only() -> None:
-    bars = bars_at(expected_opens(ALWAYS, HOUR, us("2018-06-08T17:00"), us("2018-06-09T01:00")))  # Friday night
+def test_bars_of_a_closed_market_make_no_bar() -> None:
+    bars = bars_at(expected_opens(ALWAYS, HOUR, us("2018-06-08T17:00"), us("2018-06-10T21:00")))  # a weekend
     four = derive_bars(bars, session=FX, source=HOUR, target=FOUR_HOURS)
-    assert four[["source_bars", "expected_bars"]].to_numpy().tolist() == [[4, 4], [4, 0]]
+    assert four["open_time"].astype(str).tolist() == ["2018-06-08 17:00:00+00:00"]
+    assert four[["source_bars", "expected_bars"]].to_numpy().tolist() == [[4, 4]]
+    assert derive_bars(bars[4:], session=FX, source=HOUR, target=DAY).empty
+
+
+def test_a_daily_bar_of_a_stock_is_made_of_its_trading_hours() -> None:
+    """Hourly bars from 04:00 to 20:00 New York: the last hour of Friday lies on Saturday, as UTC counts."""
+    friday = np.arange(us("2024-01-05T09:00"), us("2024-01-06T01:00"), HOUR.microseconds)
+    monday = np.arange(us("2024-01-08T09:00"), us("2024-01-09T01:00"), HOUR.microseconds)
+    bars = bars_at(np.concatenate([friday, monday]))
+    days = derive_bars(bars, session=US, source=HOUR, target=DAY)
+    assert days["open_time"].astype(str).tolist() == ["2024-01-05 00:00:00+00:00", "2024-01-08 00:00:00+00:00"]
+    assert days[["source_bars", "expected_bars"]].to_numpy().tolist() == [[7, 7], [7, 7]]
+    trading = bars[(bars["open_time"] >= "2024-01-05T14:00Z") & (bars["open_time"] < "2024-01-05T21:00Z")]
+    assert days.loc[0, "open"] == trading["open"].iloc[0]
+    assert days.loc[0, "close"] == trading["close"].iloc[-1]
+    assert days.loc[0, "high"] == trading["high"].max()
+    assert days.loc[0, "volume"] == pytest.approx(trading["volume"].sum(), rel=1e-12)
+
+
+def test_a_bar_of_a_closed_market_tells_that_those_before_it_are_complete() -> None:
+    hours = expected_opens(US, HOUR, us("2024-01-05"), us("2024-01-06"))
+    after = np.arange(us("2024-01-05T21:00"), us("2024-01-06T01:00"), HOUR.microseconds)
+    bars = bars_at(np.concatenate([hours, after]))
+    assert len(derive_bars(bars[:-2], session=US, source=HOUR, target=DAY)) == 0
+    assert len(derive_bars(bars[:-1], session=US, source=HOUR, target=DAY)) == 1
 
 
 def test_volume_is_the_sum_of_what_is_reported_and_nan_when_nothing_is() -> None:

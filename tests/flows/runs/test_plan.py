@@ -194,3 +194,18 @@ def test_a_source_is_complete_until_the_next_bar_of_an_open_market(
     between = opens[(opens > newest) & (opens < until)]
     assert np.array_equal(between, [])
     assert until in (now_us, next_close(session, frame, newest + frame.microseconds) - frame.microseconds)
+
+
+def test_an_hour_of_a_closed_market_leaves_no_daily_bar_to_do(
+    make_bars: Make, take: Any, ask: Any, materialize: Any, tables: DeltaTables
+) -> None:
+    """The last hour after Friday's trading lies on Saturday, as UTC counts, of which no bar is ever made."""
+    bars = make_bars(35, symbol="AAPL")
+    saturday = bars["open_time"].iloc[-1].normalize() + timedelta(days=1)
+    assert saturday.day_name() == "Saturday"
+    late = bars.tail(1).assign(open_time=pd.DatetimeIndex([saturday]).as_unit("us"))
+    take(pd.concat([bars, late], ignore_index=True), symbol="AAPL")
+    materialize("AAPL")
+    assert ask("AAPL").jobs == ()
+    days = tables.read("bars", timeframe="1d", symbols=["AAPL"])["open_time"].to_pylist()
+    assert [f"{day:%a}" for day in days] == ["Mon", "Tue", "Wed", "Thu", "Fri"]
