@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_repo.catalog import BAR_FIELDS, INDICATORS, Indicator, Session
-from feature_repo.kernels import FloatArray
+from feature_repo.kernels import BoolArray, FloatArray
 from feature_repo.sessions import session_day
+
+_PRICES = {*BAR_FIELDS} - {"volume"}
 
 
 def kernel_inputs(
@@ -29,7 +31,8 @@ def kernel_inputs(
 def compute(indicator: Indicator, columns: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """The outputs of one indicator over consecutive bars.
 
-    A bar with an unknown (NaN) input has no value, and the indicator starts again after it, as if history began there.
+    A bar with an unknown input (NaN, or to a relative kind a price that is not above zero) has no value, and the
+    indicator starts again after it, as if history began there.
     So a value depends on no bar before the last unknown one, wherever the computation starts. (TA-Lib itself would
     go on: some of its functions return NaN for ever after, others numbers that no bar explains.)
 
@@ -53,7 +56,8 @@ def compute(indicator: Indicator, columns: Mapping[str, FloatArray]) -> dict[str
         raise ValueError(f"{indicator.name} takes columns of one length, was given {lengths}")
 
     outputs = {name: np.full(len(inputs[0]), np.nan) for name in indicator.outputs}
-    for run in [slice(None)] if indicator.kind.memory == "day" else _known_runs(inputs):
+    whole = indicator.kind.memory == "day"
+    for run in [slice(None)] if whole else _runs(~unknown_inputs(indicator, columns)):
         try:
             results = indicator.kind.kernel(*(values[run] for values in inputs), **indicator.parameters)
         except Exception as error:  # TA-Lib raises nothing more specific
@@ -71,9 +75,18 @@ def compute_all(columns: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     return {name: values for i in INDICATORS.values() for name, values in compute(i, columns).items()}
 
 
-def _known_runs(inputs: list[FloatArray]) -> Iterator[slice]:
-    """The longest stretches of bars without NaN in any input."""
-    known = ~np.isnan(inputs).any(axis=0)
+def unknown_inputs(indicator: Indicator, columns: Mapping[str, FloatArray]) -> BoolArray:
+    """Which bars have an input that is unknown to the indicator, shape (n,); ``columns`` as for :func:`compute`."""
+    inputs = {name: np.asarray(columns[name], dtype=np.float64) for name in indicator.inputs}
+    unknown: BoolArray = np.logical_or.reduce([np.isnan(values) for values in inputs.values()])
+    if indicator.kind.is_relative:
+        for name in _PRICES & {*inputs}:
+            unknown |= inputs[name] <= 0
+    return unknown
+
+
+def _runs(known: BoolArray) -> Iterator[slice]:
+    """The longest stretches of bars whose inputs are known."""
     edges = np.flatnonzero(np.diff(known, prepend=False, append=False))
     for start, stop in edges.reshape(-1, 2).tolist():
         yield slice(start, stop)

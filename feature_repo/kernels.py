@@ -7,7 +7,9 @@ or loses digits; each kernel says so.
 
 A kernel takes one float64 array per bar column, oldest bar first, and the indicator's parameters; it returns one
 float64 array per output, all of the same length, NaN for the kind's lookback. Kernels never write to their inputs.
-Prices are above zero and high >= low; the quality gate sees to it. ``feature_repo.kinds`` says what else a kind is.
+The quality gate sees to it that high >= low, within rounding. Prices are above zero, but for symbols that may be below
+(crude oil in April 2020): kinds that divide by a price never see such a bar. ``feature_repo.kinds`` says what else a
+kind is.
 """
 
 from __future__ import annotations

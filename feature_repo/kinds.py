@@ -54,6 +54,8 @@ class Kind:
             as computed from the first row on and as stored, the first row that is new, and the parameters; it returns
             the outputs from that row on, or None when the stored values do not say how they go on.
         undefined: from the input columns by name, where a value may be unknown beside its lookback and unknown inputs.
+        is_relative: whether it divides by a price or takes its logarithm, so that a bar with a price that is not above
+            zero is as unknown to it as one without a price.
         is_exact: whether a value is the same to the bit however many bars precede its window: no running sum.
         reads_whole_window: whether the time for a bar grows with the window.
 
@@ -72,6 +74,7 @@ class Kind:
     settled: Callable[[Parameters], float] | None = None
     resume: Resume | None = None
     undefined: Callable[[Mapping[str, FloatArray]], BoolArray] | None = None
+    is_relative: bool = False
     is_exact: bool = False
     reads_whole_window: bool = False
 
@@ -196,7 +199,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                  memory="recursive", defaults={"window": 14}, lookback=_window,
                  settled=lambda p: p["window"] + _wilder(p["window"])),
             Kind(name="roc", kernel=kernels.roc, inputs=_CLOSE, outputs=("roc",), panes=("indicator",),
-                 memory="window", defaults={"window": 10}, lookback=_window, is_exact=True),
+                 memory="window", defaults={"window": 10}, lookback=_window, is_relative=True, is_exact=True),
             Kind(name="stochastic", kernel=kernels.stochastic, inputs=_HLC, outputs=("k", "d"),
                  panes=("indicator",) * 2, memory="window", defaults={"fast_k": 14, "slow_k": 3, "slow_d": 3},
                  lookback=lambda p: p["fast_k"] + p["slow_k"] + p["slow_d"] - 3),
@@ -209,7 +212,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                  lookback=lambda p: 2 * p["window"] - 1,
                  settled=lambda p: 2 * p["window"] - 1 + 2 * _wilder(p["window"])),
             Kind(name="mfi", kernel=kernels.mfi, inputs=(*_HLC, "volume"), outputs=("mfi",), panes=("indicator",),
-                 memory="window", defaults={"window": 14}, lookback=_window),
+                 memory="window", defaults={"window": 14}, lookback=_window, is_relative=True),
             Kind(name="obv", kernel=kernels.obv, inputs=("close", "volume"), outputs=("obv",), panes=("indicator",),
                  memory="cumulative", lookback=_none, resume=kernels.resume_obv),
             Kind(name="atr", kernel=kernels.atr, inputs=_HLC, outputs=("atr",), panes=("indicator",),
@@ -218,7 +221,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind(name="bollinger", kernel=kernels.bollinger, inputs=_CLOSE,
                  outputs=("upper", "middle", "lower", "width", "percent_b"),
                  panes=("price", "price", "price", "own", "own"), memory="window",
-                 defaults={"window": 20, "deviations": 2.0}, lookback=_before, is_exact=True, reads_whole_window=True),
+                 defaults={"window": 20, "deviations": 2.0}, lookback=_before, is_relative=True, is_exact=True,
+                 reads_whole_window=True),
             Kind(name="donchian", kernel=kernels.donchian, inputs=_HL, outputs=("upper", "middle", "lower"),
                  panes=("price",) * 3, memory="window", defaults={"window": 20}, lookback=_before, is_exact=True),
             Kind(name="keltner", kernel=kernels.keltner, inputs=_HLC, outputs=("upper", "middle", "lower"),
@@ -231,11 +235,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                  panes=("price", "own"), memory="cumulative", defaults={"window": 10, "multiplier": 3.0},
                  lookback=_window, resume=kernels.resume_supertrend),
             Kind(name="returns", kernel=kernels.returns, inputs=_CLOSE, outputs=("returns",), panes=("indicator",),
-                 memory="window", lookback=_one, is_exact=True),
+                 memory="window", lookback=_one, is_relative=True, is_exact=True),
             Kind(name="log_returns", kernel=kernels.log_returns, inputs=_CLOSE, outputs=("log_returns",),
-                 panes=("indicator",), memory="window", lookback=_one, is_exact=True),
+                 panes=("indicator",), memory="window", lookback=_one, is_relative=True, is_exact=True),
             Kind(name="volatility", kernel=kernels.volatility, inputs=_CLOSE, outputs=("volatility",),
-                 panes=("indicator",), memory="window", defaults={"window": 20}, lookback=_window),
+                 panes=("indicator",), memory="window", defaults={"window": 20}, lookback=_window, is_relative=True),
             Kind(name="zscore", kernel=kernels.zscore, inputs=_CLOSE, outputs=("zscore",), panes=("indicator",),
                  memory="window", defaults={"window": 20}, lookback=_before, is_exact=True, reads_whole_window=True),
         )

@@ -58,7 +58,8 @@ class Symbol:
 
     Attributes:
         digits: decimals that prices are quoted with.
-        price_min, price_max: a price outside of these is a unit error (points, or cents for dollars).
+        price_min, price_max: a price outside of these is a unit error (points, or cents for dollars). A ``price_min``
+            below zero says that the symbol may trade below zero.
     """
 
     name: str
@@ -66,6 +67,11 @@ class Symbol:
     digits: int
     price_min: float
     price_max: float
+
+    @property
+    def may_be_below_zero(self) -> bool:
+        """Whether prices of zero and below are prices."""
+        return self.price_min < 0
 
 
 _SYMBOL_NAME = re.compile(r"[A-Z0-9][A-Z0-9._-]{0,14}(/[A-Z0-9][A-Z0-9._-]{0,14})?", re.ASCII)

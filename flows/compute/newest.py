@@ -2,8 +2,8 @@
 
 The computation is the same: the same stretches, the same kernels, over the same columns. What a live bar does not need
 is left out: checks of columns that are known to be good, values of the bars before the new ones, and rows that a kernel
-without memory never looks at. Anything but the usual case (bars of two stretches, an unknown volume, a cumulative
-indicator) is left to ``compute.increment`` itself. A property test holds both to the same bits.
+without memory never looks at. Anything but the usual case (bars of two stretches, an unknown volume, a price below
+zero, a cumulative indicator) is left to ``compute.increment`` itself. A property test holds both to the same bits.
 """
 
 from __future__ import annotations
@@ -66,10 +66,11 @@ def newest(
         (fields, n - first) float64, in the order of ``INDICATOR_FIELDS``, NaN in warm-up.
     """
     n, begins = len(opens_us), {}
+    below_zero = bool(inputs["low"].min(initial=1.0) <= 0)
     for bars in _LENGTHS:
         step = bars * timeframe.microseconds
         begin_us = opens_us[first] // step * step
-        if opens_us[-1] >= begin_us + step:
+        if below_zero or opens_us[-1] >= begin_us + step:
             computed = compute_from(first, inputs, opens_us, timeframe, whole=whole, stored=stored)
             return np.stack([computed[name] for name in INDICATOR_FIELDS])
         begins[bars] = int(np.searchsorted(opens_us, begin_us))

@@ -122,7 +122,11 @@ def compute(job: Job, history: History, *, now: datetime, limits: Limits) -> Com
     bars = pd.concat([known, fresh], ignore_index=True) if len(known) else fresh
     features, may_be_nan = _features(job, history, bars, len(known))
     verdict = check_indicators(
-        features, may_be_nan=may_be_nan, max_bad_share=limits.max_bad_share, good_before=good_before
+        features,
+        may_be_nan=may_be_nan,
+        max_bad_share=limits.max_bad_share,
+        good_before=good_before,
+        below_zero=symbol.may_be_below_zero,
     )
     quarantine.append(quarantine_rows(verdict.bad, kind="indicators", timeframe=timeframe, now=now))
     if not verdict.passed:

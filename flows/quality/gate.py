@@ -120,6 +120,7 @@ def check_indicators(
     may_be_nan: Mapping[str, BoolArray],
     max_bad_share: float = MAX_BAD_SHARE,
     good_before: int = 0,
+    below_zero: bool = False,
     subject: str = "indicators",
 ) -> Verdict:
     """Judges indicator rows of one symbol and timeframe.
@@ -129,6 +130,7 @@ def check_indicators(
             columns are kept and not judged.
         may_be_nan: field -> in which rows it may be NaN, shape (rows,), as ``nan_allowed`` computes it.
         max_bad_share, good_before: as for ``check_bars``.
+        below_zero: whether the symbol's prices may be zero and below.
         subject: name of the batch in the report.
 
     Raises:
@@ -142,7 +144,7 @@ def check_indicators(
     def table() -> pd.DataFrame:
         return _table(frame, ("event_timestamp", *INDICATOR_FIELDS), flags)
 
-    rules = indicator_rules()
+    rules = indicator_rules(below_zero=below_zero)
     return judge(frame, rules, table, subject=subject, max_bad_share=max_bad_share, good_before=good_before)
 
 

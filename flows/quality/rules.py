@@ -131,10 +131,14 @@ def bar_rules(symbol: Symbol, timeframe: Timeframe) -> tuple[Rule, ...]:
     return tuple(_bar_rows(symbol, timeframe))
 
 
-@lru_cache(maxsize=1)
-def indicator_rules() -> tuple[Rule, ...]:
-    """The rules of indicator rows, for ``event_timestamp``, every field of the catalog, and whether it may be NaN."""
-    return tuple(_indicator_rows())
+@lru_cache(maxsize=2)
+def indicator_rules(*, below_zero: bool = False) -> tuple[Rule, ...]:
+    """The rules of indicator rows, for ``event_timestamp``, every field of the catalog, and whether it may be NaN.
+
+    Args:
+        below_zero: whether the symbol's prices may be, and so whatever is drawn over them.
+    """
+    return tuple(_indicator_rows(below_zero))
 
 
 def may_be_nan_column(name: str) -> str:
@@ -171,7 +175,7 @@ def _bar_rows(symbol: Symbol, timeframe: Timeframe) -> Iterator[Rule]:
     for name in prices:
         yield Rule(name=f"{name}_missing", description=f"{name} is known.", columns=(name,), demand=Present())
         yield _finite(name)
-        if symbol.price_min >= 0:
+        if not symbol.may_be_below_zero:
             yield Rule(name=f"{name}_not_positive", description=f"{name} is above zero.", columns=(name,),
                        demand=Within(low=math.nextafter(0, 1), high=math.inf))  # fmt: skip
     for name in prices:
@@ -197,16 +201,19 @@ def _bar_rows(symbol: Symbol, timeframe: Timeframe) -> Iterator[Rule]:
     yield from _order_rows("open_time", BAR_FIELDS)
 
 
-def _indicator_rows() -> Iterator[Rule]:
+def _indicator_rows(below_zero: bool) -> Iterator[Rule]:
     yield from _table_rows("event_timestamp", INDICATOR_FIELDS)
     for name in INDICATOR_FIELDS:
         indicator = PRODUCER[name]
         yield Rule(name=f"{name}_missing", description=f"{name} has a value, except in its warm-up.", columns=(name,),
                    demand=Present(unless=may_be_nan_column(name)))  # fmt: skip
         yield _finite(name)
-        if indicator.low is None and indicator.high is None:
+        lowest = indicator.low
+        if below_zero and lowest == 0 and indicator.pane_of(name) == "price":
+            lowest = None
+        if lowest is None and indicator.high is None:
             continue
-        low = -math.inf if indicator.low is None else indicator.low
+        low = -math.inf if lowest is None else lowest
         high = math.inf if indicator.high is None else indicator.high
         slack = 1e-9 * max(1.0, *(abs(bound) for bound in (low, high) if math.isfinite(bound)))  # rounding
         yield Rule(name=f"{name}_out_of_bounds", description=f"{low:g} <= {name} <= {high:g}.", columns=(name,),

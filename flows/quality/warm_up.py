@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_repo.catalog import INDICATORS, Indicator
+from feature_repo.indicators import unknown_inputs
 from flows.quality.masks import BoolArray
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,10 +36,10 @@ def nan_allowed(columns: Mapping[str, FloatArray], *, position: IntArray | None 
 def undefined_bars(indicator: Indicator, columns: Mapping[str, FloatArray], position: IntArray) -> BoolArray:
     """Where one indicator may be NaN, shape (bars,); arguments as for :func:`nan_allowed`.
 
-    That is at a bar with an unknown (NaN) input, while fewer than ``lookback`` bars precede it since history began or
-    since the last such bar, and for VWAP while its session day has no volume or once it has an unknown one.
+    That is at a bar with an unknown input, while fewer than ``lookback`` bars precede it since history began or since
+    the last such bar, and where its kind is ``undefined`` (VWAP on a session day without volume so far).
     """
-    unknown = np.logical_or.reduce([np.isnan(columns[name]) for name in indicator.inputs])
+    unknown = unknown_inputs(indicator, columns)
     index = np.arange(len(unknown))
     last_unknown = np.maximum.accumulate(np.where(unknown, index, -1))
     preceding = np.where(last_unknown < 0, position, index - last_unknown - 1)  # -1 at an unknown bar itself

@@ -253,9 +253,9 @@ def _bar_gate(symbol: Symbol, timeframe: Timeframe) -> FastRules:
     return FastRules(bar_rules(symbol, timeframe), (*BAR_FIELDS, *DERIVED), time="open_time")
 
 
-@lru_cache(maxsize=1)
-def _indicator_gate() -> FastRules:
-    return FastRules(indicator_rules(), INDICATOR_FIELDS, time="event_timestamp")
+@lru_cache(maxsize=2)
+def _indicator_gate(*, below_zero: bool) -> FastRules:
+    return FastRules(indicator_rules(below_zero=below_zero), INDICATOR_FIELDS, time="event_timestamp")
 
 
 def bad_bars(symbol: Symbol, timeframe: Timeframe, opens: IntArray, bars: FloatArray, now_us: int) -> BoolArray:
@@ -301,7 +301,8 @@ def take(
         features = series.extend(opens, bars)
     except TailTooShort:
         raise NeedsBatchFlow from None
-    gate, allowed = _indicator_gate(), series.may_be_nan(features)
+    gate = _indicator_gate(below_zero=series.symbol.may_be_below_zero)
+    allowed = series.may_be_nan(features)
     if gate.bad_rows(features, None if allowed is None else allowed[[*gate.optional.values()]]).any():
         raise NeedsBatchFlow
     window = series.admit(opens, bars, features, created_us)

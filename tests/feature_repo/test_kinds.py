@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feature_repo.catalog import Indicator
+from feature_repo.catalog import INDICATORS, Indicator
 from feature_repo.indicators import compute
 from feature_repo.kernels import FloatArray
 from feature_repo.kinds import KINDS, Kind, KindError
@@ -81,6 +81,46 @@ def test_a_kind_that_claims_to_be_exact_is(kind: Kind) -> None:
         part = kind.kernel(*(columns[name][first:] for name in kind.inputs), **kind.defaults)
         for values, tail in zip(whole, part, strict=True):
             np.testing.assert_array_equal(values[400:], tail[400 - first :])
+
+
+@EVERY
+def test_a_kind_is_relative_or_follows_prices_below_zero(kind: Kind) -> None:
+    """Of prices that are all lower by one amount, what is not relative is lower by it, or as it was."""
+    rng = np.random.default_rng(4)
+    close = np.cumsum(rng.integers(-8, 9, 300)).astype(float)
+    columns = {"high": close + rng.integers(0, 5, 300), "low": close - rng.integers(0, 5, 300), "close": close}
+    columns |= {"volume": np.ones(300), "session_day": np.arange(300.0) // 50}
+
+    def values(shift: float) -> list[FloatArray]:
+        inputs = [columns[name] + shift * (name in ("high", "low", "close")) for name in kind.inputs]
+        return [*kind.kernel(*inputs, **kind.defaults)]
+
+    moved = [below - above for above, below in zip(values(1024.0), values(-1024.0), strict=True)]
+    follows = [
+        any(np.allclose(shift[~np.isnan(shift)], amount, atol=1e-6) for amount in (0.0, -2048.0)) for shift in moved
+    ]
+    assert all(follows) is not kind.is_relative
+
+
+@pytest.mark.parametrize("name", ["returns", "volatility_20", "bollinger_20_2", "mfi_14"])
+def test_what_is_relative_is_unknown_where_a_price_is_not_above_zero(name: str) -> None:
+    indicator = INDICATORS[name]
+    rng = np.random.default_rng(5)
+    close = 20 + np.cumsum(rng.normal(0, 0.1, 100))
+    columns = {"high": close + 0.1, "low": close - 0.1, "close": close, "volume": np.ones(100)}
+    columns |= {"session_day": np.zeros(100)}
+    for column in ("high", "low", "close"):
+        columns[column][50] = -37.63
+    first, again = 50, 51 + indicator.lookback
+    for output, values in compute(indicator, columns).items():
+        assert np.isnan(values[first:again]).all(), output
+        assert not np.isnan(values[indicator.lookback : first]).any(), output
+        assert not np.isnan(values[again:]).any(), output
+    allowed = undefined_bars(indicator, columns, np.arange(100))
+    assert np.flatnonzero(allowed).tolist() == [*range(indicator.lookback), *range(first, again)]
+    for name in ("sma_20", "macd_12_26_9", "atr_14", "dmi_14", "supertrend_10_3"):
+        for output, values in compute(INDICATORS[name], columns).items():
+            assert not np.isnan(values[INDICATORS[name].lookback :]).any(), output
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,14 @@ def walk(n: int, seed: int, *, digits: int, unknown: float) -> tuple[Any, Any]:
 @settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1), digits=st.sampled_from([0, 2, 8]), unknown=st.sampled_from([0.0, 0.0, 1e-3, 1.0]),
-    n=st.integers(1, 9000), new=st.integers(1, 60), whole=st.booleans(),
+    n=st.integers(1, 9000), new=st.integers(1, 60), whole=st.booleans(), fall=st.sampled_from([0, 0, 0, 1, 40, 3000]),
 )  # fmt: skip
 def test_the_newest_bars_have_the_bits_of_an_increment(
-    seed: int, digits: int, unknown: float, n: int, new: int, whole: bool
+    seed: int, digits: int, unknown: float, n: int, new: int, whole: bool, fall: int
 ) -> None:
+    """Whether or not prices fell below zero ``fall`` bars ago."""
     opens, bars = walk(n, seed, digits=digits, unknown=unknown)
+    bars[:4, n - fall : n - fall + 2] -= 40_000
     inputs = kernel_inputs(BTC.session, opens, dict(zip(BAR_FIELDS, bars, strict=True)))
     none = {name: np.full(n, np.nan) for name in STATE_FIELDS}
     stored = compute_from(0, inputs, opens, MINUTE, whole=True, stored=none)

@@ -129,6 +129,19 @@ def test_every_indicator_rule_broken() -> None:
     assert_one_verdict(INDICATORS, table, fast_rows(table))
 
 
+def test_below_zero_only_what_is_drawn_over_the_prices_has_no_lowest_value() -> None:
+    bounded = {r.columns[0]: r.demand.low for r in INDICATORS if isinstance(r.demand, Within) and "bounds" in r.name}
+    below = {
+        r.columns[0]: r.demand.low
+        for r in indicator_rules(below_zero=True)
+        if isinstance(r.demand, Within) and "bounds" in r.name
+    }
+    free = {name for name in bounded if name not in below}
+    assert {"sma_20", "ema_12", "donchian_lower", "vwap"} <= free
+    assert {name: bounded[name] for name in below} == below
+    assert {"atr_14", "rsi_14", "volatility_20"} <= below.keys()
+
+
 def test_good_tables_pass() -> None:
     assert_one_verdict(BARS, good_bars(3), fast_bars(good_bars(3)))
     assert_one_verdict(INDICATORS, good_rows(3), fast_rows(good_rows(3)))
