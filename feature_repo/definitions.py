@@ -12,6 +12,7 @@ from feast.data_format import DeltaFormat
 from feast.types import Array, Float64, String
 
 from feature_repo import catalog
+from feature_repo.meaning import meaning_of
 
 project = Project(name=catalog.PROJECT, description="Checked OHLCV bars and indicators, live as in the backtest")
 
@@ -25,10 +26,7 @@ symbol = Entity(
 
 def _describe(view: catalog.View, field: str) -> Field:
     producer = catalog.PRODUCER.get(field)
-    tags = {}
-    if producer:
-        parameters = ", ".join(f"{k}={v:g}" for k, v in producer.parameters.items())
-        tags = {"kind": producer.kind.name, "parameters": parameters, "lookback": str(producer.lookback)}
+    tags = meaning_of(producer).tags() if producer else {}
     return Field(name=field, dtype=Array(Float64) if view.is_window else Float64, tags=tags)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
 
 Meaning = Mapping[str, str]
+DIGEST = "meaning"
+"""The tag that holds the digest of a field's meaning."""
 
 
 class DefinitionChangedError(ValueError):
@@ -59,17 +61,38 @@ def apply_definitions(store: FeatureStore, *, accept: bool = False) -> dict[str,
     return found
 
 
-def _meaning(view: FeatureView) -> Meaning:
-    """What a view's fields mean: type, kind, parameters and lookback of each."""
-    fields = {f.name: " ".join([str(f.dtype), *(f"{k}={v}" for k, v in sorted(f.tags.items()))]) for f in view.features}
-    return {**fields, "(time)": f"{view.batch_source and view.batch_source.timestamp_field}"}
+def _meaning(view: FeatureView) -> dict[str, Meaning]:
+    """What a view's fields mean: each field's type and tags, as ``feature_repo.meaning`` made them."""
+    fields: dict[str, Meaning] = {f.name: {"type": str(f.dtype), **f.tags} for f in view.features}
+    return {**fields, "(time)": {"type": f"{view.batch_source and view.batch_source.timestamp_field}"}}
 
 
-def _difference(view: str, old: Meaning, new: Meaning) -> list[str]:
+def _difference(view: str, old: Mapping[str, Meaning], new: Mapping[str, Meaning]) -> list[str]:
     lines = []
-    for name in sorted({*old, *new}):
-        if name in old and old[name] != new.get(name):
-            lines.append(f"- {view}:{name} {old[name]}")
-        if name in new and name in old and old[name] != new[name]:
-            lines.append(f"+ {view}:{name} {new[name]}")
+    for name, was in sorted(old.items()):
+        if name not in new:
+            lines.append(f"- {view}:{name} {_shown(was, ['parameters'])}")
+        elif changed := _changed(was, new[name]):
+            lines.append(f"- {view}:{name} {_shown(was, changed)}")
+            lines.append(f"+ {view}:{name} {_shown(new[name], changed)}")
     return lines  # a field that is only new changes no name's meaning
+
+
+def _changed(was: Meaning, is_now: Meaning) -> list[str]:
+    """The tags by which two meanings differ.
+
+    Definitions that were registered before there was a digest tell nothing of inputs, outputs, warm-up and kernel; they
+    are compared by what they do tell, and get their digest with this registration.
+    """
+    if DIGEST in was and was[DIGEST] == is_now.get(DIGEST) and was["type"] == is_now["type"]:
+        return []
+    compared = {*was, *is_now} if DIGEST in was else {*was}
+    return [name for name in compared - {DIGEST} if was.get(name) != is_now.get(name)]
+
+
+def _shown(meaning: Meaning, names: Collection[str]) -> str:
+    """The type and kind, and the tags of these names."""
+    tags = [
+        f"{name}={meaning.get(name, '')}" for name in sorted({"kind", *names} - {"type", DIGEST}) if name in meaning
+    ]
+    return " ".join([meaning["type"], *tags])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from feature_repo.catalog import Symbol, Timeframe
+from feature_repo.meaning import definitions_digest
 from feature_repo.repo import Repo, home_folder
 from fsclient.answers.repeating import prefixes
 from fsclient.cache.feature_cache import FeatureCache
@@ -97,7 +98,7 @@ def of_repo(
     return StoreBackend(
         reader=reader,
         online=online,
-        scope=_scope(repo.project, repo.offline, repo.redis_url or str(repo.home)),
+        scope=_scope(repo.project, repo.offline, repo.redis_url or str(repo.home), definitions_digest()),
         home=repo.home,
         breaker="breaker.online",
         listener=partial(PublishListener, repo.project, online.client),

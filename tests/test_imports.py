@@ -27,7 +27,8 @@ HOUSE: dict[str, tuple[str, ...]] = {
     "feature_repo.kinds": ("feature_repo.kernels",),
     CATALOG: (CATALOG, "feature_repo.kinds"),
     "feature_repo.indicators": (CATALOG, *TIMES, "feature_repo.kernels"),
-    "feature_repo.definitions": (CATALOG,),
+    "feature_repo.meaning": (CATALOG,),
+    "feature_repo.definitions": (CATALOG, "feature_repo.meaning"),
     **dict.fromkeys(TIMES, (CATALOG, *TIMES)),
     "feature_repo.stores": (
         CATALOG,

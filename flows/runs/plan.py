@@ -7,7 +7,6 @@ not what is stored.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,15 +16,18 @@ import numpy as np
 import pandas as pd
 
 from feature_repo import catalog
-from feature_repo.catalog import INDICATORS, TIMEFRAMES, Session, Symbol, Timeframe
+from feature_repo.catalog import TIMEFRAMES, Session, Symbol, Timeframe
 from feature_repo.freshness import next_close
+from feature_repo.meaning import definitions_digest
 from feature_repo.moments import to_datetime
 from feature_repo.sessions import expected_opens, grid_open
 from feature_repo.stores.tables import OfflineTables
 from flows.ledger import Ledger, Series, Watermark
 
-DEFINITIONS_DIGEST = hashlib.sha256(repr([*INDICATORS.values()]).encode()).hexdigest()[:16]
-"""Digest of the definitions: what was computed by another recipe is computed anew from all history."""
+DEFINITIONS_DIGEST = definitions_digest()
+"""What was computed under definitions of another meaning is computed again from all of history."""
+_DIGEST_OF_0_1 = {"5653d2ec9c5f102f": "3285a6893cd751e1"}
+"""The digest that version 0.1 gave its definitions, and theirs today: an upgrade alone changes no meaning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +212,7 @@ def _job(
     closed = rows["open_us"] + origin.microseconds <= now_us
     waiting = rows["created_us"][~closed]
     since_us: int | None = None
-    if mark is not None and mark.recipe == DEFINITIONS_DIGEST:
+    if mark is not None and _DIGEST_OF_0_1.get(mark.recipe, mark.recipe) == DEFINITIONS_DIGEST:
         if not closed.any() and not (source and _has_closed(symbol, target, origin, series.last_us, mark, now_us)):
             return mark
         changed_us = min([mark.event_us, *rows["open_us"][closed].tolist()])

@@ -9,6 +9,7 @@ from typing import Any
 from feature_repo.catalog import INDICATORS, PRODUCER, Indicator
 from feature_repo.indicators import compute
 from feature_repo.kinds import KINDS
+from feature_repo.meaning import kernel_version, meaning_of
 from fsclient.computed.computable import Computable, Values
 from fsclient.computed.talib_functions import BAD_PARAMETER, refusal
 from fsclient.errors import InvalidRequestError
@@ -42,7 +43,7 @@ def of_kind(template: Indicator) -> Computable:
 
     return Computable(
         name=kind.name,
-        identity=kind.name,
+        identity=f"{kind.name}#{kernel_version(kind.kernel)}",
         parameters=template.parameters,
         run=run,
         warm_up=lambda parameters: with_parameters({**template.parameters, **parameters}).warm_up,
@@ -55,7 +56,7 @@ def of_field(name: str) -> Computable:
     indicator = PRODUCER[name]
     return Computable(
         name=name,
-        identity=name,
+        identity=f"{name}#{meaning_of(indicator).digest}",
         parameters={},
         run=lambda columns, _: {name: compute(indicator, columns)[name]},
         warm_up=lambda _: indicator.warm_up,

@@ -15,6 +15,7 @@ from feast.types import Array, Float64
 
 from feature_repo import catalog, definitions
 from feature_repo.home import REPO
+from feature_repo.meaning import meaning_of
 from feature_repo.stores.redis.codec import field_key
 
 
@@ -40,7 +41,8 @@ def test_every_service_serves_views_that_exist() -> None:
 
 def test_fields_tell_how_they_are_made() -> None:
     fields = {f.name: f.tags for f in definitions.views["indicators_1h"].features}
-    assert fields["sma_50"] == {"kind": "sma", "parameters": "window=50", "lookback": "49"}
+    assert fields["sma_50"] == meaning_of(catalog.INDICATORS["sma_50"]).tags()
+    assert fields["sma_50"]["inputs"] == "close"
     assert fields["bb_upper"]["parameters"] == "window=20, deviations=2"
     assert all(tags["kind"] for tags in fields.values())
 

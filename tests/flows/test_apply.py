@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from feature_repo import catalog
+from feature_repo.kernels import FloatArray
+from feature_repo.kinds import KINDS
+from feature_repo.meaning import meaning_of
 from flows.apply import DefinitionChangedError, apply_definitions
 from flows.settings import Settings
 
@@ -56,13 +60,16 @@ def remove(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     from feature_repo import definitions
 
     def take_out(timeframe: str) -> None:
-        for kind in catalog.VIEW_KINDS:
-            name = catalog.view(kind, timeframe).name
-            monkeypatch.delitem(definitions.views, name)
-            monkeypatch.delitem(definitions.sources, name)
-        for service, views in catalog.SERVICES.items():
-            if any(view not in definitions.views for view in views):
-                monkeypatch.delitem(definitions.services, service)
+        gone = {catalog.view(kind, timeframe).name for kind in catalog.VIEW_KINDS}
+        for objects in ("views", "sources"):
+            left = {name: thing for name, thing in getattr(definitions, objects).items() if name not in gone}
+            monkeypatch.setattr(definitions, objects, left)
+        services = {
+            name: service
+            for name, service in definitions.services.items()
+            if not gone.intersection(catalog.SERVICES[name])
+        }
+        monkeypatch.setattr(definitions, "services", services)
 
     return take_out
 
@@ -71,8 +78,8 @@ def tags_of(store: Any, view: str, field: str) -> dict[str, str]:
     return next(f.tags for f in store.get_feature_view(view).features if f.name == field)
 
 
-RSI = {"kind": "rsi", "parameters": "window=14", "lookback": "14"}
-RSI_15 = {"kind": "rsi", "parameters": "window=15", "lookback": "15"}
+RSI = meaning_of(catalog.INDICATORS["rsi_14"]).tags()
+RSI_15 = meaning_of(replace(catalog.INDICATORS["rsi_14"], parameters={"window": 15})).tags()
 
 
 def test_a_second_apply_changes_nothing(store: Any) -> None:
@@ -89,8 +96,8 @@ def test_a_changed_parameter_under_an_old_name_is_refused_with_the_difference(
         apply_definitions(store)
     lines = str(refused.value).splitlines()
     assert lines[:2] == [
-        "- indicators_1h:rsi_14 Float64 kind=rsi lookback=14 parameters=window=14",
-        "+ indicators_1h:rsi_14 Float64 kind=rsi lookback=15 parameters=window=15",
+        "- indicators_1h:rsi_14 Float64 kind=rsi lookback=14 parameters=window=14 warm_up=387",
+        "+ indicators_1h:rsi_14 Float64 kind=rsi lookback=15 parameters=window=15 warm_up=416",
     ]
     assert "--accept" in lines[-1]
 
@@ -150,3 +157,48 @@ def test_a_view_that_is_gone_is_refused_and_taken_with_its_services_when_accepte
     left = [*store.list_feature_views(), *store.list_feature_services(), *store.list_data_sources()]
     assert not [thing.name for thing in left if "30m" in thing.name]
     assert apply_definitions(store)["removed"] == []
+
+
+SMA = catalog.INDICATORS["sma_20"]
+
+
+def test_a_changed_input_under_an_old_name_is_refused(store: Any, redefine: Callable[..., None]) -> None:
+    """The average of highs is not what strategies read as ``sma_20``."""
+    of_highs = replace(SMA, kind=replace(KINDS["sma"], inputs=("high",)))
+    redefine("indicators_1h", {"sma_20": meaning_of(of_highs).tags()})
+    with pytest.raises(DefinitionChangedError) as refused:
+        apply_definitions(store)
+    assert str(refused.value).splitlines()[:2] == [
+        "- indicators_1h:sma_20 Float64 inputs=close kind=sma",
+        "+ indicators_1h:sma_20 Float64 inputs=high kind=sma",
+    ]
+
+
+def test_an_edited_kernel_under_an_old_name_is_refused(store: Any, redefine: Callable[..., None]) -> None:
+    def edited(close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
+        return (KINDS["sma"].kernel(close, window=window)[0] * 1.0001,)
+
+    redefine("indicators_1h", {"sma_20": meaning_of(replace(SMA, kind=replace(KINDS["sma"], kernel=edited))).tags()})
+    with pytest.raises(DefinitionChangedError, match=r"\+ indicators_1h:sma_20 Float64 kernel=[0-9a-f]{16} kind=sma"):
+        apply_definitions(store)
+
+
+def test_a_changed_bound_is_no_change_of_meaning(store: Any, redefine: Callable[..., None]) -> None:
+    redefine("indicators_1h", {"sma_20": meaning_of(replace(SMA, low=None, high=9.0)).tags()})
+    assert apply_definitions(store)["unchanged"] == [*catalog.VIEWS]
+
+
+def test_a_registry_from_before_the_digest_is_no_change(settings: Settings, redefine: Callable[..., None]) -> None:
+    """Version 0.1 registered kind, parameters (in the catalog's order) and lookback only."""
+    store = settings.repo().feature_store()
+    old = {name: {"kind": i.kind.name, "lookback": str(i.lookback),
+                  "parameters": ", ".join(f"{k}={v:g}" for k, v in i.parameters.items())}
+           for name, i in catalog.PRODUCER.items()}  # fmt: skip
+    redefine("indicators_1h", old)
+    apply_definitions(store)
+    redefine("indicators_1h", {name: meaning_of(i).tags() for name, i in catalog.PRODUCER.items()})
+    assert apply_definitions(store)["unchanged"] == [*catalog.VIEWS]
+    assert tags_of(store, "indicators_1h", "rsi_14") == RSI  # from now on the digest is compared
+    redefine("indicators_1h", {"rsi_14": RSI_15})
+    with pytest.raises(DefinitionChangedError):
+        apply_definitions(store)

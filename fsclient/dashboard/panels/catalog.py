@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Any
 
 from dash import html
 
-from feature_repo.catalog import INDICATORS, PRODUCER, VIEWS, Indicator
+from feature_repo.catalog import INDICATORS, PRODUCER, VIEWS
+from feature_repo.meaning import meaning_of
 from fsclient.dashboard import formats, widgets
 from fsclient.dashboard.sources import Sources
-
-
-def definition_digest(indicator: Indicator) -> str:
-    """A short digest of what an indicator means: it changes with its kernel, parameters, inputs or warm-up."""
-    meaning = [
-        indicator.kind.name,
-        sorted(indicator.parameters.items()),
-        indicator.inputs,
-        indicator.outputs,
-        indicator.lookback,
-        indicator.warm_up,
-    ]
-    return sha256(json.dumps(meaning).encode()).hexdigest()[:8]
 
 
 def lineage(field: str) -> tuple[str, ...]:
@@ -54,7 +40,7 @@ def catalog() -> html.Div:
             "inputs": ", ".join(indicator.inputs), "outputs": ", ".join(indicator.outputs),
             "lookback": f"{indicator.lookback:,}",
             "warm_up": "all history" if indicator.warm_up is None else f"{indicator.warm_up:,}",
-            "bounds": bounds, "digest": html.Code(definition_digest(indicator)),
+            "bounds": bounds, "digest": html.Code(meaning_of(indicator).digest),
         })  # fmt: skip
     columns = {"name": "indicator", "kind": "kind", "parameters": "parameters", "inputs": "inputs",
                "outputs": "fields", "lookback": "lookback", "warm_up": "warm-up", "bounds": "bounds",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,12 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_repo.catalog import SYMBOLS, TIMEFRAMES
+from feature_repo.catalog import INDICATORS, SYMBOLS, TIMEFRAMES
 from feature_repo.freshness import next_close
+from feature_repo.meaning import definitions_digest
 from feature_repo.sessions import expected_opens
 from feature_repo.stores.delta.tables import DeltaTables
 from flows.ledger import Ledger
 from flows.materialize import materialize_symbols
+from flows.runs import plan as plan_module
 from flows.runs.plan import Job, Pending, complete_until, known_symbols, pending, plan
 from flows.settings import Settings
 
@@ -170,6 +173,35 @@ def test_a_lost_list_of_series_is_found_again(
         assert known_symbols(tables, empty) == ("EUR/USD", "GBP/USD")
         found = pending([EURUSD, GBPUSD], FRAMES, tables, empty, now=now)
     assert len(found.jobs) == 6
+
+
+def test_what_was_computed_under_another_meaning_is_to_do_from_the_beginning(
+    make_bars: Make, take: Any, ask: Any, materialize: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(make_bars(100))
+    materialize()
+    rsi = INDICATORS["rsi_14"]
+    others = [i for i in INDICATORS.values() if i is not rsi]
+    monkeypatch.setattr(plan_module, "DEFINITIONS_DIGEST", definitions_digest([*others, replace(rsi, high=99.0)]))
+    assert ask().jobs == (), "a bound is no part of the meaning"
+    monkeypatch.setattr(
+        plan_module, "DEFINITIONS_DIGEST", definitions_digest([*others, replace(rsi, parameters={"window": 15})])
+    )
+    assert {job.since_us for job in ask().jobs} == {None}
+
+
+def test_an_upgrade_from_0_1_computes_nothing_again(
+    make_bars: Make, take: Any, ask: Any, materialize: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What 0.1 stored under its own digest of the same definitions is of today's meaning."""
+    old, same_today = "5653d2ec9c5f102f", plan_module._DIGEST_OF_0_1["5653d2ec9c5f102f"]
+    take(make_bars(100))
+    monkeypatch.setattr("flows.materialize.stages.DEFINITIONS_DIGEST", old)
+    materialize()
+    monkeypatch.setattr(plan_module, "DEFINITIONS_DIGEST", same_today)
+    assert ask().jobs == ()
+    monkeypatch.setattr(plan_module, "DEFINITIONS_DIGEST", "a kernel edited since")
+    assert {job.since_us for job in ask().jobs} == {None}
 
 
 # ------------------------------------------------------------------------------------------------- complete_until
