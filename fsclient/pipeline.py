@@ -62,8 +62,8 @@ class _Question(NamedTuple, Generic[R]):
 class Pipeline:
     """The policies of one client, in their order.
 
-    A lookup over an open connection, of a question that was asked before, enters another module 36 times in 24
-    modules when the cache cannot answer it, 17 times in 16 when it can.
+    A lookup that was asked before enters another module 15 times, in 15 modules, when the cache has its answer; 42
+    times, in 23 modules, when the online store is asked over an open connection (resumed coroutines included).
 
     Args:
         scope: what the keys of a repository begin with: a cache may serve clients of several.
@@ -196,7 +196,8 @@ class Pipeline:
     async def _remember(self, question: _Question[R], answer: Answer) -> None:
         """Keeps an answer for the fallback, and in the cache."""
         request, record, cache = question.request, answer.record, self._cache
-        has_all = record.as_of is not None and all(entry["reason"] != "no_data" for entry in record.missing)
+        missing = record.missing
+        has_all = record.as_of is not None and (not missing or all(gap["reason"] != "no_data" for gap in missing))
         if has_all and isinstance(request, LatestRequest):
             self._seen |= request.pairs
         if self._on_unavailable == "last_good" and not self._closed and self._last_good.keep(question.key, answer):

@@ -66,17 +66,19 @@ class MemoryCache:
         _check_key(key)
         with self._lock, self._entries.timer as now:
             self._expire(now)
-            self._entries.pop(key, None)
+            if key in self._entries:
+                del self._entries[key]
             entry = _Entry(key, sealed, now + ttl_s)
             if entry.nbytes > self._max_bytes:
                 self._evictions += 1
                 return
-            while len(self._entries) >= self._max_size:
+            size = len(self._entries)
+            while size >= self._max_size:
                 self._entries.popitem()
                 self._evictions += 1
-            before = len(self._entries)
+                size -= 1
             self._entries[key] = entry
-            self._evictions += before + 1 - len(self._entries)
+            self._evictions += size + 1 - len(self._entries)
 
     def put_unless_changed(self, key: str, sealed: Any, ttl_s: float, removals: int) -> None:
         """As ``put``, unless the key has a value again or something was removed since ``removals`` was read."""

@@ -16,6 +16,7 @@ from fsclient.frames import Int64Array, LatestLayout
 from fsclient.questions.arguments import fields_of, list_of, symbol_of, timeframe_of
 
 _HOUR_US = 3_600_000_000
+_LISTS = (list, tuple)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,12 +58,17 @@ def latest_request(symbols: Sequence[str] | str, features: Iterable[str], timefr
         UnknownSymbolError, UnknownFeatureError: a name is not in the catalog.
         InvalidRequestError: an unknown timeframe, nothing asked for, or one thing asked for twice.
     """
-    names = tuple(symbols) if isinstance(symbols, list | tuple) else list_of(symbols, "symbols")
-    asked = tuple(features) if isinstance(features, list | tuple) else list_of(features, "features")
+    names, asked = _tuple_of(symbols, "symbols"), _tuple_of(features, "features")
     try:
         return _latest_request(names, asked, timeframe)
     except TypeError:  # something that can't be a dictionary's key; the checks name it
         return _latest_request.__wrapped__(names, asked, timeframe)
+
+
+def _tuple_of(names: Iterable[str] | str, what: str) -> tuple[str, ...]:
+    if isinstance(names, str):
+        return (names,)
+    return tuple(names) if type(names) in _LISTS else list_of(names, what)
 
 
 @lru_cache(maxsize=2048)  # a strategy asks the same questions all day

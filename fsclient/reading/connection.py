@@ -40,7 +40,8 @@ class RedisConnection:
     def ask(self, url: str, commands: Sequence[bytes]) -> Awaitable[list[Any]]:
         """Sends packed commands together; what it returns, awaited, is their replies in the same order.
 
-        Over an open connection the commands are sent at once. Calls that arrive while it is being opened share the
+        Over an open connection the commands are sent at once, or with others at the end of the loop's turn when
+        replies are due already. Calls that arrive while it is being opened share the
         attempt. Replies to a cancelled call are dropped.
 
         Raises:
@@ -153,14 +154,15 @@ class _Stream(asyncio.Protocol):
         """Sends packed commands; the future holds their replies, or why there are none."""
         if self._transport is None or self._transport.is_closing():
             raise RedisConnectionError("the connection is closed")
-        future: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._pending.append(_Pending(future, len(commands), self._loop.time()))
-        if self._outgoing is None:  # the first in this turn of the loop goes at once, and all others in it together
-            self._outgoing = []
-            self._loop.call_soon(self._flush)
+        if not self._pending:  # nothing is under way, so these go at once
             self._transport.write(b"".join(commands))
+        elif self._outgoing is None:  # these, and all others of this turn of the loop, go together at its end
+            self._outgoing = [*commands]
+            self._loop.call_soon(self._flush)
         else:
             self._outgoing += commands
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        self._pending.append(_Pending(future, len(commands), self._loop.time()))
         return future
 
     def close(self) -> None:

@@ -122,7 +122,7 @@ class StoreReader:
     def _for_online(self, deadline: Deadline) -> Deadline:
         """Earlier, by what is kept for what stands in for the online store's answer."""
         remaining_s = max(0.0, deadline.at - self._clock())
-        return Deadline(at=deadline.at - remaining_s * self._kept_share, clock=self._clock)
+        return Deadline(deadline.at - remaining_s * self._kept_share, self._clock)
 
     async def _bounded(self, work: Callable[..., T], deadline: Deadline, *args: Any) -> T:
         """Blocking work in a thread; past the deadline its answer is no longer waited for."""
