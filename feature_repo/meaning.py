@@ -117,7 +117,7 @@ def _talib_version() -> str:
     """The version of TA-Lib's C library without the date of its build, such as ``0.8.1``."""
     import talib
 
-    version = talib.__ta_version__
+    version = vars(talib)["__ta_version__"]
     return (version.decode() if isinstance(version, bytes) else str(version)).split()[0]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
+from feature_repo.atomic_file import replace_file
 from flows.stack.processes import Identity
 
 
@@ -61,12 +61,7 @@ def clear_state(home: Path) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Writes a file so that no reader ever sees a part of it, nor a crash leaves one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    with part.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    replace_file(path, text.encode(), is_durable=True)
 
 
 def take_lock(home: Path, *, patience_s: float = 0.5) -> IO[bytes] | None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
+from feature_repo.atomic_file import replace_file
 from fsclient.answers.answers import Answer
 from fsclient.answers.arrow import frame_from_arrow, frame_to_arrow
 from fsclient.provenance import KEY, from_iso
@@ -78,7 +77,7 @@ class LastGood:
         body = _dump(key, answer.fresh(), self._now())
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _replace(self._path(key), body)
+            replace_file(self._path(key), body)
             if self._writes % 100 == 0:
                 self._prune()
             self._writes += 1
@@ -108,18 +107,6 @@ class LastGood:
             files.sort(key=lambda f: f.stat().st_mtime)
             for file in files[: len(files) - _MAX_FILES]:
                 file.unlink(missing_ok=True)
-
-
-def _replace(path: Path, body: bytes) -> None:
-    """Writes a file so that a reader finds the old one or the new one, whole."""
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(body)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _dump(key: str, answer: pd.DataFrame, now: float) -> bytes:

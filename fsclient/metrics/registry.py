@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
+from feature_repo.atomic_file import replace_file
 from fsclient.metrics.calls import CallCounter, CallCounts, CallRecord
 from fsclient.metrics.histogram import percentile_s
 
@@ -193,13 +194,7 @@ class Metrics:
         """
         text = orjson.dumps(self.get_metrics(), option=orjson.OPT_INDENT_2).decode()
         if path is not None:
-            target = Path(path)
-            unfinished = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-            try:
-                unfinished.write_text(text, encoding="utf-8")
-                unfinished.replace(target)
-            finally:
-                unfinished.unlink(missing_ok=True)
+            replace_file(Path(path), text.encode())
         return text
 
     def _report(self, hook: Hook) -> None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
-import os
 import re
 import secrets
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
+
+from feature_repo.atomic_file import replace_file
 
 PREFIX = "fstore_"
 """The beginning of every key, so that scanners for leaked secrets recognise one."""
@@ -158,16 +158,8 @@ class KeyFile:
 
     def _write(self, keys: list[Key]) -> None:
         rows = [{"name": key.name, "created": key.created, "sha256": key.sha256} for key in keys]
-        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".keys-")  # its owner's alone, mode 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(orjson.dumps({"keys": rows}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self._path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        content = orjson.dumps({"keys": rows}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        replace_file(self._path, content, is_durable=True, is_private=True)
 
     def _unreadable(self, error: Exception) -> KeysError:
         return KeysError(
