@@ -15,7 +15,7 @@ from feature_repo.catalog import Timeframe
 from flows.cli import show
 from flows.cli.arguments import check_range, moment
 from flows.settings import Settings, load_settings
-from flows.sources.options import Format, Stamp
+from flows.sources.options import Format, Stamp, Volume
 from fsclient.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -39,12 +39,20 @@ def ingest(
         typer.Option(help="Zone of times that name none; with its changes, Europe/Berlin,2014-11-23=EET."),
     ] = None,
     stamp: Annotated[Stamp, typer.Option(help="Which end of its bar a time is.")] = "auto",
+    day_first: Annotated[
+        bool | None,
+        typer.Option("--dayfirst/--monthfirst", help="How dates such as 02/03/2020 are read."),
+    ] = None,
+    instrument: Annotated[
+        str | None, typer.Option(help="Which instrument of the file to take, as its own column names it.")
+    ] = None,
     columns: Annotated[
         str, typer.Option(help="Ours=theirs: open=o,volume=tick_volume; of ticks bid, ask, price.")
     ] = "",
     delimiter: Annotated[str | None, typer.Option(help="Detected when not given.")] = None,
     ask: Annotated[Path | None, typer.Option(help="SOURCE holds bid prices, this file the ask: mid is stored.")] = None,
     unit: Annotated[float | None, typer.Option(help="What 1 in a price is: 0.00001 for points. Told by size.")] = None,
+    volume: Annotated[Volume, typer.Option(help="none: the volume column reports none.")] = "auto",
     volume_unit: Annotated[float | None, typer.Option(help="What 1 in a volume is, such as 100000 for lots.")] = None,
     table: Annotated[str | None, typer.Option(help="Of a database: the table to read.")] = None,
     query: Annotated[str | None, typer.Option(help="Of a database: what to read; may use :start and :end.")] = None,
@@ -56,6 +64,10 @@ def ingest(
     final: Annotated[
         bool | None, typer.Option("--final/--no-final", help="Whether the newest bar is finished.")
     ] = None,
+    max_bad_share: Annotated[
+        float | None,
+        typer.Option(help="Share of bad rows up to which the good ones are stored.", min=0.0, max=0.999_999),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Bars from files, a database or an exchange, through the quality gate, into the offline store."""
@@ -66,14 +78,14 @@ def ingest(
     check_range(first, moment(end, "--end", end=True))
     try:
         options = SourceOptions(
-            format=file_format, tz=tz, stamp=stamp, columns=_mapping(columns), delimiter=delimiter, unit=unit,
-            volume_unit=volume_unit, table=table, query=query, start=first, end=_first_not_wanted(end, frame),
-            exchange_url=exchange_url,
+            format=file_format, tz=tz, stamp=stamp, day_first=day_first, instrument=instrument,
+            columns=_mapping(columns), delimiter=delimiter, unit=unit, volume=volume, volume_unit=volume_unit,
+            table=table, query=query, start=first, end=_first_not_wanted(end, frame), exchange_url=exchange_url,
         )  # fmt: skip
     except SourceError as error:  # an option, not yet a file
         raise InvalidRequestError(str(error)) from None
     bars = read_bars(source, symbol=found, timeframe=frame, options=options, ask=ask)
-    report = ingested(bars, symbol, timeframe, load_settings(), final=final)
+    report = ingested(bars, symbol, timeframe, load_settings(), final=final, max_bad_share=max_bad_share)
     if as_json:
         show.dump(_report_row(report) | {"gaps": report.gaps.as_frame().to_dict("records")})
     else:
@@ -83,9 +95,15 @@ def ingest(
 
 
 def ingested(
-    bars: SourceBars, symbol: str, timeframe: str, settings: Settings, *, final: bool | None = None
+    bars: SourceBars,
+    symbol: str,
+    timeframe: str,
+    settings: Settings,
+    *,
+    final: bool | None = None,
+    max_bad_share: float | None = None,
 ) -> IngestReport:
-    """Ingests what was read, telling that it does."""
+    """Ingests what was read, and shows that it does; the settings' ``max_bad_share`` holds where none is stated."""
     from flows.ingest.ingest import ingest as run
 
     with show.err.status(f"checking {symbol} {timeframe}"):
@@ -96,7 +114,7 @@ def ingested(
             tables=settings.tables(),
             ledger=settings.ledger(),
             now=datetime.now(UTC),
-            max_bad_share=settings.max_bad_share,
+            max_bad_share=settings.max_bad_share if max_bad_share is None else max_bad_share,
             final=final,
         )
 
@@ -106,8 +124,6 @@ _BREAKS: dict[GapKind, str] = {
     "across_close": "gaps beside a market close",
     "closed": "breaks while the market was closed",
 }
-_MAX_OFF_SESSION = 0.005
-"""The share of bars out of hours from which on the clock is doubted; brokers quote a little before and after."""
 
 
 def _report_row(report: IngestReport) -> dict[str, Any]:
@@ -140,13 +156,14 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
         notes = "; ".join(f"{what}: {n:,}" for what, n in seen.items() if n)
         if notes:
             show.line(f"{r.symbol} {r.timeframe}  {notes}")
-        if r.off_session > _MAX_OFF_SESSION * r.read:
-            doubt = "many bars are out of trading hours: are the times of another zone (--tz)?"
-            show.line((f"{r.symbol} {r.timeframe}  {doubt}", "yellow"))
+        if sources and (hint := sources[r.symbol].notes.zone_hint):
+            show.line((f"{r.symbol} {r.timeframe}  {hint}", "yellow"))
         if sources and (found := _detected(sources[r.symbol])):
             show.line((found, "dim"))
         if r.stopped:
             show.stopped(r.symbol, r.timeframe, f"{r.stopped}; nothing of it was stored")
+            for refusal in r.refusal:
+                show.line(f"  {refusal}", to=show.err)
     show.out.print()
 
 

@@ -51,7 +51,8 @@ def ingest_symbols(
             continue
         reports.append(report)
         if report.stopped:
-            problems.append(f"{name} {timeframe}: {report.stopped}; nothing of it was stored")
+            why = "; ".join((report.stopped, "nothing of it was stored", *report.refusal))
+            problems.append(f"{name} {timeframe}: {why}")
     if reports:
         create_table_artifact(
             key="ingest", table=[_row(one) for one in reports], description="Bars read, stored and quarantined"
@@ -82,6 +83,7 @@ def _row(report: IngestReport) -> dict[str, Any]:
     row = {f.name: getattr(report, f.name) for f in fields(report)}
     return row | {
         "quarantined_by_rule": ", ".join(f"{rule}: {n}" for rule, n in report.quarantined_by_rule.items()),
+        "refusal": "; ".join(report.refusal),
         "gaps": len(report.gaps),
         "missing": report.gaps.missing_total,
         "first_open": str(report.first_open or ""),

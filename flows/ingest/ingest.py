@@ -24,11 +24,12 @@ from flows.compute.changes import as_table, compare
 from flows.compute.derive import closes, opens_us
 from flows.compute.rejected import quarantine_rows, store_quarantine, unreadable_rows
 from flows.errors import MendableError
+from flows.ingest.refusal import explain
 from flows.ledger import Lease, Ledger
 from flows.quality import Verdict, check_bars
 from flows.runs.plan import list_symbol
 from flows.runs.record import at_stage, noted_revision, noted_verdict, owner
-from flows.sources import SourceBars
+from flows.sources import SourceBars, SourceError
 
 _WAIT_S = 90.0  # longer than the lease of a run that has died
 _PAUSE_S = 0.5
@@ -46,9 +47,10 @@ class IngestReport:
             stopped batch.
         quarantined_by_rule: rule -> rows.
         stopped: why nothing was stored; empty when something could be.
+        refusal: of a stopped batch the rules that its rows break with three rows of each, and what may be done.
         flat, zero_volume, out_of_order, off_session: peculiarities that are no errors: bars whose four prices are one,
-            bars with a volume of 0, rows that break the source's own order, bars of hours in which the market is closed
-            (many of them: the times are of another zone).
+            bars with a volume of 0, rows that break the source's own order, bars of hours in which the market is
+            closed.
         gaps: breaks between the source's bars, held against the session.
     """
 
@@ -64,6 +66,7 @@ class IngestReport:
     held: int = 0
     quarantined_by_rule: Mapping[str, int]
     stopped: str = ""
+    refusal: tuple[str, ...] = ()
     flat: int = 0
     zero_volume: int = 0
     out_of_order: int = 0
@@ -100,7 +103,10 @@ def ingest(
 
     Raises:
         SymbolBusyError: another run holds the symbol.
+        SourceError: the zone of the source's times must be stated first.
     """
+    if source.notes.zone_question:
+        raise SourceError(source.notes.zone_question, file=_name(source))
     frame = source.frame.reset_index(drop=True)
     unfinished = _unfinished(frame, timeframe, now, source.written_at, final)
     frame = frame[~unfinished].reset_index(drop=True)
@@ -113,7 +119,7 @@ def ingest(
         now=now,
         on_grid=grid,
         max_bad_share=max_bad_share,
-        rejected=Counter(source.rejected["rule"]),
+        rejected=_bad_when_read(source, max_bad_share),
     )
     rejected = quarantine_rows(verdict.bad, kind="bars", timeframe=timeframe, now=now)
     quarantine = pd.concat([unreadable_rows(source, now), rejected])
@@ -144,7 +150,8 @@ def ingest(
             if verdict.passed:
                 report = _store(report, verdict, source, symbol, timeframe, tables, ledger, lease, run, now)
             else:
-                report = replace(report, stopped=verdict.reason, held=len(frame) - len(verdict.bad))
+                report = replace(report, stopped=verdict.reason, held=len(frame) - len(verdict.bad),
+                                 refusal=explain(verdict, quarantine, max_bad_share))  # fmt: skip
         ledger.record(verdicts=[noted_verdict(verdict, "bars", run, symbol, timeframe, now)])
     except BaseException as error:
         ledger.end(run, state="failed", counts={}, problems=[f"{type(error).__name__}: {error}"])
@@ -203,6 +210,15 @@ def _store(
         first_open=first.to_pydatetime(),
         last_open=last.to_pydatetime(),
     )
+
+
+def _bad_when_read(source: SourceBars, max_bad_share: float) -> Mapping[str, int]:
+    """The rejected rows that count against the bars, by rule.
+
+    A bar is made of many ticks: rejected ones count by their share of all ticks, and against the bars beyond it only.
+    """
+    few = source.notes.ticks and len(source.rejected) <= max_bad_share * source.notes.ticks
+    return {} if few else Counter(source.rejected["rule"])
 
 
 def _unfinished(

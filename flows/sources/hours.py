@@ -87,12 +87,14 @@ def on_time(weekends: Weekends, zone: str) -> NDArray[np.bool_]:
     return np.abs(_offsets(weekends.closes, _CLOSE, zone)) <= _NEAR_US
 
 
+def _whole_on_time(weekends: Weekends, zone: str) -> NDArray[np.bool_]:
+    """Which weekends also end on Sunday 17:00 New York."""
+    return on_time(weekends, zone) & (np.abs(_offsets(weekends.opens, _OPEN, zone)) <= _NEAR_US)
+
+
 def fitting_zones(weekends: Weekends) -> list[str]:
     """The usual clocks by which most of the weekends begin and end when they should, the best first."""
-    fits = {
-        zone: int((on_time(weekends, zone) & (np.abs(_offsets(weekends.opens, _OPEN, zone)) <= _NEAR_US)).sum())
-        for zone in _ZONES
-    }
+    fits = {zone: int(_whole_on_time(weekends, zone).sum()) for zone in _ZONES}
     enough = [zone for zone in _ZONES if fits[zone] and fits[zone] >= _MIN_SHARE * len(weekends)]
     return sorted(enough, key=lambda zone: -fits[zone])
 
@@ -131,11 +133,17 @@ def find_clock(times: Instants, bar_us: int, clocks: Sequence[str]) -> FoundCloc
     if 2 * fitted.sum() < len(weekends):
         return FoundClock(clock=None, weeks=0, close=close)
     best = max(clocks, key=lambda clock: int(fits[clock].sum()))
+    whole = _whole_on_time(weekends, best)
+
+    def beaten(clock: str) -> bool:
+        """A single weekend, whose last bar may just be missing, decides only if it ends on time too."""
+        decisive, against = fits[best] & ~fits[clock], fits[clock] & ~fits[best]
+        return bool(decisive.sum() > 2 * against.sum() and (decisive.sum() > 1 or (decisive & whole).any()))
+
     rivals = tuple(
         clock
         for clock in clocks
-        if not np.array_equal(readings[clock], readings[best], equal_nan=True)
-        and (fits[best] & ~fits[clock]).sum() <= 2 * (fits[clock] & ~fits[best]).sum()
+        if not np.array_equal(readings[clock], readings[best], equal_nan=True) and not beaten(clock)
     )
     return FoundClock(clock=None if rivals else best, weeks=int(fits[best].sum()), rivals=rivals, close=close)
 
@@ -192,5 +200,8 @@ def doubt_zone(opens: Instants, bar_us: int) -> ZoneDoubt:
         return ZoneDoubt(settled=bool(len(weekends)) and 2 * int(on_time(weekends, "UTC").sum()) > len(weekends))
     zones = fitting_zones(weekends)
     late = f"{abs(hours)} hour{'s' if abs(hours) > 1 else ''} {'late' if hours > 0 else 'early'}"
-    text = f"{displaced} of {len(weekends)} weekends begin and end {late}: the times look like those of another zone"
+    which = "its weekend begins and ends"
+    if len(weekends) > 1:
+        which = f"{displaced} of its {len(weekends)} weekends begin and end"
+    text = f"{which} {late}, so the times look like those of another zone"
     return ZoneDoubt(hours=hours, text=text, remedy=" or ".join(zones[:2]) or "ZONE, as Europe/Athens")

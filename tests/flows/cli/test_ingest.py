@@ -56,18 +56,78 @@ def test_the_table_tells_the_same(fstore: Run, file: Path, written: pd.DataFrame
     assert "quarantined, close_out_of_bounds: 1; gaps in open hours: 2; flat bars: 1" in ended.out
 
 
-def test_the_times_of_another_zone_are_doubted(fstore: Run, file: Path, make_bars: Callable[..., pd.DataFrame]) -> None:
+def test_the_zone_is_asked_about_before_anything_is_stored(
+    fstore: Run, file: Path, make_bars: Callable[..., pd.DataFrame], tables: DeltaTables
+) -> None:
     """A broker's own times, without a zone and taken for UTC: its Friday seems to go on after the market's close."""
     bars = make_bars(200)
     server = bars["open_time"].dt.tz_convert("Europe/Athens").dt.tz_localize(None)
     bars.assign(open_time=server).rename(columns={"open_time": "time"}).to_csv(file, index=False, float_format="%.17g")
-    doubted = fstore("ingest", str(file), *BARS)
-    assert doubted.code == 0
-    assert "bars out of trading hours: 2" in doubted.out
-    assert "are the times of another zone (--tz)?" in doubted.out
-    told = fstore("ingest", str(file), "--symbol", "AUD/USD", "--timeframe", "1h", "--tz", "Europe/Athens")
-    assert "bars out of trading hours" not in told.out
-    assert "--tz" not in told.out
+    asked = fstore("ingest", str(file), *BARS)
+    assert asked.code == 1
+    assert "its weekend begins and ends 2 hours late" in asked.err
+    assert "Say --tz Europe/Athens, or --tz UTC if the times are UTC" in asked.err
+    assert tables.version("bars") is None
+    assert tables.version("quarantine") is None
+    strange = fstore("ingest", str(file), *BARS, "--tz", "UTC")
+    assert strange.code == 0
+    assert "bars out of trading hours: 2" in strange.out
+    assert "its weekend begins and ends 2 hours late" in strange.out
+    stated = fstore("ingest", str(file), "--symbol", "AUD/USD", "--timeframe", "1h", "--tz", "Europe/Athens")
+    assert stated.code == 0
+    assert "bars out of trading hours" not in stated.out
+    assert "weekend" not in stated.out
+
+
+def test_a_refused_batch_says_which_rows_and_what_may_be_done(fstore: Run, file: Path, tables: DeltaTables) -> None:
+    """As candles of an exchange that came back from an outage off the hour."""
+    times = pd.date_range("2024-01-08", periods=60, freq="h", tz="UTC").to_series()
+    times.iloc[-6:] += pd.Timedelta("11m 5.25s")
+    rows = "".join(f"{time.isoformat()},1.1,1.2,1.0,1.15,7\n" for time in times)
+    file.write_text(HEADER + rows)
+    refused = fstore("ingest", str(file), *BARS)
+    assert refused.code == 1
+    assert "10 % of the rows are bad, at most 5 % are tolerated; nothing of it was stored" in refused.err
+    assert (
+        "off_grid, 6 of 60 rows: bars.csv line 56 at 2024-01-10 06:11:05.250; "
+        "bars.csv line 57 at 2024-01-10 07:11:05.250; bars.csv line 58 at 2024-01-10 08:11:05.250\n"
+    ) in refused.err
+    assert "off_grid: --tz states another zone" in refused.err
+    assert "max_bad_share is 0.05: if the other rows are right, --max-bad-share 0.1 stores them" in refused.err
+    taken = fstore("ingest", str(file), *BARS, "--max-bad-share", "0.1", "--json")
+    assert (taken.code, taken.json["stored"], taken.json["refusal"]) == (0, 54, [])
+
+
+def test_options_about_what_a_file_does_not_say(fstore: Run, file: Path, tables: DeltaTables) -> None:
+    file.write_text(
+        "pair,time,open,high,low,close,volume\n"
+        "6E,02/03/2023 10:00,1.1,1.2,1.0,1.15,7\n"
+        "6B,02/03/2023 10:00,1.2,1.3,1.1,1.25,7\n"
+    )
+    options = ("--instrument", "6E", "--dayfirst", "--volume", "none")
+    assert fstore("ingest", str(file), *BARS, *options).code == 0
+    (bar,) = tables.read("bars", columns=["open", "volume"]).to_pylist()
+    assert (bar["open_time"].isoformat()[:10], bar["open"]) == ("2023-03-02", 1.1)
+    assert bar["volume"] is None or pd.isna(bar["volume"])
+    for missing, why in (("--instrument", "in one file"), ("--dayfirst", "day or month first")):
+        less = [o for o in options if o not in (missing, "6E" if missing == "--instrument" else "")]
+        refused = fstore("ingest", str(file), *BARS, *less)
+        assert refused.code == 1
+        assert why in refused.err
+
+
+def test_a_crossed_tick_counts_by_its_share_of_the_ticks(fstore: Run, file: Path) -> None:
+    """One bad quote of fifty is 2 %, whatever few bars the others make."""
+    rows = [f"2024-01-08T09:00:{second:02}Z,1.1000,1.1002" for second in range(50)]
+    rows[20] = "2024-01-08T09:00:20Z,1.1900,1.1002"
+    file.write_text("\n".join(["time,bid,ask", *rows, "2024-01-08T09:01:00Z,1.1,1.1002", ""]))
+    minutes = ("--symbol", "EUR/USD", "--timeframe", "1m", "--json")
+    report = fstore("ingest", str(file), *minutes).json
+    assert (report["stored"], report["quarantined_by_rule"]) == (1, {"ask_below_bid": 1})
+    rows[21:25] = [row.replace("1.1000", "1.1900") for row in rows[21:25]]
+    file.write_text("\n".join(["time,bid,ask", *rows, "2024-01-08T09:01:00Z,1.1,1.1002", ""]))
+    refused = fstore("ingest", str(file), *minutes)
+    assert (refused.code, refused.json["quarantined_by_rule"]) == (1, {"ask_below_bid": 5})
 
 
 def test_too_many_bad_rows_end_with_1_and_store_nothing(fstore: Run, file: Path, tables: DeltaTables) -> None:
@@ -76,6 +136,9 @@ def test_too_many_bad_rows_end_with_1_and_store_nothing(fstore: Run, file: Path,
     assert ended.code == 1
     assert ended.err == (
         "stopped EUR/USD 1h: 50 % of the rows are bad, at most 5 % are tolerated; nothing of it was stored\n"
+        "  low_above_open, 1 of 2 rows: bars.csv line 3 at 2024-01-08 01:00:00 (low=1.2, open=1.1)\n"
+        "  low_above_open: --columns says which column is which\n"
+        "  max_bad_share is 0.05: if the other rows are right, --max-bad-share 0.5 stores them\n"
     )
     as_json = fstore("ingest", str(file), *BARS, "--json")
     assert (as_json.code, as_json.json["held"], as_json.json["stored"]) == (1, 1, 0)

@@ -117,15 +117,24 @@ def test_ticks_have_weeks_too(read: Read) -> None:
     seed=st.integers(0, 9),
 )
 def test_a_clock_is_found_rightly_or_not_at_all(week: int, weeks: int, clock: str, lost: float, seed: int) -> None:
-    """Also where bars are missing: a found clock makes the same instants of the times as the true one."""
+    """Also where bars within the weeks are missing: the times are the same instants as on the true clock."""
     start = pd.Timestamp("2018-06-03") + pd.Timedelta(weeks=week)
     wall = walls(str(start.date()), str((start + pd.Timedelta(weeks=weeks)).date()), clock)
-    wall = wall[np.random.default_rng(seed).random(len(wall)) >= lost]
+    edge = np.abs(np.diff(wall, prepend=wall[0], append=wall[-1])) > np.timedelta64(24, "h")
+    wall = wall[(np.random.default_rng(seed).random(len(wall)) >= lost) | edge[:-1] | edge[1:]]
     found = find_clock(wall, HOUR_US, HISTDATA_CLOCKS)
     if found.clock is not None:
         assert np.array_equal(to_utc(wall, found.clock), to_utc(wall, clock), equal_nan=True)
     elif not lost:
         assert found.rivals, "whole weeks fit their own clock"
+
+
+def test_one_weekend_without_its_last_hour_decides_nothing() -> None:
+    """In the week in which only New York is back on winter time, such a file looks like one on Zurich's clock."""
+    wall = walls("2018-10-20", "2018-11-10", NEW_YORK)
+    last = np.flatnonzero(np.diff(wall) > np.timedelta64(24, "h"))
+    assert find_clock(wall, HOUR_US, HISTDATA_CLOCKS).clock == NEW_YORK
+    assert find_clock(np.delete(wall, last), HOUR_US, HISTDATA_CLOCKS).clock is None
 
 
 # ---------------------------------------------------------------------------------------------- displaced weeks
@@ -175,7 +184,7 @@ def test_the_zone_is_asked_about_where_nobody_stated_it(read: Read) -> None:
     wall = walls("2024-05-01", "2024-06-20", "Europe/Athens")
     text = head + text_of(wall, "%Y-%m-%d %H:%M", ",1.1,1.2,1.0,1.15")
     question = read(text).notes.zone_question
-    assert question.startswith("7 of 7 weekends begin and end 3 hours late")
+    assert question.startswith("7 of its 7 weekends begin and end 3 hours late")
     assert "--tz Europe/Athens, or --tz UTC" in question
     for tz in ("Europe/Athens", "UTC"):  # an answer is taken, and a strange one is said to be strange
         notes = read(text, tz=tz).notes
