@@ -15,7 +15,9 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.event import listens_for
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import ConnectionPoolEntry
 
+from feature_repo.stores.feast.registry_url import close_when_dropped
 from flows.ledger.errors import LedgerError, LedgerUnavailable, place_of, translated
 from flows.ledger.upgrade import upgrade
 
@@ -161,7 +163,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 def _prepare_sqlite(engine: Engine, folder: Path) -> None:
     @listens_for(engine, "connect")
-    def connected(connection: Any, _entry: object) -> None:
+    def connected(connection: Any, entry: ConnectionPoolEntry) -> None:
+        close_when_dropped(connection, entry)  # the ledger of a process is closed by nobody
         connection.isolation_level = None  # the driver begins no transactions of its own
         connection.execute("PRAGMA foreign_keys=ON")
         if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):

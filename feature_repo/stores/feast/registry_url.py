@@ -5,6 +5,10 @@ Apart from ``home``, which strategies load: SQLAlchemy takes as long as all else
 
 from __future__ import annotations
 
+import os
+import weakref
+from typing import Any
+
 from sqlalchemy.engine import URL, Connection, CreateEnginePlugin, Engine
 from sqlalchemy.event import listen
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -27,7 +31,22 @@ class HomePlugin(CreateEnginePlugin):
         listen(engine, "connect", _share_file)
 
 
-def _share_file(connection: Connection, _entry: ConnectionPoolEntry) -> None:
+def close_when_dropped(connection: Any, entry: ConnectionPoolEntry) -> None:
+    """Has a driver's connection closed with its place in the pool, at the latest when the process ends.
+
+    Python 3.13 warns of a SQLite connection that is dropped open. A forked child closes nothing: the connections are
+    its parent's.
+    """
+    weakref.finalize(entry, _close, connection, os.getpid())
+
+
+def _close(connection: Any, owner: int) -> None:
+    if os.getpid() == owner:
+        connection.close()
+
+
+def _share_file(connection: Connection, entry: ConnectionPoolEntry) -> None:
+    close_when_dropped(connection, entry)  # Feast closes nothing
     # Readers don't wait for a writer, and a writer waits for another instead of failing with "database is locked".
     for pragma in ("journal_mode=WAL", "busy_timeout=10000", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}")  # type: ignore[call-overload]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -98,6 +100,17 @@ def test_a_closed_ledger_says_so(open_ledger: OpenLedger) -> None:
     ledger.close()
     with pytest.raises(LedgerError, match="closed"):
         ledger.ping()
+
+
+def test_a_dropped_ledger_leaves_no_connection_open(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+    with ledger._reading() as connection:
+        driver = connection.connection.driver_connection
+    assert driver
+    del ledger, connection
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        driver.execute("SELECT 1")
 
 
 def test_nothing_is_opened_before_it_is_used(tmp_path: Path) -> None:

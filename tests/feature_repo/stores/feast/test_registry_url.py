@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -30,7 +32,7 @@ def file_of(engine: Engine) -> Path:
 
 
 def test_the_registry_is_one_file_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feature_repo.home.REPO", tmp_path / "project" / "feature_repo")
+    monkeypatch.setattr("feature_repo.home.PROJECT", tmp_path / "project")
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         monkeypatch.chdir(tmp_path / folder)
@@ -48,6 +50,17 @@ def test_the_registry_is_shared_by_readers_and_writers(tmp_path: Path) -> None:
         assert connection.execute(text("pragma journal_mode")).scalar() == "wal"
         assert connection.execute(text("pragma busy_timeout")).scalar() == 10_000
     engine.dispose()
+
+
+def test_a_dropped_registry_leaves_no_connection_open(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/registry.db?plugin=fstore_home")
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+    assert driver
+    del engine, connection
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        driver.execute("SELECT 1")
 
 
 def test_other_sqlite_files_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
