@@ -1,4 +1,4 @@
-"""A feed into the session's server, and a history that the batch flow has done."""
+"""A feed into the test server, and a history that the batch flow has processed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def minutes(make_bars: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFram
 
 @pytest.fixture
 def expected(server_url: str, redis: Any, tmp_path: Path) -> Callable[..., State]:
-    """What the batch flow leaves of bars, in a home of its own; the online store is empty afterwards."""
+    """What the batch flow makes of bars, in a home of its own; the online store is empty afterwards."""
 
     def state(bars: dict[str, pd.DataFrame], timeframe: str = "1m") -> State:
         home = Settings(home=tmp_path / "batch", redis_url=server_url)
@@ -48,7 +48,7 @@ def expected(server_url: str, redis: Any, tmp_path: Path) -> Callable[..., State
 
 @pytest.fixture
 def known(settings: Settings, minutes: Callable[..., pd.DataFrame]) -> pd.DataFrame:
-    """1,500 minutes that the batch flow has done, and 600 that come after."""
+    """1,500 minutes that the batch flow has processed, and 600 that follow."""
     bars = minutes(2100)
     by_batch(settings, {"BTC/USD": bars.head(1500)})
     return bars

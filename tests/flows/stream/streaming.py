@@ -1,4 +1,4 @@
-"""A stream at work in this process or one of its own, and what two ways to one end must agree on."""
+"""A stream in this process or in one of its own, and the state that it and the batch flow must leave alike."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from flows.stream.stats import StreamStats
 from tests.flows.processes.worker import PROCESSES, _start_server, _told
 
 FAST = StreamConfig(flush_s=0.15, flush_bars=400, idle_s=0.5, ttl_s=1.0)
-"""Quick enough for a test: a stream that was killed is followed by another after a second."""
+"""Fast enough for a test: another stream can follow a killed one after a second."""
 _WITHIN_S = 60.0
 
 
@@ -47,7 +47,7 @@ def live(bars: pd.DataFrame, symbol: str = "BTC/USD", timeframe: str = "1m") -> 
 
 
 def source_of(bars: pd.DataFrame) -> SourceBars:
-    """Bars as a source that was read without fault."""
+    """Bars as a source that was read without problems."""
     notes = SourceNotes(files=("bars.csv",), rows_read=len(bars), out_of_order=0, duplicates=0,
                         header_lines_skipped=0, detected={})  # fmt: skip
     frame = bars.assign(file="bars.csv", line=np.arange(len(bars)) + 2)
@@ -93,7 +93,7 @@ class Running:
         self.ledger.close()
 
     def work(self) -> None:
-        """Takes all that is there now."""
+        """Takes everything that has arrived."""
         while entries := self.reader.read(count=500, block_ms=1):
             self.session.step(entries)
         self.session.step([])
@@ -126,7 +126,7 @@ class Process:
         theirs.close()
 
     def kill_after(self, seconds: float) -> None:
-        """SIGKILL, in the midst of whatever it does then."""
+        """SIGKILL, whatever it is doing then."""
         self.process.join(seconds)
         assert self.process.is_alive()
         os.kill(self.process.pid or 0, signal.SIGKILL)
@@ -140,7 +140,7 @@ class Process:
 
     def ready(self) -> None:
         if not self._pipe.poll(_WITHIN_S):
-            raise TimeoutError("the stream does not begin")
+            raise TimeoutError("the stream does not start")
         self._pipe.recv()
 
     def end(self) -> None:
@@ -161,7 +161,7 @@ def _stream(home: str, redis_url: str, config: StreamConfig, pipe: Connection) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """The newest revisions without the moment that they were written, the online bytes, and what is left to do."""
+    """The newest revisions without ``created``, the online bytes, and what is left to do."""
 
     offline: Mapping[str, pd.DataFrame]
     revisions: Mapping[str, int]

@@ -1,4 +1,4 @@
-"""Whose turn it is: bars in the order that they came, but for those that have to wait."""
+"""Bars are ready in the order of their arrival, except those that have to wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLOSE_S = OPEN_US / 1e6 + 60
 
 
 class Clock:
-    """Time that stands until it is told to go on."""
+    """Time that the test moves."""
 
     def __init__(self) -> None:
         self.s = 0.0
@@ -43,18 +43,18 @@ def entry(n: int, symbol: str = "BTC/USD", *, minutes: int = 0, **fields: bytes)
         symbol=symbol, timeframe="1m", open_us=OPEN_US + minutes * 60_000_000,
         open=1.0, high=1.0, low=1.0, close=1.0, volume=float(n),
     )  # fmt: skip
-    told = {name.encode(): str(value).encode() for name, value in to_fields(bar).items()}
-    return Entry(shard=0, id=f"{n}-0".encode(), fields=told | {name.encode(): v for name, v in fields.items()})
+    fields_of_bar = {name.encode(): str(value).encode() for name, value in to_fields(bar).items()}
+    return Entry(shard=0, id=f"{n}-0".encode(), fields=fields_of_bar | {name.encode(): v for name, v in fields.items()})
 
 
 def ids(groups: dict[str, list[tuple[Entry, LiveBar]]]) -> dict[str, list[int]]:
-    return {symbol: [int(one.id.partition(b"-")[0]) for one, _ in items] for symbol, items in groups.items()}
+    return {symbol: [int(entry.id.partition(b"-")[0]) for entry, _ in items] for symbol, items in groups.items()}
 
 
-def test_bars_are_told_by_symbol_in_their_order(arrivals: Arrivals) -> None:
+def test_bars_are_grouped_by_symbol_in_their_order(arrivals: Arrivals) -> None:
     groups, unreadable = arrivals.sort([entry(1), entry(2, "ETH/USD"), entry(3), entry(4, close=b"many")])
     assert ids(groups) == {"BTC/USD": [1, 3], "ETH/USD": [2]}
-    assert [(one.id, error.rule) for one, error in unreadable] == [(b"4-0", "unreadable")]
+    assert [(entry.id, error.rule) for entry, error in unreadable] == [(b"4-0", "unreadable")]
     assert arrivals.due_s() == []
 
 
@@ -69,7 +69,7 @@ def test_a_bar_just_before_its_close_waits_for_it_and_one_long_before_does_not(
     assert ids(arrivals.sort([entry(3)])[0]) == {"BTC/USD": [1, 3]}
 
 
-def test_a_symbol_that_is_held_waits_longer_each_time_and_keeps_its_order(arrivals: Arrivals, clock: Clock) -> None:
+def test_a_symbol_in_use_waits_longer_each_time_and_keeps_its_order(arrivals: Arrivals, clock: Clock) -> None:
     groups, _ = arrivals.sort([entry(1), entry(2, "ETH/USD")])
     for tries, wait_s in enumerate([*RETRY_S, RETRY_S[-1]]):
         arrivals.postpone("BTC/USD", groups["BTC/USD"])

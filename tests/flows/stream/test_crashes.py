@@ -38,7 +38,7 @@ def emptied(redis: Any, project: str) -> None:
     """Waits until every bar is stored and acknowledged."""
     until = time.monotonic() + _WITHIN_S
     while left_in_streams(redis, project)[0]:
-        assert time.monotonic() < until, "the stream does not come to its end"
+        assert time.monotonic() < until, "the stream does not finish"
         time.sleep(0.02)
 
 
@@ -74,11 +74,10 @@ def test_a_stream_killed_again_and_again_during_a_day_of_minutes(
     producer.join(_WITHIN_S)
     emptied(redis, settings.repo().project)
     assert process.terminate() == 0
-    found = state_of(settings, SYMBOLS)
-    assert_same(found, expected(bars))
+    assert_same(state_of(settings, SYMBOLS), expected(bars))
 
 
-def test_a_stream_told_to_end_leaves_nothing_pending(
+def test_a_stream_asked_to_end_leaves_nothing_pending(
     settings: Settings, redis: Any, feed: Feed, minutes: Callable[..., pd.DataFrame], start: Callable[[], Process]
 ) -> None:
     bars = minutes(1200)

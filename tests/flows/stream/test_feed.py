@@ -1,4 +1,4 @@
-"""Entries: what goes in comes out, bit by bit; what is no bar is told apart; a full stream makes its producer wait."""
+"""Entries come out as they went in, bit by bit; what is not a bar is recognised; a full stream makes producers wait."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def bar(n: int = 0, symbol: str = "BTC/USD") -> LiveBar:
     return LiveBar(symbol=symbol, timeframe="1m", open_us=n * 60_000_000, open=1.0, high=2.0, low=0.5, close=1.5)
 
 
-def entry(told: LiveBar, **changes: str) -> dict[bytes, bytes]:
-    return {name.encode(): text.encode() for name, text in (to_fields(told) | changes).items()}
+def entry(sent: LiveBar, **changes: str) -> dict[bytes, bytes]:
+    return {name.encode(): text.encode() for name, text in (to_fields(sent) | changes).items()}
 
 
 @given(values=st.tuples(numbers, numbers, numbers, numbers, numbers), open_us=st.integers(0, 2**53))
 def test_a_bar_keeps_every_bit(values: tuple[float, ...], open_us: int) -> None:
     names = ("open", "high", "low", "close", "volume")
-    told = LiveBar(symbol="EUR/USD", timeframe="1h", open_us=open_us, **dict(zip(names, values, strict=True)))
-    found = from_fields(entry(told))
-    assert found.open_us == open_us
-    assert repr(found.values) == repr(told.values)
+    sent = LiveBar(symbol="EUR/USD", timeframe="1h", open_us=open_us, **dict(zip(names, values, strict=True)))
+    read = from_fields(entry(sent))
+    assert read.open_us == open_us
+    assert repr(read.values) == repr(sent.values)
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def test_a_bar_keeps_every_bit(values: tuple[float, ...], open_us: int) -> None:
         ({"close": ""}, "unreadable"),
     ],
 )
-def test_an_entry_that_is_no_bar_is_told(changes: dict[str, str], rule: str) -> None:
-    with pytest.raises(BadEntryError) as found:
+def test_an_entry_that_is_not_a_bar_is_rejected_by_rule(changes: dict[str, str], rule: str) -> None:
+    with pytest.raises(BadEntryError) as caught:
         from_fields(entry(bar(), **changes))
-    assert found.value.rule == rule
+    assert caught.value.rule == rule
 
 
 @given(fields=st.dictionaries(st.binary(max_size=9), st.binary(max_size=9)))
@@ -69,9 +69,9 @@ def test_whatever_a_message_says_it_is_a_bar_or_bad(text: str | bytes) -> None:
 def test_a_message(moment: str) -> None:
     prices = '"open": "1", "high": 2, "low": 0.5, "close": 1.5'
     text = f'{{"symbol": "BTC/USD", "timeframe": "1m", "open_time": {moment}, {prices}}}'
-    found = from_json(text)
-    assert (found.open_us, found.values[:4]) == (60_000_000, (1.0, 2.0, 0.5, 1.5))
-    assert math.isnan(found.volume)
+    read = from_json(text)
+    assert (read.open_us, read.values[:4]) == (60_000_000, (1.0, 2.0, 0.5, 1.5))
+    assert math.isnan(read.volume)
 
 
 def test_a_message_without_an_offset_is_bad() -> None:
@@ -88,7 +88,7 @@ def test_a_symbol_s_shard_never_changes() -> None:
 
 
 class Clock:
-    """Time that passes when somebody sleeps; the consumer works meanwhile."""
+    """Time that passes when the producer sleeps; the consumer works meanwhile."""
 
     def __init__(self, work: Any = lambda: None) -> None:
         self.now, self.slept, self._work = 0.0, 0, work
@@ -122,7 +122,7 @@ def test_a_producer_waits_for_a_slow_consumer_and_nothing_is_lost(redis: Any, se
     assert taken == [*range(230)]
 
 
-def test_a_producer_that_nobody_relieves_is_told(redis: Any, settings: Settings) -> None:
+def test_a_producer_without_a_consumer_fails_and_says_so(redis: Any, settings: Settings) -> None:
     clock = Clock()
     feed = Feed(redis, settings.repo().project, limit=5, timeout_s=3, sleep=clock.sleep, clock=lambda: clock.now)
     with pytest.raises(BackloggedError, match="fstore stream"):

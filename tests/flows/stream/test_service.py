@@ -1,4 +1,4 @@
-"""Services that keep sessions running: one stands by for another, and none is held up by Python's collector."""
+"""Services keep sessions running: one stands by for another, and garbage collection holds none of them up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flows.stream import Feed, serve, stream
 from tests.flows.stream.streaming import FAST, left_in_streams, live
 
 
-def test_a_stand_by_takes_over_when_the_first_ends(
+def test_a_standby_takes_over_when_the_first_ends(
     settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame
 ) -> None:
     """Two services of one project: one works, and no bar is taken twice."""
@@ -45,7 +45,7 @@ def test_a_stand_by_takes_over_when_the_first_ends(
     assert [run.state for run in settings.ledger().runs(kind="stream")] == ["completed"] * 2
 
 
-def test_a_service_spares_the_collector_what_it_began_with(
+def test_what_a_service_starts_with_is_exempt_from_collection(
     settings: Settings, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del redis
@@ -54,13 +54,13 @@ def test_a_service_spares_the_collector_what_it_began_with(
     stop, until = threading.Event(), time.monotonic() + 60
     thread = threading.Thread(target=serve, kwargs={"config": FAST, "stop": stop})
     thread.start()
-    while (is_gone_through := _is_gone_through(made_before)) and time.monotonic() < until:
+    while (is_collected := _is_collected(made_before)) and time.monotonic() < until:
         time.sleep(0.05)
     stop.set()
     thread.join(60)
-    assert not is_gone_through
+    assert not is_collected
 
 
-def _is_gone_through(one: object) -> bool:
-    """Whether Python's collector looks at it."""
+def _is_collected(one: object) -> bool:
+    """Whether Python's collector goes through it."""
     return any(other is one for other in gc.get_objects())

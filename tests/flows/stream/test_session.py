@@ -1,4 +1,4 @@
-"""Bars that come one by one end as if the batch flow had had them all."""
+"""Bars that arrive one by one leave what the batch flow would have made of all of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Minutes = Callable[..., pd.DataFrame]
 BTC = "BTC/USD"
 
 
-def test_new_bars_end_as_in_the_batch_flow(
+def test_new_bars_leave_what_the_batch_flow_leaves(
     settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame, expected: Callable[..., State]
 ) -> None:
     with Running(settings, redis) as running:
@@ -49,10 +49,10 @@ def test_new_bars_end_as_in_the_batch_flow(
     assert_same(found, expected({BTC: known}))
 
 
-def test_a_first_a_late_and_a_corrected_bar_are_the_batch_flow_s(
+def test_a_first_a_late_and_a_corrected_bar_are_left_to_the_batch_flow(
     settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame, expected: Callable[..., State]
 ) -> None:
-    """And those that follow go on as before."""
+    """And later bars take the fast path again."""
     bars, rows = known.copy(), live(known)
     corrected = bars.loc[1510:1510].assign(volume=77.0)
     with Running(settings, redis) as running:
@@ -157,10 +157,10 @@ def test_a_stream_that_lost_its_lease_writes_nothing_more(
     assert_same(state_of(settings, [BTC]), expected({BTC: known}), revisions=False)
 
 
-def test_the_offline_store_away_for_a_while(
+def test_the_offline_store_is_unavailable_for_a_while(
     settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bars are online at once all the same, and none is acknowledged before it is stored."""
+    """Bars are online at once nevertheless, and none is acknowledged before it is stored."""
     append, failures = DeltaTables.append, [2]
 
     def unreachable(self: DeltaTables, table: Any, rows: Any, **options: Any) -> None:

@@ -25,7 +25,7 @@ MINUTE = TIMEFRAMES["1m"]
 
 
 class Kept:
-    """A feed that keeps what it is given, and tells when there is enough."""
+    """A feed that keeps what it is sent, and signals when there is enough."""
 
     def __init__(self, enough: int) -> None:
         self.bars: list[LiveBar] = []
@@ -51,8 +51,8 @@ def message(minute: int) -> str:
                        "low": 0.5, "close": 1.5, "volume": None})  # fmt: skip
 
 
-async def test_a_lost_connection_is_made_again() -> None:
-    """Each connection brings two messages and breaks off; one of them is no bar."""
+async def test_a_lost_connection_is_reopened() -> None:
+    """Each connection brings two messages, one of them not a bar, and breaks."""
     visits, waits = [0], []
 
     async def bars(connection: Any) -> None:
@@ -81,7 +81,7 @@ async def test_a_lost_connection_is_made_again() -> None:
     assert waits[0] == RECONNECT_S[0]
 
 
-async def test_attempts_at_a_server_that_is_away_are_further_and_further_apart() -> None:
+async def test_attempts_to_reach_an_unavailable_server_are_further_and_further_apart() -> None:
     waits: list[float] = []
     enough = asyncio.Event()
 
@@ -105,7 +105,7 @@ def kline(minute: int, *, closed: bool, symbol: str = "BTCUSDT") -> str:
     return json.dumps({"stream": "btcusdt@kline_1m", "data": {"e": "kline", "E": 1, "s": symbol, "k": k}})
 
 
-async def test_an_exchange_s_closed_bars_alone_are_taken() -> None:
+async def test_only_an_exchange_s_closed_bars_are_taken() -> None:
     paths = []
 
     async def exchange(connection: Any) -> None:
@@ -130,7 +130,7 @@ async def test_an_exchange_s_closed_bars_alone_are_taken() -> None:
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"e": "kline"}', '{"e": "kline", "k": {"x": true}}'])
-def test_what_an_exchange_never_says_is_bad(text: str) -> None:
+def test_a_message_that_an_exchange_never_sends_is_bad(text: str) -> None:
     with pytest.raises(BadEntryError):
         kline_parser([])(text)
 
@@ -158,13 +158,13 @@ def test_a_replay_keeps_time(minutes: Callable[..., pd.DataFrame]) -> None:
     assert [round(at, 6) for at, _ in fed] == [0, 1, 2, 3, 6, 7, 8]
 
 
-def test_a_replay_goes_on_where_the_last_one_ended(
+def test_a_replay_continues_where_the_last_one_ended(
     settings: Settings, feed: Feed, minutes: Callable[..., pd.DataFrame]
 ) -> None:
     bars = minutes(300)
     by_batch(settings, {"BTC/USD": bars.head(200)})
     rest = newer_than_stored(bars, SYMBOLS["BTC/USD"], MINUTE, settings.tables())
     assert live(rest) == live(bars.iloc[200:])
-    told: list[int] = []
-    assert replay(rest, SYMBOLS["BTC/USD"], MINUTE, feed, speed=0, now=datetime.now(UTC), progress=told.append) == 100
-    assert (feed.backlog(), told) == (100, [100])
+    fed: list[int] = []
+    assert replay(rest, SYMBOLS["BTC/USD"], MINUTE, feed, speed=0, now=datetime.now(UTC), progress=fed.append) == 100
+    assert (feed.backlog(), fed) == (100, [100])
