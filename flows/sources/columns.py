@@ -32,8 +32,8 @@ _INSTANTS = (
     *("timestamputc", "datetimeutc", "timeutc", "dateutc", "unix", "unixtime", "unixtimestamp"),
 )
 _INSTANTS_LAST = ("t", *_CLOSE_STAMPED, "indexlevel0")
-_FINISHED = ("complete", "iscomplete", "completed", "isfinal", "final", "isclosed", "closed", "confirm", "confirmed")
-_UNFINISHED = ("incomplete", "isincomplete", "partial", "ispartial", "unfinished")
+FINISHED = ("complete", "iscomplete", "completed", "isfinal", "final", "isclosed", "closed", "confirm", "confirmed")
+UNFINISHED = ("incomplete", "isincomplete", "partial", "ispartial", "unfinished")
 _UNNAMED = ("", "unnamed0", "index")  # how pandas writes its index; meant only for the first column
 _SYMBOL = ("symbol", "ticker", "pair", "instrument")
 _VOLUMES = ("volume", "vol", "v", "realvolume")
@@ -132,8 +132,8 @@ def choose(
         volumes=columns.volumes(symbol, of_ticks=of_ticks),
         tick_count=columns.tick_count(),
         symbol=columns.first(_SYMBOL),
-        finished=columns.first(_FINISHED),
-        unfinished=columns.first(_UNFINISHED),
+        finished=columns.first(FINISHED),
+        unfinished=columns.first(UNFINISHED),
         open_stamped=key(names[time[-1]]) in _OPEN_STAMPED,
         close_stamped=key(names[time[-1]]) in _CLOSE_STAMPED,
         text=printable(text),

@@ -36,6 +36,7 @@ class Arrivals:
         self._early_s, self._now, self._monotonic = early_s, now, monotonic
         self._waiting: dict[str, _Waiting] = {}
         self._early: list[Item] = []
+        self._forming: dict[tuple[str, str], int] = {}  # open of the newest bar that arrived long before its close
 
     def sort(self, entries: Sequence[Entry]) -> tuple[dict[str, list[Item]], list[tuple[Entry, BadEntryError]]]:
         """The bars that are ready, by symbol, and the entries that are not bars."""
@@ -53,13 +54,24 @@ class Arrivals:
             except BadEntryError as error:
                 unreadable.append((entry, error))
         for entry, bar in items:
-            if 0 < _close_s(bar) - now_s <= self._early_s:
+            if self._waits_for_close(bar, _close_s(bar) - now_s):
                 self._early.append((entry, bar))
             elif bar.symbol in self._waiting and bar.symbol not in groups:
                 self._waiting[bar.symbol].items.append((entry, bar))
             else:
                 groups[bar.symbol].append((entry, bar))
         return groups, unreadable
+
+    def _waits_for_close(self, bar: LiveBar, left_s: float) -> bool:
+        """Whether a bar is early because clocks differ.
+
+        A bar that also arrived long before its close comes from a source that sends bars while they form, so what
+        arrives just before the close is not finished either: it goes to the gate, which rejects it as ``unclosed``.
+        """
+        series = bar.symbol, bar.timeframe
+        if left_s > self._early_s:
+            self._forming[series] = bar.open_us
+        return 0 < left_s <= self._early_s and self._forming.get(series) != bar.open_us
 
     def postpone(self, symbol: str, items: list[Item]) -> None:
         """Puts a symbol back, because another run works on it; the wait grows with each attempt."""

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from flows.stream.bar import LiveBar, to_fields
+from flows.stream.bar import BadEntryError, LiveBar, to_fields, unreadable_fields
 
 SHARDS = 16
 """The number of streams. Part of the protocol: producers and consumers of a project must agree on it."""
@@ -73,9 +73,9 @@ class Feed:
         for shard, entries in shards.items():
             self._put(shard, entries)
 
-    def put_unreadable(self, text: str) -> None:
-        """Passes on what a source sent instead of a bar; the consumer quarantines it for inspection."""
-        self._put(0, [{"text": text[:10_000]}])
+    def put_unreadable(self, text: str, error: BadEntryError) -> None:
+        """Passes on what a source sent instead of a bar, and why; the consumer quarantines it for inspection."""
+        self._put(0, [unreadable_fields(text, error)])
 
     def backlog(self) -> int:
         """The number of entries whose bars are not stored offline yet."""

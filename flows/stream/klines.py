@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from feature_repo import catalog
-from flows.stream.bar import BadEntryError, LiveBar
+from flows.stream.bar import BadEntryError, LiveBar, from_milliseconds
 
 BINANCE = "wss://stream.binance.com:9443"
 
@@ -42,9 +42,11 @@ def kline_parser(symbols: Sequence[str]) -> Callable[[str | bytes], LiveBar | No
             return LiveBar(
                 symbol=known.get(kline["s"], str(kline["s"])),
                 timeframe=str(kline["i"]),
-                open_us=int(kline["t"]) * 1000,
+                open_us=from_milliseconds(int(kline["t"])),
                 **{name: float(kline[key]) for name, key in _FIELDS.items()},
             )
+        except BadEntryError:
+            raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadEntryError("unreadable", f"{type(error).__name__}: {error}"[:200]) from None
 

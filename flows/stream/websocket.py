@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,6 +23,7 @@ RECONNECT_S = (0.2, 1.0, 2.0, 5.0, 15.0)
 one repeats. Nothing else retries a lost connection."""
 _SILENCE_S = 20.0  # after this long without a message the server is pinged, and has as long to answer
 _MAX_MESSAGE = 1 << 20  # bytes
+_LOGGED = frozenset(10**n for n in range(12))  # of the messages that break one rule
 
 Parse = Callable[[str | bytes], LiveBar | None]
 """Reads a message: its bar, or None when it holds none (a bar that is still open, a greeting).
@@ -49,7 +51,7 @@ async def receive(
         url: ``ws://`` or ``wss://``; may hold a key, so it is never logged.
         hello: messages to send first, such as a subscription.
     """
-    failures = 0
+    failures, rejected = 0, Counter[str]()
     while True:
         try:
             async with _connection(url) as connection:
@@ -57,7 +59,7 @@ async def receive(
                     await connection.send(message)
                 async for message in connection:
                     failures = 0
-                    await _forward(message, feed, parse)
+                    await _forward(message, feed, parse, rejected)
             _log.warning("the source of live bars closed the connection; connecting again")
         except (OSError, WebSocketException, TimeoutError) as error:
             _log.warning("lost the source of live bars (%s); connecting again", type(error).__name__)
@@ -73,12 +75,15 @@ async def _connection(url: str) -> AsyncIterator[Any]:
         yield connection
 
 
-async def _forward(message: str | bytes, feed: Feed, parse: Parse) -> None:
+async def _forward(message: str | bytes, feed: Feed, parse: Parse, rejected: Counter[str]) -> None:
     try:
         bar = parse(message)
-    except BadEntryError:
+    except BadEntryError as error:
+        rejected[error.rule] += 1
+        if rejected[error.rule] in _LOGGED:
+            _log.warning("message rejected (%s, %d so far): %s", error.rule, rejected[error.rule], error)
         text = message if isinstance(message, str) else message.decode("utf-8", "backslashreplace")
-        await asyncio.to_thread(feed.put_unreadable, text)
+        await asyncio.to_thread(feed.put_unreadable, text, error)
         return
     if bar is not None:
         await asyncio.to_thread(feed.put, [bar])

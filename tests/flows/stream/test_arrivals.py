@@ -69,6 +69,18 @@ def test_a_bar_just_before_its_close_waits_for_it_and_one_long_before_does_not(
     assert ids(arrivals.sort([entry(3)])[0]) == {"BTC/USD": [1, 3]}
 
 
+def test_a_bar_that_is_sent_while_it_forms_does_not_wait_for_its_close(arrivals: Arrivals, clock: Clock) -> None:
+    """What arrives just before the close is no more finished than what arrived long before; the finished bar counts."""
+    clock.s = -30.0
+    assert ids(arrivals.sort([entry(1)])[0]) == {"BTC/USD": [1]}  # for the gate to reject
+    clock.s = -0.5
+    assert ids(arrivals.sort([entry(2), entry(3, "ETH/USD")])[0]) == {"BTC/USD": [2]}
+    clock.s = 0.0
+    assert ids(arrivals.sort([entry(4), entry(5, minutes=1)])[0]) == {"ETH/USD": [3], "BTC/USD": [4, 5]}
+    clock.s = 59.0
+    assert ids(arrivals.sort([entry(6, "ETH/USD", minutes=1), entry(7, minutes=1)])[0]) == {"BTC/USD": [7]}
+
+
 def test_a_symbol_in_use_waits_longer_each_time_and_keeps_its_order(arrivals: Arrivals, clock: Clock) -> None:
     groups, _ = arrivals.sort([entry(1), entry(2, "ETH/USD")])
     for tries, wait_s in enumerate([*RETRY_S, RETRY_S[-1]]):

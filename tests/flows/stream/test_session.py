@@ -103,12 +103,13 @@ def test_poison_is_quarantined_with_its_reason_and_stops_nothing(
         redis.xadd(key, {"symbol": "NO/SUCH", **{n: v for n, v in to_fields(rows[0]).items() if n != "symbol"}})
         redis.xadd(key, to_fields(rows[1503]) | {"close": "many"})
         redis.xadd(key, {"x" * 50_000: "y" * 50_000})
+        redis.xadd(key, to_fields(rows[1503]) | {"open_us": str(rows[1503].open_us // 1000)})  # milliseconds
         feed.put([*bad, *rows[1503:1510]])
         running.finish()
-        assert (running.stats.bars, running.stats.bad) == (7, 7)
+        assert (running.stats.bars, running.stats.bad) == (7, 8)
     kept = settings.tables().read("quarantine").to_pandas()
-    unreadable = ["unknown_symbol", *["unreadable"] * 3]
-    assert sorted(kept["rule"]) == ["close_missing", "high_not_positive", "incomplete", "off_grid", *unreadable]
+    unreadable = ["impossible_time", "unknown_symbol", *["unreadable"] * 3]
+    assert sorted(kept["rule"]) == sorted(["close_missing", "high_not_positive", "incomplete", "off_grid", *unreadable])
     assert kept["row"].str.len().max() < 10_000
     assert left_in_streams(redis, settings.repo().project) == (0, 0)
     assert settings.tables().read("bars", timeframe="1m", columns=[]).num_rows == 1507

@@ -22,6 +22,7 @@ from flows.stream.websocket import RECONNECT_S, receive
 from tests.flows.stream.streaming import by_batch, live
 
 MINUTE = TIMEFRAMES["1m"]
+START_MS = 1_704_711_600_000  # 2024-01-08 11:00 UTC
 
 
 class Kept:
@@ -30,6 +31,7 @@ class Kept:
     def __init__(self, enough: int) -> None:
         self.bars: list[LiveBar] = []
         self.unreadable: list[str] = []
+        self.rules: list[str] = []
         self._enough, self.done = enough, asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -37,8 +39,9 @@ class Kept:
         self.bars += bars
         self._count()
 
-    def put_unreadable(self, text: str) -> None:
+    def put_unreadable(self, text: str, error: BadEntryError) -> None:
         self.unreadable.append(text)
+        self.rules.append(error.rule)
         self._count()
 
     def _count(self) -> None:
@@ -47,8 +50,8 @@ class Kept:
 
 
 def message(minute: int) -> str:
-    return json.dumps({"symbol": "BTC/USD", "timeframe": "1m", "open_time": minute * 60_000, "open": 1, "high": 2,
-                       "low": 0.5, "close": 1.5, "volume": None})  # fmt: skip
+    return json.dumps({"symbol": "BTC/USD", "timeframe": "1m", "open_time": START_MS + minute * 60_000, "open": 1,
+                       "high": 2, "low": 0.5, "close": 1.5, "volume": None})  # fmt: skip
 
 
 async def test_a_lost_connection_is_reopened() -> None:
@@ -76,7 +79,7 @@ async def test_a_lost_connection_is_reopened() -> None:
         await asyncio.wait_for(kept.done.wait(), 30)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    assert {bar.open_us for bar in kept.bars} <= {n * 60_000_000 for n in range(1, visits[0] + 1)}
+    assert {bar.open_us for bar in kept.bars} <= {START_MS * 1000 + n * 60_000_000 for n in range(1, visits[0] + 1)}
     assert set(kept.unreadable) == {"no bar"}
     assert waits[0] == RECONNECT_S[0]
 
@@ -99,7 +102,8 @@ async def test_attempts_to_reach_an_unavailable_server_are_further_and_further_a
 
 
 def kline(minute: int, *, closed: bool, symbol: str = "BTCUSDT") -> str:
-    k = {"t": minute * 60_000, "T": minute * 60_000 + 59_999, "s": symbol, "i": "1m", "f": 100, "L": 200, "o": "0.0010",
+    open_ms = START_MS + minute * 60_000
+    k = {"t": open_ms, "T": open_ms + 59_999, "s": symbol, "i": "1m", "f": 100, "L": 200, "o": "0.0010",
          "c": "0.0020", "h": "0.0025", "l": "0.0005", "v": "1000", "n": 100, "x": closed, "q": "1.0", "V": "500",
          "Q": "0.5", "B": "0"}  # fmt: skip
     return json.dumps({"stream": "btcusdt@kline_1m", "data": {"e": "kline", "E": 1, "s": symbol, "k": k}})
@@ -125,7 +129,7 @@ async def test_only_an_exchange_s_closed_bars_are_taken() -> None:
         await asyncio.gather(task, return_exceptions=True)
     assert paths == ["/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m"]
     assert [(b.symbol, b.open_us, b.values) for b in kept.bars] == [
-        ("BTC/USDT", n * 60_000_000, (0.001, 0.0025, 0.0005, 0.002, 1000.0)) for n in range(3)
+        ("BTC/USDT", START_MS * 1000 + n * 60_000_000, (0.001, 0.0025, 0.0005, 0.002, 1000.0)) for n in range(3)
     ]
 
 
@@ -133,6 +137,28 @@ async def test_only_an_exchange_s_closed_bars_are_taken() -> None:
 def test_a_message_that_an_exchange_never_sends_is_bad(text: str) -> None:
     with pytest.raises(BadEntryError):
         kline_parser([])(text)
+
+
+async def test_a_time_in_seconds_is_rejected_by_name_and_reported(caplog: pytest.LogCaptureFixture) -> None:
+    async def bars(connection: Any) -> None:
+        for minute in range(3):
+            bar = json.loads(message(minute))
+            await connection.send(json.dumps(bar | {"open_time": bar["open_time"] // 1000}))
+        await connection.wait_closed()
+
+    kept = Kept(3)
+    async with serve(bars, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with caplog.at_level("WARNING", logger="fstore"):
+            task = asyncio.create_task(receive(url, kept))  # type: ignore[arg-type]
+            await asyncio.wait_for(kept.done.wait(), 30)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    assert kept.bars == []
+    assert kept.rules == ["impossible_time"] * 3
+    reports = [record.getMessage() for record in caplog.records if "message rejected" in record.getMessage()]
+    assert len(reports) == 1  # the first, the tenth, the hundredth, ...
+    assert "a count of seconds; milliseconds since 1970 are expected" in reports[0]
 
 
 # --------------------------------------------------------------------------------------------------- replay
