@@ -77,7 +77,7 @@ class LastGood:
         body = _dump(key, answer.fresh(), self._now())
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            replace_file(self._path(key), body)
+            replace_file(self._path(key), body, is_private=True)
             if self._writes % 100 == 0:
                 self._prune()
             self._writes += 1
