@@ -1,4 +1,4 @@
-"""The commands about what is stored already: backfill, verify, explain, maintain, gaps."""
+"""Commands about stored data: backfill, verify, explain, maintain, gaps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ import typer
 from feature_repo import catalog
 from feature_repo.moments import to_us
 from flows.cli import findings, show
-from flows.cli.arguments import check_names, check_range, moment
+from flows.cli.arguments import (
+    END_HELP,
+    START_HELP,
+    AsJson,
+    Symbol,
+    Symbols,
+    Timeframe,
+    Timeframes,
+    check_names,
+    check_range,
+    moment,
+)
 from flows.settings import Settings, load_settings
 from flows.stack.configuration import configure_prefect, prefect_engine
 from fsclient.errors import InvalidRequestError
@@ -22,20 +33,16 @@ if TYPE_CHECKING:
     from flows.runs.outcome import Outcome
     from flows.verify.flow import Parity
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")]
-Symbols = Annotated[list[str] | None, typer.Option("--symbol", help="Only this one; may be given again.")]
-Timeframes = Annotated[list[str] | None, typer.Option("--timeframe", help="Only this one; may be given again.")]
-
 
 def backfill(
-    start: Annotated[str, typer.Option(help="First open time; naive means UTC. All of history when not given.")] = "",
-    end: Annotated[str, typer.Option(help="Last open time, inclusive; a date alone means that whole day.")] = "",
+    start: Annotated[str, typer.Option(help=f"{START_HELP} All of history by default.")] = "",
+    end: Annotated[str, typer.Option(help=END_HELP)] = "",
     symbol: Symbols = None,
     timeframe: Timeframes = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Forget what an unfinished one has done.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Discard the progress of an unfinished backfill.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compute and store bars and indicators of a range anew; called again after a break, it goes on from there."""
+    """Recompute and store bars and indicators of a range; after an interruption, run it again to continue."""
     first, last = _range(start, end)
     check_names(symbol, timeframe)
     settings = load_settings()
@@ -44,7 +51,7 @@ def backfill(
         from flows.backfill.flow import backfill as flow
         from flows.engine.states import result_of
     if before and not as_json:
-        show.line(f"Taken up again: {before} of it were done before; --restart does all anew.", to=show.err)
+        show.line(f"Continuing: {before} series are done already; --restart recomputes them too.", to=show.err)
     with prefect_engine(settings), show.progress("backfill"):
         outcomes: list[Outcome] = result_of(
             flow(start=first, end=last, symbols=symbol, timeframes=timeframe, restart=restart, return_state=True)
@@ -52,75 +59,79 @@ def backfill(
     if as_json:
         show.dump([asdict(o) for o in outcomes])
     elif not outcomes:
-        show.out.print("Nothing to backfill: [cyan]fstore ingest FILE --symbol … --timeframe …[/] brings bars.")
+        show.out.print("Nothing to backfill. Load bars with [cyan]fstore ingest FILE --symbol … --timeframe …[/]")
     else:
         columns = {"name": "symbol", "bars": "computed", "stored": "stored", "revised": "revised",
                    "unchanged": "unchanged", "quarantined": "quarantined", "published": "published",
                    "as_of": "as of (UTC)"}  # fmt: skip
-        show.table(
-            "Backfilled: computed anew, stored where it differs", [findings.named(asdict(o)) for o in outcomes], columns
-        )
+        show.table("Backfilled: recomputed, stored where different", [show.named(asdict(o)) for o in outcomes], columns)
     _fail([(o.symbol, o.timeframe, o.problem) for o in outcomes if o.problem], "stopped")
 
 
 def verify(
     symbol: Symbols = None,
     timeframe: Timeframes = None,
-    sample: Annotated[int | None, typer.Option(help="So many symbols, chosen by chance.", min=1)] = None,
-    seed: Annotated[int | None, typer.Option(help="What chance goes by; printed, to choose the same again.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Verify only so many symbols, chosen at random.", min=1)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of that choice; printed, so that it can be repeated.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare online, offline and recomputed values; what differs is in doubt, and the command fails."""
+    """Compare online, offline and recomputed values; a series that differs is put in doubt and the command fails."""
     check_names(symbol, timeframe)
     settings = load_settings()
-    chance = secrets.randbelow(1_000_000) if seed is None else seed
+    chosen_seed = secrets.randbelow(1_000_000) if seed is None else seed
     with prefect_engine(settings):
         from flows.engine.states import result_of
         from flows.verify.flow import failed
         from flows.verify.flow import verify as flow
 
         with show.progress("verify"):
-            found: list[Parity] = result_of(
-                flow(symbols=symbol, timeframes=timeframe, sample=sample, seed=chance, return_state=True)
+            parities: list[Parity] = result_of(
+                flow(symbols=symbol, timeframes=timeframe, sample=sample, seed=chosen_seed, return_state=True)
             )
     if as_json:
-        show.dump({"sample": sample, "seed": chance if sample else None, "series": [asdict(one) for one in found]})
+        show.dump(
+            {
+                "sample": sample,
+                "seed": chosen_seed if sample else None,
+                "series": [asdict(parity) for parity in parities],
+            }
+        )
     else:
-        findings.print_parity(found, sample, chance)
-    _fail([(one.symbol, one.timeframe, one.reason) for one in failed(found)], "in doubt")
+        findings.print_parity(parities, sample, chosen_seed)
+    _fail([(parity.symbol, parity.timeframe, parity.reason) for parity in failed(parities)], "in doubt")
 
 
 def explain(
-    symbol: Annotated[str, typer.Argument(help="Such as EUR/USD.")],
-    feature: Annotated[str, typer.Argument(help="A bar column, or an indicator's value, such as rsi_14.")],
-    timeframe: Annotated[str, typer.Option(help="1m, 5m, 15m, 30m, 1h, 4h or 1d.")] = "1h",
-    at: Annotated[str, typer.Option(help="The bar that had closed by then; the newest when not given.")] = "",
+    symbol: Symbol,
+    feature: Annotated[str, typer.Argument(help="A bar column such as close, or an indicator's value such as rsi_14.")],
+    timeframe: Timeframe = "1h",
+    at: Annotated[str, typer.Option(help="The bar that had closed by this time; the newest by default.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Where a value comes from, what was known of it when, and whether the stores agree about it."""
+    """Show where a value comes from, its revisions, and whether the stores agree on it."""
     from feature_repo.stores.redis.connection import connect, online_url
     from flows.inspect.explain import explain as run
 
     settings = load_settings()
     repo, now = settings.repo(), datetime.now(UTC)
     with connect(online_url(repo), repo.redis_type) as client:
-        found = run(
+        explanation = run(
             symbol, feature, timeframe, at=moment(at, "--at"), tables=settings.tables(), ledger=settings.ledger(),
             client=client, project=repo.project, now=now,
         )  # fmt: skip
     if as_json:
-        show.dump(asdict(found))
+        show.dump(asdict(explanation))
     else:
-        findings.print_explanation(found)
+        findings.print_explanation(explanation)
 
 
 def maintain(
-    file_days: Annotated[float, typer.Option(help="How long files that no current version needs are kept.")] = 7,
-    quarantine_days: Annotated[float, typer.Option(help="How long rejected rows are kept.")] = 365,
-    history_days: Annotated[float, typer.Option(help="How long ended runs and their notes are kept.")] = 90,
+    file_days: Annotated[float, typer.Option(help="Days to keep files that no current version needs.")] = 7,
+    quarantine_days: Annotated[float, typer.Option(help="Days to keep rejected rows.")] = 365,
+    history_days: Annotated[float, typer.Option(help="Days to keep ended runs and their records in the ledger.")] = 90,
     as_json: AsJson = False,
 ) -> None:
-    """Compact and vacuum the offline tables, prune quarantine and ledger; runs and readers go on meanwhile."""
+    """Compact and vacuum the offline tables, prune quarantine and ledger; runs and readers may continue meanwhile."""
     settings = load_settings()
     try:
         from flows.maintain import Retention
@@ -135,24 +146,26 @@ def maintain(
         from flows.maintain import maintain as flow
 
         with show.progress("maintain"):
-            done = flow(file_days=file_days, quarantine_days=quarantine_days, history_days=history_days)
+            upkeep = flow(file_days=file_days, quarantine_days=quarantine_days, history_days=history_days)
     if as_json:
-        show.dump([asdict(one) for one in done])
+        show.dump([asdict(table) for table in upkeep])
         return
     columns = {"table": "table", "partitions": "months rewritten", "removed": "files before", "added": "files after",
                "deleted_files": "files deleted", "deleted_rows": "rows deleted", "version": "version"}  # fmt: skip
-    show.table("Maintained", [asdict(one) for one in done], columns)
+    show.table("Maintained", [asdict(table) for table in upkeep], columns)
 
 
 def gaps(
-    symbols: Annotated[list[str] | None, typer.Argument(help="Such as EUR/USD; all with bars when not given.")] = None,
-    timeframe: Annotated[str, typer.Option(help="1m, 5m, 15m, 30m, 1h, 4h or 1d.")] = "1h",
-    start: Annotated[str, typer.Option(help="Only gaps that reach beyond; naive means UTC.")] = "",
-    end: Annotated[str, typer.Option(help="Only gaps that begin by then; a date alone means that whole day.")] = "",
-    show_all: Annotated[bool, typer.Option("--all", help="Breaks while the market was closed too.")] = False,
+    symbols: Annotated[
+        list[str] | None, typer.Argument(help="Symbols such as EUR/USD; all that have bars by default.")
+    ] = None,
+    timeframe: Timeframe = "1h",
+    start: Annotated[str, typer.Option(help="Only gaps that end after this time; naive times are UTC.")] = "",
+    end: Annotated[str, typer.Option(help="Only gaps that start by this time; a date alone is that whole day.")] = "",
+    show_all: Annotated[bool, typer.Option("--all", help="Also list breaks while the market was closed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Where bars are missing, and whether it was one symbol or the whole feed."""
+    """Show where bars are missing, and whether a single symbol or a whole feed lacked them."""
     from flows.inspect.gaps import report_gaps
     from flows.runs.plan import known_symbols
 
@@ -185,7 +198,7 @@ def _done_before(
     end: datetime | None,
     settings: Settings,
 ) -> int:
-    """How many symbols and timeframes of an unfinished backfill of the same arguments are done."""
+    """How many series of an unfinished backfill with the same arguments are done."""
     configure_prefect(settings)  # before Prefect is imported
     from flows.backfill.span import backfill_key, span_of
 
@@ -197,8 +210,8 @@ def _us(when: datetime | None) -> int | None:
     return None if when is None else to_us(when)
 
 
-def _fail(problems: Sequence[tuple[str, str, str]], what: str) -> None:
+def _fail(problems: Sequence[tuple[str, str, str]], state: str) -> None:
     for symbol, timeframe, why in problems:
-        show.line((what, "bold red"), f" {symbol} {timeframe}".rstrip() + f": {why}", to=show.err)
+        show.problem(symbol, timeframe, why, state=state)
     if problems:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""``fstore ingest``: bars from a source, through the gate, into the offline store."""
+"""The command that loads bars: from a source, through the gate, into the offline store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from feature_repo import catalog
 from feature_repo.catalog import Timeframe
 from flows.cli import show
-from flows.cli.arguments import check_range, moment
+from flows.cli.arguments import AsJson, check_range, moment
 from flows.settings import Settings, load_settings
 from flows.sources.options import Format, Stamp, Volume
 from fsclient.errors import InvalidRequestError
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from feature_repo.gaps import GapKind
     from flows.ingest.ingest import IngestReport
     from flows.sources import SourceBars
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")]
 
 
 def ingest(
@@ -161,7 +159,7 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
         if sources and (found := _detected(sources[r.symbol])):
             show.line((found, "dim"))
         if r.stopped:
-            show.stopped(r.symbol, r.timeframe, f"{r.stopped}; nothing of it was stored")
+            show.problem(r.symbol, r.timeframe, f"{r.stopped}; nothing of it was stored")
             for refusal in r.refusal:
                 show.line(f"  {refusal}", to=show.err)
     show.out.print()

@@ -1,4 +1,4 @@
-"""The commands that move data: demo, apply, ingest, materialize, status."""
+"""Commands that move data: demo, apply, materialize; and status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from feature_repo import catalog
 from flows.cli import show
-from flows.cli.arguments import check_names
+from flows.cli.arguments import AsJson, Symbols, Timeframes, check_names
 from flows.cli.ingest import ingested, print_reports
 from flows.settings import Settings, load_settings
 from flows.stack.configuration import prefect_engine
@@ -20,16 +20,14 @@ from flows.stack.configuration import prefect_engine
 if TYPE_CHECKING:
     from flows.runs.outcome import Outcome
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")]
-
 
 def demo() -> None:
-    """The main job on the bundled real bars: check, store, compute, publish, look up."""
+    """Run the main job on the bundled real bars: check, store, compute, publish, look up."""
     from flows.sources import DEMO, bundled, read_bars
 
     settings, started = load_settings(), time.monotonic()
     files = {file: bundled(file) for _, _, file in DEMO}  # before anything is written
-    show.line(("fstore demo", "bold"), f"  real bars, all files below {settings.home}\n")
+    show.line(("fstore demo", "bold"), f"  real bars; all files are written below {settings.home}\n")
     _applied(settings, accept=False)
     reports = []
     for symbol, timeframe, file in DEMO:
@@ -56,21 +54,21 @@ _NEXT = """
 
 
 def apply(
-    accept: Annotated[bool, typer.Option("--accept", help="Take changed definitions, keeping a version.")] = False,
+    accept: Annotated[bool, typer.Option("--accept", help="Accept changed definitions as a new version.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Register the definitions, as `feast apply` does, but refuse to change what a served name means."""
-    found = _applied(load_settings(), accept=accept, quiet=as_json)
+    """Register the definitions as `feast apply` does, but refuse to change the meaning of a served name."""
+    changes = _applied(load_settings(), accept=accept, quiet=as_json)
     if as_json:
-        show.dump(found)
+        show.dump(changes)
 
 
 def materialize(
-    timeframe: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
-    symbol: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    timeframe: Timeframes = None,
+    symbol: Symbols = None,
     as_json: AsJson = False,
 ) -> None:
-    """New bars to derived timeframes, indicators, the gate, the offline store and the online store."""
+    """Turn new bars into derived timeframes and indicators, check them, and store them offline and online."""
     check_names(symbol, timeframe)
     outcomes = materialized(symbol, timeframe, load_settings())
     if as_json:
@@ -82,14 +80,14 @@ def materialize(
 
 
 def status(as_json: AsJson = False) -> None:
-    """Where everything is, and how fresh each view is, in bars."""
+    """Show where everything runs and is stored, and how fresh each view is, in bars."""
     from feature_repo.stores.redis.embedded import running_server
     from flows.inspect.status import freshness
     from flows.stack import stack_lines
 
     settings = load_settings()
     repo = settings.repo()
-    redis = "set by FSTORE_REDIS_URL" if repo.redis_url else running_server(repo.home) or "embedded, starts when needed"
+    redis = "set by FSTORE_REDIS_URL" if repo.redis_url else running_server(repo.home) or "embedded, started on demand"
     rows = freshness(settings, datetime.now(UTC))
     if as_json:
         stack = dict(stack_lines(settings))
@@ -99,11 +97,11 @@ def status(as_json: AsJson = False) -> None:
     places = [("home", settings.home), ("offline", repo.offline), ("redis", redis), *stack_lines(settings)]
     show.line("\n".join(f"{what:<16}{where}" for what, where in places) + "\n")
     if not rows:
-        show.out.print("No bars yet: [cyan]fstore demo[/] or [cyan]fstore ingest FILE --symbol … --timeframe …[/]")
+        show.out.print("No bars yet. Try [cyan]fstore demo[/] or [cyan]fstore ingest FILE --symbol … --timeframe …[/]")
         return
     columns = {"name": "symbol", "source": "made from", "offline": "offline as of (UTC)",
                "online": "online as of (UTC)", "age_bars": "age in bars"}  # fmt: skip
-    caption = "age: closed bars that an open market has made since the online one"
+    caption = "age: bars closed in open hours since the online one"
     show.table("Freshness", [show.named(row) for row in rows], columns, caption)
 
 
@@ -114,11 +112,11 @@ def _applied(settings: Settings, *, accept: bool, quiet: bool = False) -> dict[s
     from flows.apply import apply_definitions
 
     with show.err.status("registering the definitions"):
-        found = apply_definitions(settings.repo().feature_store(), accept=accept)
+        changes = apply_definitions(settings.repo().feature_store(), accept=accept)
     if not quiet:
-        counts = ", ".join(f"{len(names)} {what}" for what, names in found.items() if names)
+        counts = ", ".join(f"{len(names)} {what}" for what, names in changes.items() if names)
         show.out.print(f"Definitions: {counts} feature views.\n")
-    return found
+    return changes
 
 
 def materialized(symbols: list[str] | None, timeframes: list[str] | None, settings: Settings) -> list[Outcome]:
@@ -127,13 +125,13 @@ def materialized(symbols: list[str] | None, timeframes: list[str] | None, settin
             from flows.engine.states import result_of
             from flows.materialize.flow import materialize as flow
         with show.progress("materialize"):
-            found: list[Outcome] = result_of(flow(symbols=symbols, timeframes=timeframes, return_state=True))
-    return found
+            outcomes: list[Outcome] = result_of(flow(symbols=symbols, timeframes=timeframes, return_state=True))
+    return outcomes
 
 
 def print_outcomes(outcomes: Sequence[Outcome]) -> None:
     if not outcomes:
-        show.out.print("No bars to materialize: [cyan]fstore ingest FILE --symbol … --timeframe …[/] brings some.")
+        show.out.print("No bars to materialize. Load some with [cyan]fstore ingest FILE --symbol … --timeframe …[/]")
         return
     columns = {"name": "symbol", "bars": "bars made", "stored": "stored", "revised": "revised",
                "unchanged": "unchanged", "quarantined": "quarantined", "published": "published",
@@ -143,7 +141,7 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
     )
     for o in outcomes:
         if o.problem:
-            show.stopped(o.symbol, o.timeframe, o.problem)
+            show.problem(o.symbol, o.timeframe, o.problem)
     show.out.print()
 
 

@@ -1,4 +1,4 @@
-"""``fstore latest`` and ``fstore get``: lookups through the client, with their provenance."""
+"""Commands that look values up through the client, with their provenance: latest and get."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import pandas as pd
 import typer
 
 from flows.cli import show
+from flows.cli.arguments import END_HELP, START_HELP, AsJson, Symbol, Timeframe
 from flows.settings import load_settings
 from fsclient import FeatureStoreClient
 
 DEFAULT_FEATURES = "close,sma_50,rsi_14,macd,bb_percent_b,atr_14"
 
-Timeframe = Annotated[str, typer.Option(help="1m, 5m, 15m, 30m, 1h, 4h or 1d.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")]
-
 
 def client() -> FeatureStoreClient:
-    """A client of the repository that the settings name, without a cache: a command asks once."""
+    """A client of the configured repository, without a cache, because a command asks only once."""
     return FeatureStoreClient(repo=load_settings().repo(), use_cache=False, timeout_s=30.0)
 
 
 def latest(
-    symbols: Annotated[list[str], typer.Argument(help="Such as EUR/USD.")],
+    symbols: Annotated[list[str], typer.Argument(help="Symbols, such as EUR/USD GBP/USD.")],
     timeframe: Timeframe = "1h",
-    features: Annotated[str, typer.Option(help="Comma-separated; 4h:rsi_14 for another timeframe.")] = DEFAULT_FEATURES,
+    features: Annotated[
+        str, typer.Option(help="Comma-separated; 4h:rsi_14 is of another timeframe.")
+    ] = DEFAULT_FEATURES,
     as_json: AsJson = False,
 ) -> None:
-    """The newest closed bar's features, from the online store."""
+    """Look up the features of the newest closed bar in the online store."""
 
     async def read() -> pd.DataFrame:
         async with client() as reader:
@@ -39,14 +39,14 @@ def latest(
 
 
 def get(
-    symbol: Annotated[str, typer.Argument(help="Such as EUR/USD.")],
-    start: Annotated[str, typer.Option(help="First open time; naive means UTC.")],
-    end: Annotated[str, typer.Option(help="Last open time, inclusive; a date alone means that whole day.")],
+    symbol: Symbol,
+    start: Annotated[str, typer.Option(help=START_HELP)],
+    end: Annotated[str, typer.Option(help=END_HELP)],
     timeframe: Timeframe = "1h",
-    indicators: Annotated[str, typer.Option(help="Comma-separated; the bars themselves when not given.")] = "",
+    indicators: Annotated[str, typer.Option(help="Comma-separated; the bars themselves by default.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Bars or indicators over a range of open times, both ends inclusive."""
+    """Look up bars or indicators over a range of open times, both ends inclusive."""
 
     async def read() -> pd.DataFrame:
         async with client() as reader:

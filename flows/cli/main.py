@@ -1,4 +1,4 @@
-"""The ``fstore`` command: its options, and how it ends: 0 done, 1 failed, 2 misused."""
+"""The ``fstore`` command line: its commands and exit codes (0 done, 1 failed, 2 misused)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from feature_repo.catalog import CatalogError
 from feature_repo.stores.redis.embedded import EmbeddedServerError
 from flows.apply import DefinitionChangedError
-from flows.cli import dashboard, history, ingest, jobs, keys, lookups, serve, show, stack, stream
+from flows.cli import dashboard, history, ingest, jobs, lookups, service, show, stack, stream
 from flows.errors import MendableError
 from flows.settings import SettingsError
 from flows.sources import MissingExtraError, SourceError
@@ -49,10 +49,10 @@ for command in (
     *(jobs.apply, ingest.ingest, jobs.materialize, history.backfill),
     *(stream.stream, stream.replay, stream.listen),
     *(lookups.latest, lookups.get, history.explain, history.verify, history.gaps, history.maintain),
-    *(serve.serve, dashboard.dashboard),
+    *(service.serve, dashboard.dashboard),
 ):
     app.command()(command)
-app.add_typer(keys.keys)
+app.add_typer(service.keys)
 
 _MISUSE = (
     *(CatalogError, SettingsError, InvalidRequestError, UnknownSymbolError, UnknownFeatureError, KeysError),
@@ -62,7 +62,7 @@ _FAILURE = (SourceError, DefinitionChangedError, EmbeddedServerError, MendableEr
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Runs the command line; errors that a user can mend are one line, without a traceback."""
+    """Runs the command line; an error that a user can fix is one line without a traceback."""
     try:
         return app(arguments)
     except _MISUSE as error:
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> Any:
         _complain(str(error))
         sys.exit(1)
     except RedisError as error:
-        _complain(f"the online store does not answer ({error}). Is FSTORE_REDIS_URL right, and its server up?")
+        _complain(f"the online store does not answer ({error}). Check FSTORE_REDIS_URL and that server.")
         sys.exit(1)
 
 

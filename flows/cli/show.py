@@ -1,4 +1,4 @@
-"""How the command line shows tables, frames and progress; ``--json`` prints the same as JSON, with all digits."""
+"""How the command line prints tables, frames and progress; ``--json`` prints the same as JSON, with all digits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rich.text import Text
 
 from fsclient.provenance import KEY
 
-_PIPED_WIDTH = 160  # a file or a pager has no width of its own, and a cut table says nothing
+_PIPED_WIDTH = 160  # a file or a pager has no width of its own, and a truncated table is useless
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -57,14 +57,14 @@ def _plain(value: Any) -> Any:
 
 
 def line(*parts: str | tuple[str, str], to: Console = out) -> None:
-    """Prints one line of text and (text, style) parts, as they are: a path or a file's text is no markup."""
+    """Prints one line of text and (text, style) parts literally: a path or a file's text is not markup."""
     to.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], caption: str = "") -> None:
-    """Prints rows as a table, or as a block each where the screen is too narrow: nothing is ever cut.
+    """Prints rows as a table, or as one block each where the screen is too narrow: nothing is ever truncated.
 
-    ``columns`` maps a row's key to its heading; the first tells what a row is. Numbers stand right.
+    ``columns`` maps a row's key to its heading; the first column names the row. Numbers are aligned to the right.
     """
     grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for key, heading in columns.items():
@@ -92,7 +92,7 @@ def _print_blocks(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str])
 
 
 def cell(value: Any) -> str:
-    """A value as a person reads it: six digits at least, all decimals that a large price is quoted with."""
+    """A value as text: at least six digits, and all decimals with which a large price is quoted."""
     if value is None or value is pd.NaT:
         return "-"
     if isinstance(value, bool | np.bool_):
@@ -117,7 +117,7 @@ def frame(answer: pd.DataFrame, *, as_json: bool) -> None:
     shown = rows if len(rows) <= _MAX_ROWS else pd.concat([rows.head(_MAX_ROWS // 2), rows.tail(_MAX_ROWS // 2)])
     caption = _provenance_line(answer.attrs[KEY])
     if len(shown) < len(rows):
-        caption += f"\nfirst and last {_MAX_ROWS // 2} of {len(rows):,} rows; --json prints all"
+        caption += f"\nfirst and last {_MAX_ROWS // 2} of {len(rows):,} rows; --json prints all of them"
     table("", shown.to_dict("records"), {str(c): str(c) for c in shown.columns}, caption)
 
 
@@ -135,8 +135,8 @@ def _provenance_line(record: Mapping[str, Any]) -> str:
 
 def _missing(missing: Sequence[Mapping[str, Any]]) -> str:
     counts: dict[str, int] = {}
-    for one in missing:
-        counts[one["reason"]] = counts.get(one["reason"], 0) + int(one.get("bars", 1))
+    for gap in missing:
+        counts[gap["reason"]] = counts.get(gap["reason"], 0) + int(gap.get("bars", 1))
     return ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in counts.items())
 
 
@@ -166,10 +166,16 @@ def progress(what: str) -> Iterator[None]:
 
 
 def named(row: Mapping[str, Any]) -> dict[str, Any]:
-    """``row`` with what it is about, such as EUR/USD 1h, as its ``name``."""
+    """``row`` with its series, such as EUR/USD 1h, as its ``name``."""
     return {**row, "name": f"{row['symbol']} {row['timeframe']}".strip()}
 
 
-def stopped(symbol: str, timeframe: str, why: str) -> None:
-    """Says that a symbol was stopped, and why."""
-    line(("stopped", "bold red"), f" {symbol} {timeframe}".rstrip() + f": {why}", to=err)
+def problem(symbol: str, timeframe: str, why: str, *, state: str = "stopped") -> None:
+    """Prints why a series was stopped, or is in doubt."""
+    line((state, "bold red"), f" {symbol} {timeframe}".rstrip() + f": {why}", to=err)
+
+
+def listening(what: str, host: str, port: int) -> None:
+    """Prints the address on which a server listens."""
+    address = f"[{host}]" if ":" in host else host
+    line((what, "bold"), f"  http://{address}:{port}   Ctrl-C stops it", to=err)

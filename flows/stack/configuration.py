@@ -1,4 +1,4 @@
-"""How this platform wants Prefect: quiet, local, and with its files in the home folder unless told otherwise."""
+"""How this platform configures Prefect: quiet, local, and with its files in the home folder unless set otherwise."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from flows.settings import Settings, require_task_runner
 
 
 class EngineError(MendableError):
-    """Prefect can't be reached or started; the message says what to look at."""
+    """Prefect can't be reached or started; the message says what to check."""
 
 
 def configure_prefect(settings: Settings) -> None:
     """Sets Prefect's defaults for this process and its children; call it before Prefect is imported.
 
-    A variable that is set stays as it is: ``PREFECT_API_URL`` leads every run to that server. Profiles in
-    ``~/.prefect`` count only when ``PREFECT_HOME`` names it: another project's server is not where these runs belong.
-    While the local stack is up, runs belong to its server.
+    A variable that is set is left alone: ``PREFECT_API_URL`` sends every run to that server. Profiles in ``~/.prefect``
+    count only when ``PREFECT_HOME`` names that folder, because runs do not belong on another project's server. While
+    the local stack is up, runs belong to its server.
     """
-    from flows.stack.status import running_api
+    from flows.stack.state import running_api
 
     defaults = {
         "DO_NOT_TRACK": "1",
@@ -40,10 +40,10 @@ def configure_prefect(settings: Settings) -> None:
 
 @contextmanager
 def prefect_engine(settings: Settings) -> Iterator[None]:
-    """What a flow that is called in this process, and its import, run within; of the main thread.
+    """The context in which a flow is imported and called in this process; for the main thread only.
 
-    Where no server is named Prefect starts one, a process that it ends when this one does. From here on SIGTERM is such
-    an end too (exit code 143), or the server would live on.
+    Where no server is configured, Prefect starts one as a child process and stops it when this process exits. From here
+    on SIGTERM exits too (code 143), as otherwise that server would be left running.
 
     Raises:
         SettingsError: the package of the task runner is not installed.
@@ -57,7 +57,7 @@ def prefect_engine(settings: Settings) -> Iterator[None]:
     except RuntimeError as error:
         if type(error) is not RuntimeError:  # Prefect raises nothing more specific when it has no server
             raise
-        raise EngineError(f"Prefect: {error} Is PREFECT_API_URL right, and its server up?") from error
+        raise EngineError(f"Prefect: {error} Check PREFECT_API_URL, and that its server is running.") from error
 
 
 def _end(number: int, _: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The environment, as far as the stack passes it on: its services get what it was given itself, and one server."""
+"""The environment of the stack's services: the stack's own, and one Prefect server for all of them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from flows.settings import Settings
 
 
-def given_api_url() -> str:
-    """The Prefect server that the user has named; empty when there is none."""
+def configured_api_url() -> str:
+    """The Prefect server in ``PREFECT_API_URL``; empty when it is not set."""
     return os.environ.get("PREFECT_API_URL", "")
 
 
 def environment(settings: Settings, api_url: str) -> Mapping[str, str]:
-    """What every service is given: this home, and one Prefect server for all; what is set otherwise stays."""
+    """The variables of every service: this home and one Prefect server for all; everything else is passed on."""
     return {**os.environ, "FSTORE_HOME": str(settings.home), "PREFECT_API_URL": api_url, "PYTHONUNBUFFERED": "1"}

@@ -1,4 +1,4 @@
-"""Processes that outlive a look at them: known by id and start, because the system gives ids out again."""
+"""Processes identified by id and start time, because the system reuses ids."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 
 GRACE_S = 15.0
-"""How long a process may take to end before it is killed: a flow run writes and reports first."""
+"""How long a process may take to end before it is killed; a flow run first writes and reports."""
 
 _GUARD = Path(__file__).with_name("guard.py")
-_LARGEST_LOG = 10_000_000
+_MAX_LOG_BYTES = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,17 +33,17 @@ class Identity:
         return cls(pid=pid, started=psutil.Process(pid).create_time())
 
     def process(self) -> psutil.Process | None:
-        """It, while it runs; None when it has ended, even if its id is another's by now."""
+        """The process while it runs; None when it has ended, even if its id has been reused."""
         try:
-            found = psutil.Process(self.pid)
-            same = abs(found.create_time() - self.started) < 0.05
-            return found if same and found.status() != psutil.STATUS_ZOMBIE else None
+            process = psutil.Process(self.pid)
+            is_same = abs(process.create_time() - self.started) < 0.05
+            return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
             return None
 
 
 class Child:
-    """A command in ``folder`` under a guard, so that it ends with this process; its output is appended to ``log``.
+    """A command run in ``folder`` under a guard, so that it ends with this process; its output goes to ``log``.
 
     Raises:
         OSError: the log can't be written.
@@ -55,17 +55,23 @@ class Child:
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        if log.exists() and log.stat().st_size > _LARGEST_LOG:
+        if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
             log.replace(log.with_suffix(".1.log"))
         with log.open("ab") as out:
-            self._guard = subprocess.Popen(  # noqa: S603  # our own commands, and no shell expands them
-                [sys.executable, "-P", str(_GUARD), str(GRACE_S), *command],  # by path: nothing else need be loaded
+            self._guard = subprocess.Popen(  # noqa: S603  # our own commands, without a shell
+                [
+                    sys.executable,
+                    "-P",
+                    str(_GUARD),
+                    str(GRACE_S),
+                    *command,
+                ],  # by path: nothing else is imported
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=dict(environ),
                 cwd=folder,
-                start_new_session=True,  # Ctrl-C in the owner's terminal is the owner's to handle
+                start_new_session=True,  # the owner handles Ctrl-C in its terminal
             )
         self.identity = Identity.of(self._guard.pid)
 
@@ -74,12 +80,12 @@ class Child:
         return self._guard.poll()
 
     def release(self) -> None:
-        """Has the guard end it; returns at once."""
+        """Makes the guard end the command; returns at once."""
         if self._guard.stdin and not self._guard.stdin.closed:
             self._guard.stdin.close()
 
     def stop(self) -> None:
-        """Ends it and all it started, and waits for that."""
+        """Ends the command and everything it started, and waits for that."""
         self.release()
         try:
             self._guard.wait(2 * GRACE_S)
@@ -88,13 +94,13 @@ class Child:
             self._guard.wait()
 
     def last_line(self) -> str:
-        """The end of its log, for an error."""
+        """The last line of the log, for an error message."""
         lines = self.log.read_text(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it wrote no log")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
 
 
 def ask_to_end(identity: Identity, timeout_s: float) -> bool:
-    """Sends SIGTERM to a process and waits for its end; returns whether it has ended."""
+    """Sends SIGTERM to a process and waits; returns whether it has ended."""
     process = identity.process()
     if process is None:
         return True
@@ -103,7 +109,7 @@ def ask_to_end(identity: Identity, timeout_s: float) -> bool:
 
 
 def wait_for_end(identity: Identity, timeout_s: float) -> bool:
-    """Returns whether it ended within ``timeout_s``."""
+    """Waits for a process to end; returns whether it did within ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
     while identity.process() is not None:
         if time.monotonic() > deadline:
@@ -113,7 +119,7 @@ def wait_for_end(identity: Identity, timeout_s: float) -> bool:
 
 
 def kill(identity: Identity) -> None:
-    """Ends a process at once; one that has ended is left alone."""
+    """Kills a process, if it is still running."""
     if (process := identity.process()) is not None:
         os.kill(process.pid, signal.SIGKILL)
         wait_for_end(identity, 5.0)

@@ -1,7 +1,7 @@
-"""Schedules run while the stack does. Down, they are paused; up, those are resumed, and what was missed is dropped.
+"""Schedules are active while the stack is up: stopping pauses them, starting resumes them and drops missed runs.
 
-A deployment that a user paused stays paused: which ones the stack has paused is written down before it pauses them.
-Prefect deletes a deployment's waiting runs when it is paused, so resuming never starts a heap of late ones.
+A deployment that a user paused stays paused: the stack records which ones it pauses before it does so. Prefect deletes
+a deployment's waiting runs when it is paused, so resuming never starts a pile of late runs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from uuid import UUID
 
 import httpx
 
-from flows.stack.errors import StackError
-from flows.stack.state import folder, write_whole
+from flows.stack.state import StackError, folder, write_whole
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -29,7 +28,7 @@ _PAGE = 200
 
 
 def ensure_pool(api_url: str) -> None:
-    """Makes the process work pool that the deployments name, once."""
+    """Creates the work pool of the deployments, unless it exists."""
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
 
@@ -38,54 +37,56 @@ def ensure_pool(api_url: str) -> None:
 
 
 def pause_schedules(api_url: str, home: Path) -> tuple[str, ...]:
-    """Pauses the pool's deployments that are not paused; returns their names.
+    """Pauses the pool's active deployments; returns their names.
 
     Raises:
-        StackError: the server does not answer, or refuses.
+        StackError: the server does not answer, or refuses the request.
     """
     with _client(api_url) as client:
-        active = [one for one in _deployments(client) if not one.paused]
-        _remember(home, _remembered(home) | {str(one.id) for one in active})
-        for one in active:
-            client.pause_deployment(one.id)
-    return tuple(one.name for one in active)
+        active = [deployment for deployment in _deployments(client) if not deployment.paused]
+        _remember(home, _remembered(home) | {str(deployment.id) for deployment in active})
+        for deployment in active:
+            client.pause_deployment(deployment.id)
+    return tuple(deployment.name for deployment in active)
 
 
 def resume_schedules(api_url: str, home: Path) -> tuple[str, ...]:
-    """Resumes what ``pause_schedules`` paused, and drops late runs of a stack that was killed.
+    """Resumes what ``pause_schedules`` paused, and drops the late runs of a stack that was killed.
 
     Returns:
-        The names of all that are active now.
+        The names of all deployments that are active now.
 
     Raises:
-        StackError: the server does not answer, or refuses.
+        StackError: the server does not answer, or refuses the request.
     """
     ours = _remembered(home)
     with _client(api_url) as client:
-        wanted = [one for one in _deployments(client) if not one.paused or str(one.id) in ours]
-        for one in wanted:
-            client.pause_deployment(one.id)  # drops the runs that were due while nobody worked
-            client.resume_deployment(one.id)
+        deployments = [d for d in _deployments(client) if not d.paused or str(d.id) in ours]
+        for deployment in deployments:
+            client.pause_deployment(deployment.id)  # drops the runs that were due while no worker was running
+            client.resume_deployment(deployment.id)
     _remember(home, frozenset())
-    return tuple(one.name for one in wanted)
+    return tuple(deployment.name for deployment in deployments)
 
 
 def end_abandoned(api_url: str) -> int:
-    """Ends the runs that a stack which was ended or killed has left begun: nobody works on them any more, and each
-    would keep its deployment's place, so that all that follow are cancelled. Returns how many.
+    """Ends the runs that a stopped or killed stack left unfinished. Returns how many.
+
+    No worker continues them, and each would keep occupying its deployment's only slot, so that all later runs would be
+    cancelled.
 
     Raises:
-        StackError: the server does not answer, or refuses.
+        StackError: the server does not answer, or refuses the request.
     """
     from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter, WorkPoolFilterName
     from prefect.states import Crashed
 
-    begun = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}})
+    unfinished = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}})
     pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
     with _client(api_url) as client:
-        runs = client.read_flow_runs(flow_run_filter=begun, work_pool_filter=pool, limit=_PAGE)
+        runs = client.read_flow_runs(flow_run_filter=unfinished, work_pool_filter=pool, limit=_PAGE)
         for run in runs:
-            client.set_flow_run_state(run.id, Crashed(message="the stack ended under it"), force=True)
+            client.set_flow_run_state(run.id, Crashed(message="the stack was stopped while it ran"), force=True)
     return len(runs)
 
 
@@ -93,12 +94,12 @@ def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
     from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
 
     pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
-    found: list[DeploymentResponse] = []
+    deployments: list[DeploymentResponse] = []
     while True:
-        page = client.read_deployments(work_pool_filter=pool, limit=_PAGE, offset=len(found))
-        found += page
+        page = client.read_deployments(work_pool_filter=pool, limit=_PAGE, offset=len(deployments))
+        deployments += page
         if len(page) < _PAGE:
-            return found
+            return deployments
 
 
 @contextmanager
@@ -112,13 +113,13 @@ def _client(api_url: str) -> Iterator[SyncPrefectClient]:
             yield client
     except httpx.HTTPError as error:
         raise StackError(
-            f"the Prefect server at {api_url} does not do as asked ({error}); is it the right one?"
+            f"the Prefect server at {api_url} failed or refused a request ({error}); check PREFECT_API_URL"
         ) from error
 
 
 def _remembered(home: Path) -> frozenset[str]:
     try:
-        return frozenset(str(UUID(one)) for one in json.loads((folder(home) / "paused.json").read_text()))
+        return frozenset(str(UUID(id_)) for id_ in json.loads((folder(home) / "paused.json").read_text()))
     except (FileNotFoundError, ValueError):
         return frozenset()
 

@@ -1,4 +1,4 @@
-"""What the stack is made of: each service's command, and how one knows that it is ready."""
+"""The services of the stack: their commands, and how to tell that they are ready."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Service:
     """One long-lived process.
 
     Attributes:
-        command: what runs it.
-        ready_url: answers with 200 once it is ready; empty: ready when started.
+        command: its command line.
+        ready_url: returns 200 once the service is ready; empty: it is ready as soon as it is started.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Service:
     ready_url: str = ""
 
     def is_ready(self) -> bool:
-        """Asks it, for a second at most."""
+        """Whether it is ready; takes a second at most."""
         if not self.ready_url:
             return True
         try:
@@ -56,7 +56,7 @@ def prefect_server(host: str, port: int) -> Service:
 
 
 def worker() -> Service:
-    """What runs the deployments' flows, each in a process of its own."""
+    """The worker that runs the deployments' flows, each in a process of its own."""
     return Service(name="worker", command=[*_PREFECT, "worker", "start", "--pool", POOL, "--type", "process"])
 
 
@@ -66,5 +66,5 @@ def dashboard(host: str, port: int) -> Service:
 
 
 def deploy_command(file: Path) -> Sequence[str]:
-    """Registers every deployment of a ``prefect.yaml``; asks nothing."""
+    """Registers every deployment of a ``prefect.yaml`` without asking anything."""
     return [*_PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]

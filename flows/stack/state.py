@@ -1,4 +1,4 @@
-"""What the supervisor writes down for others: who runs, and where. Below ``FSTORE_HOME/stack``."""
+"""What the supervisor records for other processes: what runs, and where. Stored below ``FSTORE_HOME/stack``."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from pathlib import Path
 from typing import IO
 
 from feature_repo.atomic_file import replace_file
+from flows.errors import MendableError
+from flows.settings import Settings
 from flows.stack.processes import Identity
+
+
+class StackError(MendableError):
+    """The stack can't be started or stopped; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """The stack as it was last written down.
+    """The stack as last recorded.
 
     Attributes:
         supervisor: the process that owns the others.
-        children: service -> the guard around it.
-        places: what a user is told: name -> URL or path.
-        api_url: of the Prefect server that the worker asks.
-        ready: whether everything had been started.
+        children: service -> its guard process.
+        places: what is shown to the user: name -> URL or path.
+        api_url: the Prefect server that the worker polls.
+        ready: whether everything had started.
     """
 
     supervisor: Identity
@@ -34,44 +40,44 @@ class State:
 
 
 def folder(home: Path) -> Path:
-    """Where the stack of a home keeps its lock, its state and its paused schedules."""
+    """The folder in which a home's stack keeps its lock, its state and its paused schedules."""
     return home / "stack"
 
 
 def read_state(home: Path) -> State | None:
-    """What the last supervisor wrote; None when there was none, or when it left nothing to know."""
+    """What the last supervisor recorded; None when there is no record."""
     try:
-        held = json.loads((folder(home) / "state.json").read_text())
-        identities = {name: Identity(**one) for name, one in held.pop("children").items()}
-        return State(supervisor=Identity(**held.pop("supervisor")), children=identities, **held)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # a version of long ago is as good as none
+        record = json.loads((folder(home) / "state.json").read_text())
+        children = {name: Identity(**identity) for name, identity in record.pop("children").items()}
+        return State(supervisor=Identity(**record.pop("supervisor")), children=children, **record)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # a much older version's record counts as none
         return None
 
 
 def write_state(home: Path, state: State) -> None:
-    """Replaces it in one step: who reads sees the earlier or the later one."""
+    """Replaces the record atomically: a reader sees the earlier or the later one."""
     write_whole(folder(home) / "state.json", json.dumps(asdict(state)))
 
 
 def clear_state(home: Path) -> None:
-    """Forgets it."""
+    """Deletes the record."""
     (folder(home) / "state.json").unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that no reader ever sees a part of it, nor a crash leaves one."""
+    """Writes a file atomically: no reader sees a part of it, and a crash leaves none behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, text.encode(), is_durable=True)
 
 
-def take_lock(home: Path, *, patience_s: float = 0.5) -> IO[bytes] | None:
+def take_lock(home: Path, *, timeout_s: float = 0.5) -> IO[bytes] | None:
     """The supervisor's lock, held until it is closed or its process ends; None when another supervisor holds it.
 
-    Who only looks (``is_supervised``) has it for an instant, which ``patience_s`` outlasts.
+    ``is_supervised`` holds it for an instant, which ``timeout_s`` outlasts.
     """
     folder(home).mkdir(parents=True, exist_ok=True)
     lock = (folder(home) / "lock").open("wb")
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while not _locked(lock, fcntl.LOCK_EX):
         if time.monotonic() > deadline:
             lock.close()
@@ -81,12 +87,35 @@ def take_lock(home: Path, *, patience_s: float = 0.5) -> IO[bytes] | None:
 
 
 def is_supervised(home: Path) -> bool:
-    """Whether a supervisor lives."""
+    """Whether a supervisor is running."""
     try:
         with (folder(home) / "lock").open("rb") as lock:
             return not _locked(lock, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
+
+
+def running_state(settings: Settings) -> State | None:
+    """The home's stack while its supervisor is running; None when the stack is down."""
+    return read_state(settings.home) if is_supervised(settings.home) else None
+
+
+def running_api(settings: Settings) -> str | None:
+    """The API of the running stack's Prefect server, where other runs belong too; None when the stack is not up."""
+    state = running_state(settings)
+    return state.api_url if state and state.ready else None
+
+
+def stack_lines(settings: Settings) -> list[tuple[str, str]]:
+    """(what, where) of each part of the stack and its processes; a single line when the stack is down."""
+    state = running_state(settings)
+    if state is None:
+        return [("stack", "down; start it with fstore up")]
+    how = "up" if state.ready else "starting"
+    lines = [("stack", f"{how}, process {state.supervisor.pid}; stop it with fstore down"), *state.places.items()]
+    for name, guard in state.children.items():
+        lines.append((name, f"process {guard.pid}" if guard.process() else "ended, will be restarted"))
+    return lines
 
 
 def _locked(lock: IO[bytes], how: int) -> bool:

@@ -1,4 +1,4 @@
-"""Ends a stack from outside, whatever has become of its supervisor."""
+"""Stops a stack from another process, whatever state its supervisor is in."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ import time
 from feature_repo.stores.redis.embedded import running_server
 from flows.settings import Settings
 from flows.stack.configuration import configure_prefect
-from flows.stack.errors import StackError
 from flows.stack.processes import GRACE_S, ask_to_end, kill, wait_for_end
 from flows.stack.schedules import pause_schedules
-from flows.stack.state import State, clear_state, is_supervised, read_state
+from flows.stack.state import StackError, State, clear_state, is_supervised, read_state
 
 _SUPERVISOR_TIMEOUT_S = 4 * GRACE_S
 
 
 def stop_stack(settings: Settings) -> bool:
-    """Ends the home's stack and pauses its schedules. Returns whether there was anything to end.
+    """Stops the home's stack and pauses its schedules. Returns whether there was anything to stop.
 
-    A supervisor that lives ends it all itself. One that was killed is survived only by guards that are about to end
-    what they hold; they are waited for. Then its Prefect server is gone too, and with it the schedules, unless the
-    server is somebody else's: there they are paused from here.
+    A running supervisor stops everything itself. A supervisor that was killed leaves only guards, which are about to
+    end their commands and are waited for. Its own Prefect server, and with it the schedules, is then gone too; on an
+    external server the schedules are paused from here.
 
     Raises:
-        StackError: the supervisor does not end, or a server that is somebody else's does not answer.
+        StackError: the stack is still starting, or an external Prefect server does not answer.
     """
     state = read_state(settings.home)
     if state is None:
         if is_supervised(settings.home):
-            raise StackError("the stack is just being started; try again in a second")
+            raise StackError("the stack is still starting; try again in a second")
         return False
     if is_supervised(settings.home):
         if not ask_to_end(state.supervisor, _SUPERVISOR_TIMEOUT_S):
-            kill(state.supervisor)  # its guards end all it owned
+            kill(state.supervisor)  # its guards end everything it owned
             _end_orphans(state, settings)
         return True
     _end_orphans(state, settings)
@@ -48,5 +47,5 @@ def _end_orphans(state: State, settings: Settings) -> None:
         configure_prefect(settings)
         pause_schedules(state.api_url, settings.home)
     while running_server(settings.home) and "embedded" in state.places.get("redis", "") and time.monotonic() < deadline:
-        time.sleep(0.05)  # the embedded Redis saves and ends with its owner; another process may own it by now
+        time.sleep(0.05)  # the embedded Redis saves and ends with its owner; it may have another owner by now
     clear_state(settings.home)

@@ -34,7 +34,7 @@ class Served:
         )
         errors: IO[str] = self.process.stderr  # type: ignore[assignment]
         self.first = errors.readline()
-        found = re.match(r"service  (http://\S+)   Ctrl-C ends it\n", self.first)
+        found = re.match(r"service  (http://\S+)   Ctrl-C stops it\n", self.first)
         assert found, self.first + errors.read()
         self.url = found[1]
         self.second = errors.readline()
@@ -70,7 +70,7 @@ def serve(home: Path) -> Iterator[Callable[..., Served]]:
 
 def test_it_serves_until_it_is_interrupted(serve: Callable[..., Served]) -> None:
     service = serve()
-    assert "Open to all on this machine" in service.second
+    assert "Open to everyone on this machine" in service.second
     with httpx.Client(base_url=service.url, trust_env=False, timeout=30) as http:
         assert http.get("/v1/health").json() == {"status": "ok", "online": True}
         asked = {"symbols": ["EUR/USD"], "features": ["close"]}
@@ -116,11 +116,11 @@ def test_a_key_made_and_revoked_while_it_runs_counts_at_once(serve: Callable[...
         assert http.get("/metrics").status_code == 401
     code, said = service.end(signal.SIGTERM)
     assert (code, said) == (-signal.SIGTERM, "")
-    assert "No key is left, so nobody is answered" in serve().second
+    assert "No key is left, so every request is refused" in serve().second
 
 
 def test_keys_are_added_listed_and_revoked(fstore: Run, settings: Settings) -> None:
-    assert fstore("keys", "list").out == "There are no keys: fstore keys add NAME makes one.\n"
+    assert fstore("keys", "list").out == "There are no keys. Create one with: fstore keys add NAME\n"
     added = fstore("keys", "add", "strategy-1")
     assert re.fullmatch(r"fstore_[\w-]{43}\n", added.out)
     assert "not shown again" in added.err

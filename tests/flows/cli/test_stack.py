@@ -24,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_down_with_nothing_up_is_no_error(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stack.down()
-    assert capsys.readouterr().out == "Nothing was up.\n"
+    assert capsys.readouterr().out == "The stack was not up.\n"
 
 
 @pytest.mark.parametrize("detach", [False, True])
@@ -38,7 +38,7 @@ def test_up_twice_shows_the_first_and_starts_nothing(
         write_state(home, State(supervisor=me, places=places, api_url="http://127.0.0.1:4200/api", ready=True))
         stack.up(port=1, dashboard_port=2, detach=detach)
     shown = capsys.readouterr().out
-    assert shown.startswith("It runs already")
+    assert shown.startswith("The stack is already up")
     assert "http://127.0.0.1:4200" in shown
     assert f"process {os.getpid()}" in shown
 
@@ -53,4 +53,4 @@ def test_a_home_without_a_stack_says_so(home: Path) -> None:
 
     settings = Settings(home=home)
     assert running_api(settings) is None
-    assert stack_lines(settings) == [("stack", "down; fstore up starts it")]
+    assert stack_lines(settings) == [("stack", "down; start it with fstore up")]

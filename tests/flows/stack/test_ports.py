@@ -1,4 +1,4 @@
-"""A port that is taken is named, with who has it and what to do."""
+"""A port in use is named, with the process that uses it and the remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flows.stack.ports import require_free
 def test_a_taken_port_is_named_with_its_owner_and_the_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(PortTakenError, match=rf"port {port} is taken.*fstore up --port {port + 1}") as caught:
+        with pytest.raises(PortTakenError, match=rf"port {port} is in use.*fstore up --port {port + 1}") as caught:
             require_free("127.0.0.1", port, option="--port")
         if os.path.exists("/proc/net/tcp"):  # noqa: PTH110
             assert f"process {os.getpid()}" in str(caught.value)

@@ -52,7 +52,7 @@ for number in (signal.SIGINT, signal.SIGTERM):
 plan = Plan(prefect_port=int(port), dashboard_port=None, api_url=api_url,
             project=Path(project), prefect_file=Path(project, "prefect.yaml"))
 try:
-    ran = Supervisor(Settings(home=Path(home)), plan, stop=stop, tell=print).run(lambda: print("ready"))
+    ran = Supervisor(Settings(home=Path(home)), plan, stop=stop, on_step=print).run(lambda: print("ready"))
 except StackError as error:
     sys.exit(str(error))
 print("ran" if ran else "runs already")
@@ -156,7 +156,7 @@ def deployment(api: httpx.Client, name: str) -> dict[str, Any]:
 
 def test_it_tells_where_everything_is(up: subprocess.Popen[str], api: httpx.Client, settings: Settings) -> None:
     told = dict(stack_lines(settings))
-    assert told["stack"] == f"up, process {up.pid}; fstore down ends it"
+    assert told["stack"] == f"up, process {up.pid}; stop it with fstore down"
     assert told["prefect"] == str(api.base_url).removesuffix("/api/")
     assert told["scheduled"] == "often"
     assert told["redis"] == f"embedded, {running_server(settings.home)}"
@@ -194,7 +194,7 @@ def test_a_taken_port_is_named_and_nothing_stays(
     other = start(tmp_path / "home", port, project)
     out, _ = other.communicate(timeout=DEADLINE_S)
     assert other.returncode == 1
-    assert f"port {port} is taken" in out
+    assert f"port {port} is in use" in out
     assert f"fstore up --port {port + 1}" in out
     assert owned_by(tmp_path / "home") == []
 

@@ -42,7 +42,7 @@ def test_a_home_has_one_supervisor_and_a_look_takes_no_lock(tmp_path: Path) -> N
     lock = take_lock(tmp_path)
     assert lock
     assert is_supervised(tmp_path)
-    assert take_lock(tmp_path, patience_s=0.0) is None
+    assert take_lock(tmp_path, timeout_s=0.0) is None
     lock.close()
     assert not is_supervised(tmp_path)
 
@@ -76,11 +76,11 @@ def test_a_reused_process_id_is_another_process() -> None:
 def test_a_state_without_a_supervisor_is_no_running_stack(tmp_path: Path, state: State) -> None:
     settings = Settings(home=tmp_path)
     write_state(tmp_path, state)
-    assert stack_lines(settings) == [("stack", "down; fstore up starts it")]
+    assert stack_lines(settings) == [("stack", "down; start it with fstore up")]
     with take_lock(tmp_path) as lock:  # type: ignore[union-attr]
         assert lock
         lines = dict(stack_lines(settings))
-    assert lines["stack"].startswith("being started")
+    assert lines["stack"].startswith("starting")
     assert lines["prefect"] == "http://x"
     assert lines["worker"] == f"process {os.getpid()}"
 
