@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
 from functools import lru_cache
+from types import MappingProxyType
 
 from feature_repo.catalog import Session, Timeframe
 from feature_repo.sessions import expected_opens
 
 _HOUR_US = 3_600_000_000
+
+
+class Freshness(StrEnum):
+    """How far a view lies behind an open market."""
+
+    FRESH = "fresh"
+    LATE = "late"
+    STALE = "stale"
+
+
+FRESH_BARS = 1
+"""A view is fresh while at most so many bars have closed since its newest: the next run is about to publish them."""
+MAX_AGE_BARS: Mapping[str, int] = MappingProxyType({"1m": 10, "5m": 4, "15m": 3, "30m": 3, "1h": 2, "4h": 2, "1d": 2})
+"""timeframe -> closed bars that a view may lack before it is stale and alerts begin."""
+
+
+def freshness_of(timeframe: str, age_bars: int | None) -> Freshness:
+    """The one word for a view's age; ``age_bars`` is None of a view that is not online or that nobody knows."""
+    if age_bars is None or age_bars > MAX_AGE_BARS[timeframe]:
+        return Freshness.STALE
+    return Freshness.FRESH if age_bars <= FRESH_BARS else Freshness.LATE
 
 
 def bars_behind(session: Session, timeframe: Timeframe, event_us: int, now_us: int) -> int:

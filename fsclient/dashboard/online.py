@@ -13,18 +13,13 @@ from redis.exceptions import RedisError
 
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, view
-from feature_repo.freshness import bars_behind
+from feature_repo.freshness import bars_behind, freshness_of
 from feature_repo.repo import Repo
 from feature_repo.stores.redis.codec import decode_doubles, decode_timestamp, entity_key, field_key, timestamp_key
 from feature_repo.stores.redis.connection import connect, online_url
 from feature_repo.stores.redis.embedded import EmbeddedServerError
 
 REFRESH_S = 2.0
-FRESH_BARS = 1
-"""A view is fresh while at most so many bars have closed since its newest: the next run is about to publish them."""
-LATE_BARS = 5
-"""Beyond so many it is no longer late but stale."""
-
 _TIMEOUT_S = 1.5
 
 
@@ -45,9 +40,7 @@ class ViewAge:
     @property
     def state(self) -> str:
         """``fresh``, ``late`` or ``stale``."""
-        if self.age_bars is None or self.age_bars > LATE_BARS:
-            return "stale"
-        return "fresh" if self.age_bars <= FRESH_BARS else "late"
+        return freshness_of(self.timeframe, self.age_bars)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

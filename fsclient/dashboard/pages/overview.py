@@ -10,11 +10,12 @@ from typing import Any
 from dash import Dash, Input, Output, State, html
 
 from feature_repo.catalog import TIMEFRAMES
+from feature_repo.freshness import MAX_AGE_BARS
 from fsclient.dashboard import formats, widgets
 from fsclient.dashboard.charts.calls import calls_by_source, latencies
 from fsclient.dashboard.charts.frame import nothing
 from fsclient.dashboard.charts.freshness import freshness_map
-from fsclient.dashboard.online import LATE_BARS, ViewAge
+from fsclient.dashboard.online import ViewAge
 from fsclient.dashboard.operations import Alert, Verdict, VerdictTotal
 from fsclient.dashboard.sources import Sources
 from fsclient.dashboard.theme import Theme, theme
@@ -232,7 +233,7 @@ def _attention(
     oldest = sorted(stale, key=lambda age: -(age.age_bars or 0))
     rows += [
         {"what": widgets.tag("stale", "warn"), "about": f"{age.symbol} {age.timeframe}",
-         "detail": f"{formats.bars(age.age_bars)} bars old, stale above {LATE_BARS}",
+         "detail": f"{formats.bars(age.age_bars)} bars old, stale above {MAX_AGE_BARS[age.timeframe]}",
          "since": widgets.when(_close(age), now)}
         for age in oldest[:40]
     ]  # fmt: skip
