@@ -34,7 +34,7 @@ class FeatureStoreClient:
     concurrent calls, and several event loops in turn; blocking work runs in its own threads.
 
     Every answer is a frame of the caller's own and says in its provenance where it came from, as of which bar, how
-    many bars old it is and what it lacks. When the online store is away, the answer is the last good one or one
+    many bars old it is and what it lacks. When the online store is unavailable, the answer is the last good one or one
     recomputed from the offline store, labelled as such, or an error; never an invented value.
 
     Args:
@@ -45,12 +45,12 @@ class FeatureStoreClient:
         cache: the cache to use; its own (1,000 answers) when not given.
         timeout_s: how long a call may take as a whole.
         retries: how often a failed read is tried again within that time.
-        on_unavailable: what answers when the online store can't: the last good answer (from memory, or from disk
+        on_unavailable: what answers when the online store cannot: the last good answer (from memory, or from disk
             after a restart), one recomputed from the offline store's bars, or FeatureStoreUnavailable.
         max_age_bars: no answer older than this many bars, whatever its source; None for any age.
         metrics: where calls are counted; this process's own when not given.
-        publish_metrics: tell the counts to the dashboard, through Redis, from a thread of its own; with ``url``
-            there is no Redis to tell, and the service tells what it was asked.
+        publish_metrics: report the counts to the dashboard, through Redis, from a thread of its own; with ``url``
+            there is no Redis to report to, and the service reports the questions that it was asked.
         now: seconds since 1970.
         clock: monotonic seconds, for timeouts, breaker and cache.
 
@@ -81,9 +81,9 @@ class FeatureStoreClient:
         from fsclient.pipeline import KEPT_SHARE, Pipeline
 
         if url is not None and repo is not None:
-            raise InvalidRequestError("url= asks a service and repo= reads the stores: give one of them")
+            raise InvalidRequestError("url= asks a service and repo= reads the stores: pass one of them")
         if url is None and api_key is not None:
-            raise InvalidRequestError("api_key= is for a service: give its url= too")
+            raise InvalidRequestError("api_key= is for a service: pass its url= too")
         if not 0 < timeout_s < float("inf"):
             raise InvalidRequestError(f"timeout_s must be positive and finite, not {timeout_s}")
         if retries < 0:
@@ -163,12 +163,12 @@ class FeatureStoreClient:
             features: fields of ``timeframe``; ``"4h:sma_200"`` for one of another timeframe.
 
         Returns:
-            A row a symbol in the order asked: float64 columns in the order asked, ``event_timestamp`` (close of the
+            One row per symbol in the order asked: float64 columns in the order asked, ``event_timestamp`` (close of the
             symbol's bar at ``timeframe``, UTC) and ``age_bars``. A value that does not exist is NaN, and the
             provenance says why.
 
         Raises:
-            UnknownSymbolError, UnknownFeatureError, InvalidRequestError: the request can't be meant.
+            UnknownSymbolError, UnknownFeatureError, InvalidRequestError: the request is invalid.
             FeatureStoreUnavailable, StaleDataError: there is no answer, or none that is new enough.
         """
         return await self._pipeline.call(
@@ -278,8 +278,8 @@ class FeatureStoreClient:
         return self._invalidator is not None and self._invalidator.is_listening
 
     def _publish_metrics(self, url: str) -> None:
-        """Tells this process's metrics to the dashboard, from the store's first answer until the client closes."""
-        from fsclient.metrics.publisher import publishing  # loaded by those who publish
+        """Reports this process's metrics to the dashboard, from the store's first answer until the client closes."""
+        from fsclient.metrics.publisher import publishing  # loaded only to publish
 
         if not self._closed and self._repo is not None:
             self._release_metrics = publishing(url, self._repo.project, self._metrics)

@@ -1,8 +1,8 @@
 """Everything that can go wrong, as one tree. Each message says what to do.
 
 - FeatureStoreError
-    - FeatureStoreUnavailable       the store can't be reached, and no fallback was allowed or had an answer
-        - CircuitOpenError          it was not even asked: it failed too often just now
+    - FeatureStoreUnavailable       the store cannot be reached, and no fallback was allowed or had an answer
+        - CircuitOpenError          it was not asked: it failed too often just now
         - RequestTimeout            it did not answer within ``timeout_s``
     - AuthenticationError           the store refuses the credentials
     - UnknownSymbolError            a symbol that the catalog does not have
@@ -25,7 +25,7 @@ class FeatureStoreError(Exception):
 
 
 class FeatureStoreUnavailable(FeatureStoreError):  # noqa: N818  # the public contract's name
-    """The store can't be reached."""
+    """The store cannot be reached."""
 
 
 class CircuitOpenError(FeatureStoreUnavailable):
@@ -53,7 +53,7 @@ class UnknownFeatureError(FeatureStoreError):
 
 
 class InvalidRequestError(FeatureStoreError, ValueError):
-    """A request that can't be meant."""
+    """A request that is invalid in itself."""
 
 
 class StaleDataError(FeatureStoreError):

@@ -25,7 +25,7 @@ UTC_US = pd.DatetimeTZDtype("us", "UTC")
 
 
 class LatestLayout:
-    """The frames of one lookup: a row a symbol, its features, then ``event_timestamp`` and ``age_bars``."""
+    """The frames of one lookup: one row per symbol, its features, then ``event_timestamp`` and ``age_bars``."""
 
     __slots__ = ("_columns", "_floats", "_moments", "_rows")
 
@@ -40,7 +40,7 @@ class LatestLayout:
         """A frame with its own memory.
 
         Args:
-            floats: (m + 1, n) float64: a row a feature, then the ages in bars.
+            floats: (m + 1, n) float64: one row per feature, then the ages in bars.
             moments: (1, n), see ``moments_of``.
         """
         of_floats = self._floats.make_block_same_class(floats.copy())
@@ -53,7 +53,7 @@ def range_frame(index: pd.DatetimeIndex, names: tuple[str, ...], values: FloatAr
 
     Args:
         index: see ``utc_index``.
-        values: (m, n) float64, a row a column.
+        values: (m, n) float64, one row per column.
     """
     block = _block_of(len(names)).make_block_same_class(values.copy())
     return _frame((block,), _own(_labels(names)), _own_moments(index), record)

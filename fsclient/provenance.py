@@ -23,16 +23,16 @@ class Provenance:
         source: where the values were read; for ``cache`` they were last read from ``origin``.
         origin: the store behind a cached answer; the same as ``source`` otherwise.
         read_at: ISO-8601 UTC moment at which ``origin`` was read.
-        as_of: ISO-8601 UTC close of the newest bar in the answer, of several symbols the oldest; None when it holds
+        as_of: ISO-8601 UTC close of the newest bar in the answer, the oldest of several symbols; None when it holds
             none.
-        age_bars: closed bars that an open market has made since then; None when there is no bar. Of several symbols
-            and timeframes the most, each value's age told in bars of its own timeframe.
+        age_bars: closed bars that an open market has made since then; None when there is no bar. The most of several
+            symbols and timeframes, each value's age in bars of its own timeframe.
         complete: whether every bar that an open market made in the asked range is there, with every value that the
             source reports.
         missing: what is not there, each ``{"symbol", "reason", ...}``: ``gap`` (bars of an open market, with ``start``,
             ``end``, ``bars``), ``no_data`` (no bar at all of a known symbol, in the range if one was asked for),
             ``not_stored`` (the bar is there, this feature of it was never stored or published), ``warm_up`` (too few
-            bars before it), ``not_reported`` (a volume that the source does not tell), ``expired`` (older than
+            bars before it), ``not_reported`` (a volume that the source does not report), ``expired`` (older than
             ``max_age_bars``).
         stale: whether the answer may not be what the store would say now, or the store itself doubts it.
         doubt: what failed the last comparison of the stores, each ``{"symbol", "timeframe", "reason"}``.
@@ -81,7 +81,7 @@ def from_dict(record: Mapping[str, Any]) -> Provenance:
     """Back from ``Provenance.as_dict``.
 
     Raises:
-        TypeError, KeyError: it is none.
+        TypeError, KeyError: it is not such a record.
     """
     return Provenance(**{**record, "missing": tuple(record["missing"]), "doubt": tuple(record.get("doubt", ()))})
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class SyncFeatureStoreClient:
-    """``FeatureStoreClient`` with plain methods; takes the same arguments, gives the same answers and errors.
+    """``FeatureStoreClient`` with plain methods; the same arguments, answers and errors.
 
     It runs the client on an event loop in a thread of its own, so it works inside a running loop (a notebook) too and
     may be shared between threads. Use it as ``with SyncFeatureStoreClient() as client``, or call ``close()``.
@@ -104,7 +104,7 @@ class SyncFeatureStoreClient:
         except CancelledError:
             raise FeatureStoreUnavailable("this client was closed during the call; make a new one") from None
         except BaseException:
-            future.cancel()  # an interrupt: nobody waits any more
+            future.cancel()  # an interrupt: no caller waits any longer
             raise
 
 

@@ -19,10 +19,10 @@ from fsclient.questions.ranges import RangeRequest
 def find_missing(
     request: RangeRequest, values: RangeValues, now_us: int, bar_opens: Callable[[], Int64Array] | None = None
 ) -> tuple[dict[str, Any], ...]:
-    """What a range lacks from its start to its end (or now), as a provenance tells it.
+    """What a range lacks from its start to its end (or now), as a provenance lists it.
 
     Args:
-        bar_opens: gives the open times (ascending, microseconds UTC) of the bars that are stored in the range, for
+        bar_opens: returns the open times (ascending, microseconds UTC) of the bars that are stored in the range, for
             indicators whose bars may be there without them; asked only when something is absent.
     """
     step = request.timeframe.microseconds

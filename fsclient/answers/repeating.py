@@ -20,7 +20,7 @@ UNHEARD_S = 1.0
 ABSENT_S = 2.0
 """How long a symbol without data is remembered as such."""
 DOUBTED_S = 2.0
-"""How long an answer in doubt is repeated: no publish tells that the doubt is over."""
+"""How long an answer in doubt is repeated: no publish announces the end of a doubt."""
 CLOSED_S = 3600.0
 """How long a range is repeated that can only change by a correction, which is heard."""
 
@@ -68,7 +68,7 @@ def prefixes(changed: Iterable[tuple[str, str]]) -> set[str]:
 
 
 def from_cache(answer: pd.DataFrame, request: Request, now_us: int) -> pd.DataFrame:
-    """A cached answer, the caller's own already, labelled as such; its age is told as of now."""
+    """A cached answer, the caller's own already, labelled as such; its age as of now."""
     record = answer.attrs[KEY]
     record["source"] = "cache"
     if not isinstance(request, LatestRequest):  # a lookup is not repeated past the next close, so its age stands

@@ -79,7 +79,7 @@ class WindowValues:
             return stored
         known = int(stored.opens_us[-1]) if len(stored.opens_us) else None
         if known is None or known < int(self.opens_us[0]):
-            return stored  # between the two, bars could be missing that neither tells of
+            return stored  # between the two, bars could be missing that neither of them shows
         newer = self._between(max(known + 1, request.start.value // 1000), request)
         if not len(newer.opens_us):
             return stored

@@ -1,1 +1,1 @@
-"""Answering a question once: the cache and its tiers, single flight, and what tells a cache that something changed."""
+"""Answering a question once: the cache and its tiers, single flight, and what drops answers after a publish."""

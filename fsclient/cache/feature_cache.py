@@ -2,7 +2,7 @@
 
 Without ``redis_url`` no method ever waits for anything, so the plain methods are right everywhere. With it, ``get``
 and its like ask Redis too, and wait for at most ``timeout_s``: their twins ``aget`` and its like do the same from an
-event loop without blocking it. A hit in memory costs the same in both and asks nobody.
+event loop without blocking it. A hit in memory costs the same in both and asks no server.
 
 The shared tier reaches other processes' later questions, not their memory: what another process has read stays in its
 memory until its own time to live ends, wherever it is invalidated.
@@ -25,8 +25,8 @@ class FeatureCache:
     """Values by string keys, each for its own time; the least recently used give way. Thread-safe.
 
     A value belongs to its caller: what is changed in a frame after it was stored, or in one that was got, changes
-    nothing in the cache or in another caller's. ``None`` is a value like others; give ``get`` another default to tell
-    it from a miss.
+    nothing in the cache or in another caller's. ``None`` is a value like others; pass ``get`` another default to
+    distinguish it from a miss.
 
     Args:
         max_size: the most entries.
@@ -65,7 +65,7 @@ class FeatureCache:
     # --------------------------------------------------------------------------------------------- lookups
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value under ``key``, the caller's own copy; ``default`` when there is none any more.
+        """The value under ``key``, the caller's own copy; ``default`` when there is none.
 
         Raises:
             TypeError: ``key`` is no string.
@@ -107,7 +107,7 @@ class FeatureCache:
 
     # ---------------------------------------------------------------------------------------- invalidation
 
-    # The shared tier goes first: nobody can then take an old value from there into memory afterwards.
+    # The shared tier goes first: no call can then take an old value from there into memory afterwards.
 
     def invalidate(self, key: str) -> bool:
         """Forget ``key``; whether memory held it."""
@@ -186,7 +186,7 @@ class FeatureCache:
         return ttl_s, sealed
 
     def _adopt(self, key: str, hit: SharedHit | None, removals: int, default: Any) -> Any:
-        """Take what the shared tier gave into memory, for the rest of its life and no longer."""
+        """Take what the shared tier returned into memory, for the rest of its life and no longer."""
         if hit is None:
             return default
         self._shared_hits += 1
@@ -204,6 +204,6 @@ def _positive(seconds: float, name: str) -> float:
 def _connect(redis_url: str | None, timeout_s: float) -> SharedCache | None:
     if redis_url is None:
         return None
-    from fsclient.cache.shared import SharedCache  # Redis and Arrow are loaded for those who use them
+    from fsclient.cache.shared import SharedCache  # Redis and Arrow are loaded only for a shared tier
 
     return SharedCache(redis_url, timeout_s=timeout_s)

@@ -2,9 +2,9 @@
 
 In memory, an answer is dropped when a publish of its symbol and timeframe is heard, and all are when publishes may have
 been missed. The shared tier needs neither: there an answer's name holds the revision at which its symbols stood when
-it was asked for. Who has heard of a newer revision asks by another name; so an answer that a publish has overtaken is
-served to nobody who listens, whether anybody heard that publish or not, and a process that begins to listen throws
-away nothing that others have stored.
+it was asked for. A process that has heard of a newer revision asks by another name; so an answer that a publish has
+overtaken is served to no process that listens, whether or not any of them heard that publish, and a process that
+begins to listen drops nothing that others have stored.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from fsclient.resilience.guard import OUTAGE
 Pair = tuple[str, str]
 """A symbol and a timeframe."""
 Watcher: TypeAlias = Callable[[Sequence[Pair] | None], None]
-"""Is told what was published; None when publishes may have been missed."""
+"""Called with what was published; None when publishes may have been missed."""
 
 REVISION_S = 0.1
-"""The longest that a question for a revision takes; the answer is then shared as those of who can't hear."""
+"""The longest that a question for a revision takes; the answer is then shared as by processes that do not listen."""
 _UNHEARD = "|@unheard"
 _UNTOLD: tuple[type[Exception], ...] = (*OUTAGE, FeatureStoreError)
 
@@ -96,7 +96,7 @@ class CacheInvalidator:
         return listener.is_listening
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
-        """Tells ``watcher`` of each publish, after the cache has forgotten what it changed.
+        """Calls ``watcher`` after each publish, after the cache has forgotten what it changed.
 
         Returns:
             What ends that.
@@ -129,7 +129,7 @@ class CacheInvalidator:
             await own.stop()
 
     async def _known(self, pairs: Sequence[Pair]) -> list[bytes] | None:
-        """The newest revision of each; None when the store doesn't tell them in time."""
+        """The newest revision of each; None when the store does not answer in time."""
         unknown = [pair for pair in pairs if pair not in self._revisions]
         changes = self.changes
         if unknown:

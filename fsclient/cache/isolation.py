@@ -1,4 +1,4 @@
-"""Values kept apart from who gave them and from who takes them: what either changes afterwards, changes nothing here.
+"""Values kept apart from the caller that stored them and from those that read them: later changes change nothing here.
 
 ``seal`` takes a private copy, in a form from which ``unseal`` makes further copies quickly. Numbers, strings and the
 like cannot be changed and stay themselves.
@@ -45,7 +45,7 @@ class Sealed(ABC):
 
 
 def seal(value: Any) -> Any:
-    """A private copy of ``value``: a ``Sealed``, or ``value`` itself if nobody can change it or it is one already.
+    """A private copy of ``value``: a ``Sealed``, or ``value`` itself if it cannot be changed or is one already.
 
     Raises:
         TypeError: it cannot be copied (an open file, a connection, a lock).
@@ -115,8 +115,8 @@ class _SealedContainer(_Copy):
     def __init__(self, items: Any, keys: Any) -> None:
         self._items = items
         self._nested = [key for key in keys if isinstance(items[key], Sealed)]
-        held = (*items, *items.values()) if isinstance(items, dict) else items
-        self.nbytes = sys.getsizeof(items) + sum(map(size_of, held))
+        contents = (*items, *items.values()) if isinstance(items, dict) else items
+        self.nbytes = sys.getsizeof(items) + sum(map(size_of, contents))
 
     def fresh(self) -> Any:
         items = self._items.copy()

@@ -23,7 +23,7 @@ class PublishListener(Listener):
 
     Args:
         project: whose publishes.
-        connect: gives a redis.asyncio client of the running loop, of a server or a Cluster.
+        connect: returns a redis.asyncio client of the running loop, of a server or a Cluster.
         on_publish, on_lost: see ``Listener``.
     """
 
@@ -59,7 +59,7 @@ class PublishListener(Listener):
 async def _own_connection(client: Any) -> Any:
     """A connection not made yet, and not one the pool hands out: cancelled in mid-handshake, that would be left open.
 
-    Of a Cluster it is to any node, another one each time: its nodes tell each other what is published.
+    Of a Cluster it is to any node, another one each time: its nodes forward to each other what is published.
     """
     if isinstance(client, RedisCluster):
         await client.initialize()

@@ -37,7 +37,7 @@ class Listener(ABC):
 
     @abstractmethod
     async def _follow(self) -> None:
-        """Hears what is published, telling ``_subscribed`` from when on, until it is lost, which raises."""
+        """Follows what is published until the channel is lost, which raises; calls ``_subscribed`` once it hears."""
 
     def start(self) -> None:
         """Begins to listen in the running loop; harmless when it does already."""

@@ -38,15 +38,15 @@ PREFIX = "fstore:cache:"
 _NAMES = PREFIX + "names"
 _ENDS = PREFIX + "ends"
 _LARGEST_VALUE = 16 * 2**20
-"""Bytes; larger values stay with the process that has them: Redis serves nobody else while it moves one."""
+"""Bytes; larger values stay with the process that has them: Redis serves no other client while it moves one."""
 _MAX_NAMES = 100_000
 _LONGEST_TTL_S = 7 * 86_400.0
 _MAX_OWED = 1_000
 _ALL = ("-", "+")  # the range of all names
 
 # All in one step, by the server's own clock: the value, its name, the end of at most 16 others whose time has passed,
-# and the indexes' own end, so that a cache nobody uses leaves nothing behind. Should names pile up all the same, all
-# are dropped: their values become misses.
+# and the indexes' own end, so that an unused cache leaves nothing behind. Should names pile up all the same, all are
+# dropped: their values become misses.
 _SET = """
 local value, names, ends = KEYS[1], KEYS[2], KEYS[3]
 local data, name, ttl, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -84,7 +84,7 @@ class SharedCache:
         timeout_s: the longest any call takes; then it is a miss, or not done.
 
     Raises:
-        ValueError: the URL is none. The message does not repeat it: it may hold a password.
+        ValueError: the URL is invalid. The message does not repeat it: it may hold a password.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 0.1) -> None:
@@ -94,7 +94,7 @@ class SharedCache:
             )
         except ValueError:
             raise ValueError(
-                "redis_url is no Redis URL: give redis://, rediss:// or unix://, special letters of a password as %XX"
+                "redis_url is not a Redis URL: use redis://, rediss:// or unix://, special letters of a password as %XX"
             ) from None
         self._set = self._redis.register_script(_SET)
         self._bounded = BoundedCalls("shared cache", timeout_s=timeout_s)
@@ -116,9 +116,9 @@ class SharedCache:
         return await self._bounded.acall(self._getting(key))
 
     def set(self, key: str, value: Any, ttl_s: float) -> bool:
-        """Store a value, which nobody may change meanwhile; False if it was not.
+        """Store a value, which must not be changed meanwhile; False if it was not.
 
-        That is when the server failed, the value is too large, or its type has no encoding that gives it back exactly
+        That is when the server failed, the value is too large, or its type has no encoding that restores it exactly
         (see ``shared_codec``).
         """
         stored: bool | None = False

@@ -28,7 +28,7 @@ _SERIES_NAME = b"fstore.series_name"
 
 
 def encode(value: Any) -> bytes | None:
-    """The value's bytes; None when there are none that give it back exactly."""
+    """The value's bytes; None when no encoding restores it exactly."""
     if type(value) is pd.DataFrame and is_answer(value) and _is_json(value.attrs):
         return _header(_ANSWER) + frame_to_arrow(value)
     if type(value) is pd.DataFrame:
@@ -93,7 +93,7 @@ def _decode_table(kind: bytes, payload: bytes) -> pd.DataFrame | pd.Series:
 
 
 def _is_plain(frame: pd.DataFrame) -> bool:
-    """Whether Arrow gives the frame back exactly: numbers, booleans and times under unique string names."""
+    """Whether Arrow restores the frame exactly: numbers, booleans and times under unique string names."""
     names = frame.columns
     return bool(
         len(names) > 0
@@ -120,7 +120,7 @@ def _is_plain_dtype(dtype: Any) -> bool:
 
 
 def _is_json(value: Any) -> bool:
-    """Whether JSON gives the value back exactly, types included."""
+    """Whether JSON restores the value exactly, types included."""
     kind = type(value)
     if kind is float:
         return math.isfinite(value)

@@ -16,7 +16,7 @@ Values = Mapping[str, FloatArray]
 FORGET = 30
 """After so many times its lookback, a recursive average weighs what came before by less than 1e-12."""
 MOST_STEPS = 500_000_000
-"""Bars times window of what reads its window anew for each bar: about a second's work."""
+"""Bars times window of what reads its window again for each bar: about a second's work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +25,11 @@ class Computable:
 
     Attributes:
         name: what it is asked for by.
-        identity: tells it from another of the same name: a function that is registered anew is another feature.
+        identity: distinguishes it from another of the same name: a function registered again is another feature.
         parameters: its parameters with their defaults.
         run: bar columns and parameters to output arrays.
         warm_up: from parameters, how many bars must precede the first bar asked for; None for all history.
-        revisits: from parameters, how many bars are read anew for each value; 0 when a running sum or the like does.
+        revisits: from parameters, how many bars are read again for each value; 0 when a running sum or the like does.
         is_own: whether only this process knows it.
     """
 

@@ -16,7 +16,7 @@ _REMEMBERS = frozenset(
     {
         *("KAMA", "MAMA"),  # they adapt to the prices, so how long they remember depends on these
         *("HT_DCPERIOD", "HT_DCPHASE", "HT_PHASOR", "HT_SINE", "HT_TRENDLINE", "HT_TRENDMODE"),  # and so do these
-        "HA",  # its lookback of 0 tells nothing of its recursion
+        "HA",  # its lookback of 0 says nothing about its recursion
         *("MAXINDEX", "MININDEX", "MINMAXINDEX"),  # they count from the first bar
     }
 )
@@ -54,10 +54,10 @@ def of_talib(name: str) -> Computable:
 
     def run(columns: Values, given: Mapping[str, Any]) -> Values:
         try:
-            found = function_of(name)({c: columns[c] for c in BAR_FIELDS}, **given)
+            outputs = function_of(name)({c: columns[c] for c in BAR_FIELDS}, **given)
         except Exception as error:  # TA-Lib raises nothing more specific
             raise InvalidRequestError(refusal(name, given, error)) from None
-        arrays = found if isinstance(found, list) else [found]
+        arrays = outputs if isinstance(outputs, list) else [outputs]
         names = about.output_names if len(arrays) > 1 else [name.lower()]
         return {key: np.asarray(a, dtype=np.float64) for key, a in zip(names, arrays, strict=True)}
 

@@ -1,4 +1,4 @@
-"""The last good answers, for when a store is away: in memory, and on disk for a process that starts in an outage."""
+"""The last good answers, for outages of a store: in memory, and on disk for a process that starts in an outage."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class LastGood:
     def recall(self, key: str) -> pd.DataFrame | None:
         """The last good answer from memory, the caller's own frame."""
         with self._lock:
-            held = self._memory.get(key)
-        return None if held is None else held.fresh()
+            answer = self._memory.get(key)
+        return None if answer is None else answer.fresh()
 
     def spool(self, key: str, answer: Answer) -> None:
         """Writes an answer to disk; blocking. A disk that fails costs the fallback, never the call."""
@@ -82,7 +82,7 @@ class LastGood:
                 self._prune()
             self._writes += 1
         except OSError as error:
-            log.warning("the last good answers can't be kept on disk (%s)", type(error).__name__)
+            log.warning("the last good answers cannot be kept on disk (%s)", type(error).__name__)
             return
         with self._lock:
             self._spooled.pop(key, None)

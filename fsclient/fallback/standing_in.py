@@ -1,4 +1,4 @@
-"""Answers that are not what the store says now: how an earlier one is labelled, and what is too old to be told."""
+"""Answers that are not what the store says now: how an earlier one is labelled, and what is too old to be served."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def as_last_good(answer: pd.DataFrame, request: Request, now_us: int) -> pd.Data
 
 
 def withhold_expired(answer: pd.DataFrame, request: Request, max_age_bars: int, now_us: int) -> None:
-    """Takes out what is older than the caller accepts: a symbol's values become NaN, told as ``expired``.
+    """Takes out what is older than the caller accepts: a symbol's values become NaN, listed as ``expired``.
 
     A range is old by its nature, so it is held against the limit only when it was to reach the present.
 

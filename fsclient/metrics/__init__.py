@@ -1,1 +1,1 @@
-"""What the client's calls did: counted in this process, told to Prometheus and, through Redis, to other processes."""
+"""What the client's calls did: counted in this process, exposed to Prometheus and, by Redis, to other processes."""

@@ -5,7 +5,8 @@ release = publishing(url, project, feature_store_metrics)
 release()
 
 A process has one publisher for a URL and project, however many clients it has; the last to release it ends it. What
-it writes and where is told in ``store``. A Redis that is away costs nothing: up to a day of minutes waits in memory.
+it writes and where is described in ``store``. An unavailable Redis costs nothing: up to a day of minutes waits
+in memory.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ FINAL_WRITE_S = 0.5
 """How long a release waits at most for the last write."""
 
 _TIMEOUT_S = 0.4  # for one answer of Redis
-_MAX_WAITING = 24 * 60 + 24  # minutes and hours that wait for a Redis that is away
+_MAX_WAITING = 24 * 60 + 24  # minutes and hours that wait for a Redis that is unavailable
 _BATCH = 100
 
 _log = logging.getLogger("feature_store_client")
@@ -206,10 +207,10 @@ class MetricsPublisher:
                 self._gather(self._now())  # the minutes go on, and wait
                 if not failed:
                     # Only its kind: the vendor's text may hold the URL with its password.
-                    _log.info("metrics are not published (%s); they are kept and told later", type(error).__name__)
+                    _log.info("metrics are not published (%s); they are kept and published later", type(error).__name__)
                 failed = True
             except Exception:
-                _log.exception("the metrics publisher failed; this process is no longer told of")
+                _log.exception("the metrics publisher failed; this process is no longer reported")
                 stopped = True
             if stopped:
                 self._disconnect()
@@ -250,7 +251,7 @@ def _after_fork() -> None:
 
 
 def _finish() -> None:
-    """A process that ends without releasing still tells what it counted last."""
+    """A process that ends without releasing still publishes what it counted last."""
     for publisher in list(_publishers.values()):
         publisher.stop()
     _publishers.clear()

@@ -1,4 +1,4 @@
-"""What the client's calls did: one event a call, counted in this process, handed to hooks, told as a plain dict.
+"""What the client's calls did: one event per call, counted in this process, handed to hooks, reported as a plain dict.
 
 Memory is bounded: counts are kept for each method and source, of which there are few, and for the first thousand
 symbols; later ones count together as ``other``.
@@ -44,7 +44,7 @@ class MetricsSnapshot:
 
 
 class Metrics:
-    """Counts calls and tells hooks of them. Thread-safe.
+    """Counts calls and hands them to hooks. Thread-safe.
 
     Args:
         clock: monotonic seconds.
@@ -75,13 +75,13 @@ class Metrics:
             self._hooks = (*(h for h in self._hooks if h != hook), hook)
 
     def remove_hook(self, hook: Hook) -> None:
-        """Call ``hook`` no more; nothing if it was not added."""
+        """No longer call ``hook``; nothing if it was not added."""
         with self._lock:
             self._hooks = tuple(h for h in self._hooks if h != hook)
             self._failed.discard(hook)
 
     def record(self, call: CallRecord) -> None:
-        """Count one call and tell the hooks."""
+        """Count one call and hand it to the hooks."""
         with self._lock:
             series = self._series.get((call.method, call.source))
             if series is None:
@@ -100,25 +100,25 @@ class Metrics:
                 self._report(hook)
 
     def set_state(self, name: str, value: str | None, *, of: object = None) -> None:
-        """Tell in which state something is from now on, such as ``breaker.online``: ``open``.
+        """Set the state of something from now on, such as ``breaker.online``: ``open``.
 
         Args:
-            value: None when it is no more.
+            value: None when it no longer exists.
             of: whose it is, and as long as that lives; several clients of a process have a breaker each.
         """
         owner = self if of is None else of
         with self._lock:
-            held = self._states.setdefault(name, WeakKeyDictionary())
-            held.pop(owner, None)
+            states = self._states.setdefault(name, WeakKeyDictionary())
+            states.pop(owner, None)
             if value is not None:
-                held[owner] = value
+                states[owner] = value
 
     @property
     def states(self) -> dict[str, str]:
-        """Name -> state as it was told last; of several the worst."""
+        """Name -> the state that was set last; the worst of several."""
         with self._lock:
-            told = {name: list(held.values()) for name, held in self._states.items()}
-        return {name: max(values, key=_badness) for name, values in told.items() if values}
+            current = {name: list(states.values()) for name, states in self._states.items()}
+        return {name: max(values, key=_badness) for name, values in current.items() if values}
 
     def snapshot(self) -> MetricsSnapshot:
         """A copy of all counts."""

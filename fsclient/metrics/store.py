@@ -1,4 +1,4 @@
-"""Where the processes of a project keep their counts in Redis, so that any other process can tell what they did.
+"""Where the processes of a project keep their counts in Redis, so that any other process can show what they did.
 
 For every minute of the last day and every hour of the last thirty there is one hash, with a field a process: the
 whole of what that process counted then, written again and again until the time is over. Writing is idempotent, a
@@ -6,7 +6,7 @@ process that died leaves its fields behind, and Redis forgets all of them by its
 
     fstore:metrics:{project}:m:29000000   id -> counts, "v" -> number of writes, "*" -> the sum, and the v it is made of
     fstore:metrics:{project}:h:483333     the same by the hour
-    fstore:metrics:{project}:processes    id -> who it is, when it last wrote, in which state its breakers are
+    fstore:metrics:{project}:processes    id -> which process it is, when it last wrote, in which state its breakers are
     fstore:metrics:{project}:unmerged     the minutes and hours whose sum is out of date
 
 The sum over all processes is a convenience for readers, which would otherwise fetch a field of every process: any
@@ -165,7 +165,7 @@ def _forget_processes(client: Any, project: str, now: float) -> None:
 
 def read_processes(client: Any, project: str) -> list[Process]:
     """Every process that published within the last thirty days, dead or alive, in no order."""
-    return [Process(**orjson.loads(one)) for one in client.hvals(key(project, "processes"))]
+    return [Process(**orjson.loads(process)) for process in client.hvals(key(project, "processes"))]
 
 
 def read_versions(client: Any, project: str, times: Sequence[When]) -> dict[When, int]:

@@ -61,7 +61,7 @@ def latest_request(symbols: Sequence[str] | str, features: Iterable[str], timefr
     names, asked = _tuple_of(symbols, "symbols"), _tuple_of(features, "features")
     try:
         return _latest_request(names, asked, timeframe)
-    except TypeError:  # something that can't be a dictionary's key; the checks name it
+    except TypeError:  # something that cannot be a dictionary's key; the checks name it
         return _latest_request.__wrapped__(names, asked, timeframe)
 
 

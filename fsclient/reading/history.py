@@ -65,9 +65,11 @@ def compute_range(bars: RangeValues, request: ComputeRequest, span: RangeRequest
         bars: those of ``span``, and before them as many as the feature needs.
     """
     inputs = kernel_inputs(span.symbol.session, bars.opens_us, {name: bars.columns[name] for name in BAR_FIELDS})
-    found = request.what.compute(inputs, request.parameters)
+    outputs = request.what.compute(inputs, request.parameters)
     first = np.searchsorted(bars.opens_us, span.start.value // 1000, side="left")
-    return RangeValues(opens_us=bars.opens_us[first:], columns={name: values[first:] for name, values in found.items()})
+    return RangeValues(
+        opens_us=bars.opens_us[first:], columns={name: values[first:] for name, values in outputs.items()}
+    )
 
 
 def recompute_latest(tables: OfflineTables, request: LatestRequest, now_us: int) -> LatestValues:
@@ -103,10 +105,10 @@ def _newest(
     if not len(bars.opens_us):
         return [], NO_BAR
     inputs = kernel_inputs(symbol.session, bars.opens_us, bars.columns)
-    found = dict(bars.columns)
+    columns = dict(bars.columns)
     for indicator in {PRODUCER[field].name: PRODUCER[field] for field in fields if field in PRODUCER}.values():
-        found |= compute(indicator, inputs)
-    return [float(found[field][-1]) for field in fields], int(bars.opens_us[-1]) + timeframe.microseconds
+        columns |= compute(indicator, inputs)
+    return [float(columns[field][-1]) for field in fields], int(bars.opens_us[-1]) + timeframe.microseconds
 
 
 def _moment(us: int) -> datetime:

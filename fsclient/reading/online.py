@@ -134,7 +134,7 @@ class RedisReader:
             if self._locating is None or self._locating.done():
                 self._locating = self._threads.submit(online_url, self._repo)  # may have to start the embedded server
             try:
-                self._url = await asyncio.shield(asyncio.wrap_future(self._locating))  # for all who wait
+                self._url = await asyncio.shield(asyncio.wrap_future(self._locating))  # for all callers that wait
             except ValueError as error:
                 raise InvalidRequestError(str(error)) from None
         return self._url

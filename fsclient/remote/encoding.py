@@ -16,7 +16,7 @@ JSON = "application/json"
 
 
 class ReplyError(ConnectionError):
-    """What came is not what was asked for: cut off, of somebody else, or of another version."""
+    """What came is not what was asked for: cut off, of another service, or of another version."""
 
 
 def frame_to_json(frame: pd.DataFrame) -> bytes:

@@ -32,29 +32,29 @@ STATUS: Mapping[type[FeatureStoreError], int] = {
     FeatureStoreUnavailable: 503,
 }
 FAILED = "the service failed; its own log says at what"
-"""All that anybody is told of an error that nobody expected."""
+"""All that a caller learns of an unexpected error."""
 _KINDS = {kind.__name__: kind for kind in STATUS}
 
 
 def problem(error: FeatureStoreError) -> tuple[int, bytes, dict[str, str]]:
     """An error as status, body and headers."""
-    told: dict[str, str | float] = {"kind": type(error).__name__, "message": str(error)}
+    details: dict[str, str | float] = {"kind": type(error).__name__, "message": str(error)}
     headers: dict[str, str] = {}
     if isinstance(error, CircuitOpenError):
-        told["retry_after_s"] = round(error.retry_after_s, 3)
+        details["retry_after_s"] = round(error.retry_after_s, 3)
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     elif isinstance(error, AuthenticationError):
         headers["www-authenticate"] = "Bearer"
-    return STATUS.get(type(error), 500), orjson.dumps({"error": told}), headers
+    return STATUS.get(type(error), 500), orjson.dumps({"error": details}), headers
 
 
 def read_problem(body: bytes) -> FeatureStoreError | None:
-    """The error that a body tells of; None when it is not one of the service's own."""
+    """The error that a body describes; None when it is not one of the service's own."""
     try:
-        told = orjson.loads(body)["error"]
-        kind, message = _KINDS[told["kind"]], str(told["message"])
+        details = orjson.loads(body)["error"]
+        kind, message = _KINDS[details["kind"]], str(details["message"])
         if kind is CircuitOpenError:
-            return CircuitOpenError(message, retry_after_s=float(told.get("retry_after_s", 0.0)))
+            return CircuitOpenError(message, retry_after_s=float(details.get("retry_after_s", 0.0)))
     except (ValueError, KeyError, TypeError):
         return None
     return kind(message)

@@ -39,8 +39,8 @@ SILENCE_S = 2.5
 class ServiceReader:
     """Asks one service.
 
-    An error that the service gives as its answer (an unknown symbol, an online store that is away) is one: the service
-    is well, so it is neither asked again nor counted by the breaker, which guards the way to the service.
+    An error that the service returns as its answer (an unknown symbol, an unavailable online store) is an answer: the
+    service is healthy, so it is neither asked again nor counted by the breaker, which guards the way to the service.
 
     Args:
         url, api_key: see ``Transport``.
@@ -80,7 +80,7 @@ class ServiceReader:
         return await self._ask("/v1/latest", body, partial(latest_from_arrow, request=request), self._kept(deadline))
 
     async def recomputed(self, request: LatestRequest, deadline: Deadline) -> LatestAnswer:
-        """From the service's offline store, if its online store is away."""
+        """From the service's offline store, if its online store is unavailable."""
         body = _latest_body(request, "recompute")
         return await self._ask("/v1/latest", body, partial(latest_from_arrow, request=request), deadline)
 
@@ -163,21 +163,21 @@ class ServiceListener(Listener):
         async with asyncio.timeout(SILENCE_S) as patience, self._transport.lines("/v1/publishes") as lines:
             async for line in lines:
                 patience.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
-                told = orjson.loads(line)
+                message = orjson.loads(line)
                 if not self.is_listening:
                     await self._subscribed()
-                if told.get("changed"):
-                    await self._on_publish([(str(symbol), str(timeframe)) for symbol, timeframe in told["changed"]])
+                if message.get("changed"):
+                    await self._on_publish([(str(symbol), str(timeframe)) for symbol, timeframe in message["changed"]])
         raise ReplyError("the service ended the line")
 
 
 async def no_revision(symbol: Symbol, timeframe: Timeframe) -> bytes:
-    """A service tells no revisions, so a tier that processes share takes its answers for a moment only.
+    """A service reports no revisions, so a tier that processes share takes its answers for a moment only.
 
     Raises:
         FeatureStoreUnavailable: always.
     """
-    raise FeatureStoreUnavailable(f"the service tells no revision of {symbol.name} {timeframe.name}")
+    raise FeatureStoreUnavailable(f"the service reports no revision of {symbol.name} {timeframe.name}")
 
 
 def _latest_body(request: LatestRequest, on_unavailable: str) -> dict[str, Any]:

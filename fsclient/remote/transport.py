@@ -18,7 +18,7 @@ from fsclient.remote.encoding import ARROW, JSON, ReplyError
 from fsclient.remote.problems import read_problem
 
 Reply: TypeAlias = bytes | FeatureStoreError
-"""An answer, or the error that the service gave as its answer: it is well, and asking again would change nothing."""
+"""An answer, or the error that the service returned as its answer: it is healthy, so asking again changes nothing."""
 
 _log = logging.getLogger("feature_store_client")
 _CONNECTIONS = httpx.Limits(max_connections=100, max_keepalive_connections=50, keepalive_expiry=25.0)
@@ -41,7 +41,7 @@ class Transport:
         api_key: goes into a header and nowhere else.
 
     Raises:
-        InvalidRequestError: ``url`` is none of a service. The message does not repeat it: it may hold a password.
+        InvalidRequestError: ``url`` is not a service's URL. The message does not repeat it: it may hold a password.
     """
 
     def __init__(self, url: str, api_key: str | None) -> None:
@@ -65,15 +65,15 @@ class Transport:
         """The reply to one question. What bounds it in time is its caller's.
 
         Raises:
-            ConnectError, ReplyError: there is none; another attempt may mend that.
-            FeatureStoreUnavailable: who answers there is no service of ours.
+            ConnectError, ReplyError: there is none; another attempt may fix that.
+            FeatureStoreUnavailable: what answers there is not an fstore service.
         """
         content = json.dumps(body)  # the standard library's: a parameter may be a number of any size
         async with self._send("POST", path, content=content, headers={"content-type": JSON}) as response:
-            found = await response.aread()
+            body = await response.aread()
         if response.status_code == httpx.codes.OK and response.headers.get("content-type") == ARROW:
-            return found
-        return self._error(response.status_code, found)
+            return body
+        return self._error(response.status_code, body)
 
     @asynccontextmanager
     async def lines(self, path: str) -> AsyncIterator[AsyncIterator[str]]:
@@ -111,9 +111,9 @@ class Transport:
             raise _translated(error) from error
 
     def _error(self, status: int, body: bytes) -> FeatureStoreError:
-        told = read_problem(body)
-        if told is not None:
-            return told
+        error = read_problem(body)
+        if error is not None:
+            return error
         if status >= httpx.codes.INTERNAL_SERVER_ERROR:  # of the service's own failure, or of a proxy before it
             raise ReplyError(f"status {status}")
         raise FeatureStoreUnavailable(
@@ -136,7 +136,7 @@ def _parsed(url: str) -> httpx.URL:
 
 def _warn_if_readable(parsed: httpx.URL, url: str) -> None:
     """A key over plain HTTP is no error: the service has no TLS of its own, and inside a network of one's own, such as
-    that of containers, it is the ordinary way. The client can't tell such a network from others, so it says so once."""
+    that of containers, it is the ordinary way. The client cannot know such a network, so it warns once."""
     if parsed.scheme == "http" and not is_loopback(parsed.host) and url not in _warned:
         _warned.add(url)
         _log.warning("%s: key and answers can be read on the way; use https where the network is not yours", url)

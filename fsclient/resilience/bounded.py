@@ -1,4 +1,4 @@
-"""Blocking calls that must never hold up who makes them: cut off after a time, left alone while they keep failing."""
+"""Blocking calls that must never hold up their caller: cut off after a time, left alone while they keep failing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _THREADS = 4
 class BoundedCalls:
     """Runs optional blocking calls in a few threads of its own.
 
-    A call gives its result, or None when it failed, took longer than ``timeout_s``, or was not made because the calls
+    A call returns its result, or None when it failed, took longer than ``timeout_s``, or was not made because the calls
     before it did so. It never raises, whatever the cause; not even a name lookup that blocks for half a minute holds
     the caller up. A call that was given up may still run to its end in its thread.
 
@@ -81,7 +81,7 @@ class BoundedCalls:
         return self._finish(permit, ended, began)
 
     def close(self) -> None:
-        """Ends the threads, without waiting; calls from now on give None. Harmless when called twice."""
+        """Ends the threads, without waiting; calls from now on return None. Harmless when called twice."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, function: Callable[[], T]) -> tuple[Permit, Future[T], float] | None:
@@ -105,7 +105,7 @@ class BoundedCalls:
         if error is None:
             permit.success(self._clock() - began)
             return future.result()
-        future.cancel()  # no use in starting it any more
+        future.cancel()  # no use in starting it any longer
         self.failures += 1
         permit.failure(self._clock() - began)
         _log.debug("%s: a call failed: %s", self._name, type(error).__name__)

@@ -1,7 +1,7 @@
 """A circuit breaker: a store that fails or crawls is left alone for a while instead of being asked again and again.
 
 The semantics are resilience4j's (https://resilience4j.readme.io/docs/circuitbreaker). It decides and counts; it makes
-no call and starts no timer. Who calls takes a permit first and says afterwards how it went::
+no call and starts no timer. The caller takes a permit first and reports afterwards how it went::
 
     permit = breaker.acquire()  # raises Rejected
     try:
@@ -47,7 +47,7 @@ class BreakerConfig:
         wait_open_s: how long it stays open before it lets probes through.
         probes: calls let through half open; their rates decide once all have ended.
         max_half_open_s: probes that have not all ended by then count as failed, so that a lost permit or a hanging
-            call cannot keep it half open for ever.
+            call cannot keep it half open forever.
 
     Raises:
         ValueError: a value out of its range.
@@ -65,7 +65,7 @@ class BreakerConfig:
 
     def __post_init__(self) -> None:
         if (self.window_calls is None) == (self.window_s is None):
-            raise ValueError("a breaker judges by number or by time: give window_calls or window_s, the other as None")
+            raise ValueError("a breaker judges by number or by time: set window_calls or window_s, the other to None")
         for name in ("minimum_calls", "probes", "window_calls"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -153,11 +153,11 @@ class Permit:
         self._breaker._settle(self, failed=False, duration_s=duration_s)
 
     def failure(self, duration_s: float) -> None:
-        """The call failed after ``duration_s`` seconds, through the fault of whom the breaker guards."""
+        """The call failed after ``duration_s`` seconds, through the fault of the store that the breaker guards."""
         self._breaker._settle(self, failed=True, duration_s=duration_s)
 
     def cancel(self) -> None:
-        """The call says nothing about whom the breaker guards; its probe is free again."""
+        """The call says nothing about the store that the breaker guards; its probe is free again."""
         self._breaker._settle(self, failed=None, duration_s=0.0)
 
 
@@ -267,7 +267,7 @@ class CircuitBreaker:
         self._generation += 1
         self._probes_left = self._config.probes if state == "half_open" else 0
         self._until = now + (self._config.max_half_open_s if state == "half_open" else self._config.wait_open_s)
-        if state != "open":  # open, a snapshot goes on telling what tripped it
+        if state != "open":  # open, a snapshot still shows what tripped it
             self._outcomes = self._config.new_window() if state == "closed" else LastCalls(self._config.probes)
         return transition
 

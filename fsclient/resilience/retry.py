@@ -105,7 +105,7 @@ class RetryPolicy:
         base_s: the longest wait before the first retry; doubles with each.
         cap_s: no wait is longer.
         budget: what all calls share; one for the life of a client.
-        uniform: gives numbers evenly spread over [0, 1).
+        uniform: returns numbers evenly spread over [0, 1).
 
     Raises:
         ValueError: a value out of its range.

@@ -161,7 +161,7 @@ def test_a_disk_that_fails_costs_the_fallback_and_not_the_call(folder: Path, cap
     kept = LastGood(folder, now=NOW.timestamp)
     kept.spool("key", an_answer())
     assert kept.read_spool("key") is None
-    assert "can't be kept on disk" in caplog.text
+    assert "cannot be kept on disk" in caplog.text
 
 
 def test_a_full_disk_leaves_no_half_written_file(kept: LastGood, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
