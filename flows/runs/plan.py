@@ -62,12 +62,12 @@ class Pending:
 def plan(ingested: Iterable[str]) -> dict[str, str | None]:
     """Which timeframes a symbol can have: timeframe -> the ingested one it is derived from, None when ingested.
 
-    A derived timeframe is made of the longest ingested one that is shorter; what was ingested is never derived.
+    A derived timeframe is made of the longest ingested one whose bars fill it; what was ingested is never derived.
     """
     held = set(ingested)
     targets: dict[str, str | None] = {}
     for name, target in TIMEFRAMES.items():
-        shorter = [tf for tf in held if TIMEFRAMES[tf].seconds < target.seconds]
+        shorter = [tf for tf in held if target.seconds % TIMEFRAMES[tf].seconds == 0]
         if name in held:
             targets[name] = None
         elif shorter:

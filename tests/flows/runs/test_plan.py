@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_repo.catalog import INDICATORS, SYMBOLS, TIMEFRAMES
+from feature_repo.catalog import INDICATORS, SYMBOLS, TIMEFRAMES, Timeframe
 from feature_repo.freshness import next_close
 from feature_repo.meaning import definitions_digest
 from feature_repo.sessions import expected_opens
@@ -66,6 +66,14 @@ def test_a_timeframe_is_made_of_the_longest_shorter_one() -> None:
     assert plan(["1m", "1h"])["30m"] == "1m"
     assert plan(["1d"]) == {"1d": None}
     assert plan([]) == {}
+
+
+def test_bars_are_not_made_of_bars_that_do_not_fill_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a catalog has bars of 2 and of 3 hours: of 2 hours there are none of 3."""
+    hours = {f"{n}h": Timeframe(name=f"{n}h", seconds=3600 * n) for n in (1, 2, 3, 4, 6)}
+    monkeypatch.setattr(plan_module, "TIMEFRAMES", hours)
+    assert plan(["1h", "2h"]) == {"1h": None, "2h": None, "3h": "1h", "4h": "2h", "6h": "2h"}
+    assert plan(["2h"]) == {"2h": None, "4h": "2h", "6h": "2h"}
 
 
 @given(st.sets(st.sampled_from([*TIMEFRAMES])))
