@@ -70,10 +70,10 @@ class Transport:
         """
         content = json.dumps(body)  # the standard library's: a parameter may be a number of any size
         async with self._send("POST", path, content=content, headers={"content-type": JSON}) as response:
-            body = await response.aread()
+            reply = await response.aread()
         if response.status_code == httpx.codes.OK and response.headers.get("content-type") == ARROW:
-            return body
-        return self._error(response.status_code, body)
+            return reply
+        return self._error(response.status_code, reply)
 
     @asynccontextmanager
     async def lines(self, path: str) -> AsyncIterator[AsyncIterator[str]]:
