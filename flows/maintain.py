@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import get_args
+from typing import Annotated, get_args
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from pydantic import Field
 
 from feature_repo.stores.delta.schemas import TableName
 from feature_repo.stores.tables import SHORTEST_RETENTION, OfflineTables
 from flows.engine.names import flow_run_id
+from flows.engine.states import final_state
 from flows.ledger import Ledger
 from flows.settings import load_settings
 
 log = logging.getLogger("fstore")
+_COUNTS = ("partitions", "removed", "added", "deleted_files", "deleted_rows")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +78,17 @@ def maintain_stores(tables: OfflineTables, ledger: Ledger, retention: Retention,
 
 
 @flow(name="maintain")
-def maintain(file_days: float = 7, quarantine_days: float = 365, history_days: float = 90) -> list[Maintained]:
+def maintain(
+    file_days: Annotated[float, Field(gt=0)] = 7,
+    quarantine_days: Annotated[float, Field(gt=0)] = 365,
+    history_days: Annotated[float, Field(gt=0)] = 90,
+) -> State[list[Maintained]]:
     """Compacts and vacuums the offline tables and prunes quarantine and ledger; runs and readers go on meanwhile.
 
     Args:
-        file_days, quarantine_days, history_days: as in ``Retention``.
+        file_days: how long data files that no current version needs are kept; readers of older versions need them.
+        quarantine_days: how long rejected rows are kept.
+        history_days: how long ended runs, verdicts and closed alerts are kept in the ledger.
 
     Raises:
         ValueError: a retention that deletes what may be in use.
@@ -89,15 +99,11 @@ def maintain(file_days: float = 7, quarantine_days: float = 365, history_days: f
         history=timedelta(days=history_days),
     )
     settings = load_settings()
-    ledger = settings.ledger()
-    given = {"file_days": file_days, "quarantine_days": quarantine_days, "history_days": history_days}
-    run = ledger.begin("maintain", parameters=given, flow_run=flow_run_id())
-    try:
-        done = maintain_stores(settings.tables(), ledger, retention, datetime.now(UTC))
-    except BaseException as error:
-        ledger.end(run, state="failed", counts={}, problems=[f"{type(error).__name__}: {error}"])
-        raise
-    measures = ("partitions", "removed", "added", "deleted_files", "deleted_rows")
-    ledger.end(run, state="completed", counts={name: sum(getattr(d, name) for d in done) for name in measures})
-    create_table_artifact(key="maintain", table=[asdict(d) for d in done], description="What was done to each table")
-    return done
+    tables, ledger, now = settings.tables(), settings.ledger(), datetime.now(UTC)
+    parameters = {"file_days": file_days, "quarantine_days": quarantine_days, "history_days": history_days}
+    with ledger.run("maintain", tables=tables, now=now, parameters=parameters, flow_run=flow_run_id()) as run:
+        done = maintain_stores(tables, ledger, retention, now)
+        run.counts.update({name: sum(getattr(table, name) for table in done) for name in _COUNTS})
+    rows = [asdict(table) for table in done]
+    create_table_artifact(key="maintain", table=rows, description="What was done to each table")
+    return final_state(f"{run.counts['deleted_files']} files, {run.counts['deleted_rows']} rows deleted", [], done)

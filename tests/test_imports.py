@@ -87,10 +87,6 @@ DOORS: tuple[Door, ...] = (
     Door(importer="flows.stream.slow_path", imported="flows.materialize", reason="as above"),
     Door(importer="flows.stream.loaded", imported="flows.materialize",
          reason="a symbol is up to date before its live bars are taken"),
-    Door(importer="flows.compute", imported="flows.runs", reason="to be moved"),
-    Door(importer="flows.compute", imported="flows.settings", reason="to be moved"),
-    Door(importer="flows.compute", imported="flows.sources", reason="to be moved"),
-    Door(importer="flows.compute", imported="feature_repo.stores.tables", reason="to be moved"),
 )  # fmt: skip
 FLOWS_ONLY = ("prefect", "great_expectations")
 ENVIRONMENT_READERS = {

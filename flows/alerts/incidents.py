@@ -14,7 +14,7 @@ from datetime import datetime
 
 from flows.alerts.channels import Channel, ChannelError
 from flows.alerts.rules import Evaluation, Key
-from flows.ledger import Alert, Ledger, Run
+from flows.ledger import Alert, Ledger, RunRecord
 
 NOTICE = "notice"
 """The kind of run that a message to one channel is."""
@@ -81,7 +81,7 @@ def deliver(ledger: Ledger, channels: Sequence[Channel]) -> tuple[int, dict[str,
     Returns:
         How many notices were accepted, and by channel why it accepted none: those wait for the next round.
     """
-    queues: dict[str, list[Run]] = {channel.name: [] for channel in channels}
+    queues: dict[str, list[RunRecord]] = {channel.name: [] for channel in channels}
     for run in sorted(_waiting(ledger), key=lambda run: run.started):
         name = str(run.parameters["channel"])
         if name in queues:
@@ -112,20 +112,20 @@ def _queue(
             ledger.begin(NOTICE, parameters=parameters)
 
 
-def _waiting(ledger: Ledger) -> list[Run]:
+def _waiting(ledger: Ledger) -> list[RunRecord]:
     return [run for run in ledger.runs(kind=NOTICE, limit=_MAX_ROWS) if run.ended is None]
 
 
-def _identity(run: Run) -> tuple[str, ...]:
+def _identity(run: RunRecord) -> tuple[str, ...]:
     return tuple(str(run.parameters[name]) for name in ("channel", "phase", "rule", "subject"))
 
 
-def _batches(runs: Sequence[Run]) -> Iterator[Sequence[Run]]:
+def _batches(runs: Sequence[RunRecord]) -> Iterator[Sequence[RunRecord]]:
     for first in range(0, len(runs), _MAX_NOTICES):
         yield runs[first : first + _MAX_NOTICES]
 
 
-def _message(runs: Sequence[Run]) -> tuple[str, str]:
+def _message(runs: Sequence[RunRecord]) -> tuple[str, str]:
     """Title and text of the message that carries these notices."""
     lines = [_line(run) for run in runs]
     if len(runs) == 1:
@@ -135,7 +135,7 @@ def _message(runs: Sequence[Run]) -> tuple[str, str]:
     return f"fstore: {counts}", "\n".join(line.removeprefix("fstore: ").replace(" | ", ": ", 1) for line in lines)
 
 
-def _line(run: Run) -> str:
+def _line(run: RunRecord) -> str:
     notice = run.parameters
     return (
         f"fstore: {notice['rule']} {notice['subject']} {notice['phase']} | {_moment(run.started)}: {notice['detail']}"

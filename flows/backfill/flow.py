@@ -9,15 +9,16 @@ from prefect import flow, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
 
-from feature_repo import catalog
 from feature_repo.stores.redis.connection import connect, online_url
 from flows.backfill.span import Span, backfill_key, span_of
 from flows.backfill.symbol import backfill_symbol
-from flows.engine.names import flow_run_id
-from flows.engine.report import report
+from flows.engine.artifacts import show_outcomes
+from flows.engine.names import flow_run_id, name_run
+from flows.engine.parameters import Symbols, Timeframes, symbols_asked, timeframes_asked
 from flows.engine.shards import run_shards
 from flows.engine.states import final_state
-from flows.runs.outcome import Outcome, describe, in_order, problems_of
+from flows.ledger import Run
+from flows.runs.outcome import Outcome, conclude, in_order, problems_of
 from flows.runs.plan import known_symbols
 from flows.settings import load_settings
 
@@ -37,62 +38,70 @@ def backfill_shard(
 ) -> list[Outcome]:
     """One shard of symbols, wherever the task runner puts it; settings are read there."""
     settings = load_settings()
-    repo, ledger = settings.repo(), settings.ledger()
-    found: list[Outcome] = []
+    repo = settings.repo()
+    work = Run(id=run, ledger=settings.ledger(), tables=settings.tables(), now=now)
+    outcomes: list[Outcome] = []
     with connect(online_url(repo), repo.redis_type) as client:
         client.ping()  # before hours of work that could not be published
         for name in symbols:
-            found += backfill_symbol(name, timeframes, span, settings, ledger, client, now, key=key, run=run)
-    return found
+            outcomes += backfill_symbol(work, name, timeframes, span, settings, client, key=key)
+    return outcomes
 
 
-@flow(name="backfill")
+@flow(name="backfill", flow_run_name=lambda: name_run("backfill"))
 def backfill(
     start: datetime | None = None,
     end: datetime | None = None,
-    symbols: list[str] | None = None,
-    timeframes: list[str] | None = None,
+    symbols: Symbols = None,
+    timeframes: Timeframes = None,
     restart: bool = False,
 ) -> State[list[Outcome]]:
-    """Computes and stores the bars and indicators of a range anew; called again after a break, it goes on from there.
+    """Computes and stores the bars and indicators of a range again; run again after a break, it goes on from there.
 
     Args:
-        start, end: open times of the first and last bar, both inclusive (UTC); all of history when not given.
+        start: open time of the first bar (UTC), inclusive; the beginning of history when not given.
+        end: open time of the last bar (UTC), inclusive; the newest one when not given.
         symbols: only these; every symbol with stored bars when not given.
         timeframes: only these; all that can be had when not given.
-        restart: forget what an unfinished backfill of the same arguments has done.
+        restart: forget what an unfinished backfill with the same parameters has done.
 
     Returns:
-        ``Completed`` or ``Stopped``, with one outcome a symbol and timeframe that this call worked on, symbols by name,
-        timeframes from the shortest.
+        ``Completed`` or ``Stopped``, with one outcome per symbol and timeframe that this call worked on, symbols by
+        name, timeframes from the shortest.
 
     Raises:
         CatalogError: a symbol or timeframe is not in the catalog; nothing has been written then.
         ValueError: ``start`` is later than ``end``.
     """
     settings, now = load_settings(), datetime.now(UTC)
-    ledger, span = settings.ledger(), span_of(start, end)
-    asked = list(dict.fromkeys(catalog.symbol(name).name for name in symbols or ()))
-    frames = [catalog.timeframe(tf).name for tf in timeframes] if timeframes else list(catalog.TIMEFRAMES)
-    known = known_symbols(settings.tables(), ledger)
+    ledger, tables, span = settings.ledger(), settings.tables(), span_of(start, end)
+    asked, frames = symbols_asked(symbols), timeframes_asked(timeframes)
+    known = known_symbols(tables, ledger)
     names = [name for name in asked if name in known] if asked else list(known)
     key = backfill_key(asked, frames, span)
     if restart:
         ledger.forget_backfill(key)
-    given = {"start": start, "end": end, "symbols": symbols, "timeframes": timeframes, "restart": restart}
-    run = ledger.begin("backfill", parameters=given, flow_run=flow_run_id())
-    outcomes = [Outcome(symbol=name, timeframe="", problem=_NO_BARS) for name in asked if name not in known]
-    artifact: Any = create_progress_artifact(progress=0.0, key="backfill-progress", description="symbols backfilled")
-    for part, found in run_shards(
-        backfill_shard, names, {"timeframes": frames, "span": span, "key": key, "now": now, "run": run},
-        size=min(settings.shard_size, -(-len(names) // _STEPS)) or 1, runner=settings.task_runner, ledger=ledger,
-        run=run, told=lambda done: update_progress_artifact(artifact, progress=100 * done / len(names)),
-    ):  # fmt: skip
-        failure = isinstance(found, Exception)
-        outcomes += [Outcome(symbol=name, timeframe="", problem=describe(found)) for name in part] if failure else found
-    if not any(outcome.problem for outcome in outcomes):
-        ledger.forget_backfill(key)  # it is finished: the same command is a new backfill from now on
-    outcomes = in_order(outcomes)
-    report("backfill", outcomes, ledger, run)
-    did = f"{sum(o.stored + o.revised for o in outcomes)} rows written"
-    return final_state(did, problems_of(outcomes), outcomes)
+    parameters = {"start": start, "end": end, "symbols": symbols, "timeframes": timeframes, "restart": restart}
+    outcomes = [Outcome.stopped(name, _NO_BARS) for name in asked if name not in known]
+    with ledger.run("backfill", tables=tables, now=now, parameters=parameters, flow_run=flow_run_id()) as run:
+        artifact: Any = create_progress_artifact(
+            progress=0.0, key="backfill-progress", description="symbols backfilled"
+        )
+        for part, result in run_shards(
+            backfill_shard,
+            names,
+            {"timeframes": frames, "span": span, "key": key, "now": now, "run": run.id},
+            size=min(settings.shard_size, -(-len(names) // _STEPS)) or 1,
+            runner=settings.task_runner,
+            run=run,
+            report=lambda done: update_progress_artifact(artifact, progress=100 * done / len(names)),
+        ):
+            failed = isinstance(result, Exception)
+            outcomes += [Outcome.stopped(name, result) for name in part] if failed else result
+        if not any(outcome.problem for outcome in outcomes):
+            ledger.forget_backfill(key)  # it is finished: the same command is a new backfill from now on
+        outcomes = in_order(outcomes)
+        conclude(run, outcomes)
+    show_outcomes("backfill", outcomes)
+    written = sum(outcome.stored + outcome.revised for outcome in outcomes)
+    return final_state(f"{written} rows written", problems_of(outcomes), outcomes)

@@ -11,15 +11,14 @@ from feature_repo.sessions import Mask, Times, bar_close, grid_open
 from feature_repo.stores.delta.window import microseconds
 from flows.compute.changes import Changes
 from flows.compute.derive import opens_us
+from flows.compute.job import History, Job
 from flows.compute.step import Computed
-from flows.runs.history import History
-from flows.runs.plan import Job
 
 
 def limit_history(job: Job, history: History, end_us: int | None) -> History:
     """The history without what the range's last bar does not need.
 
-    One source bar beyond the last bar stays: it tells that this is over even when its own last source bars are missing.
+    One source bar beyond the last bar stays: it shows that this is over even when its own last source bars are missing.
     """
     if end_us is None:
         return history
@@ -47,13 +46,13 @@ def limit_computed(computed: Computed, history: History, first_us: int | None, e
 
 
 def _limit_changes(changes: Changes, stored: pa.Table, low: int, high: int) -> Changes:
-    held = microseconds(stored, "open_time")
-    held = held[_inside(held, low, high)]
+    opens = microseconds(stored, "open_time")
+    opens = opens[_inside(opens, low, high)]
     rows = changes.rows
     if len(rows):
         rows = rows[_inside(opens_us(rows), low, high)]
-    revised = int(np.isin(opens_us(rows), held).sum()) if len(rows) else 0
-    return replace(changes, rows=rows, stored=len(rows) - revised, revised=revised, unchanged=len(held) - revised)
+    revised = int(np.isin(opens_us(rows), opens).sum()) if len(rows) else 0
+    return replace(changes, rows=rows, stored=len(rows) - revised, revised=revised, unchanged=len(opens) - revised)
 
 
 def _inside(opens: Times, low: int, high: int) -> Mask:

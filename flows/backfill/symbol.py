@@ -1,32 +1,29 @@
-"""One symbol's bars and indicators of a range computed anew, under a lease of it."""
+"""One symbol's bars and indicators of a range computed again, under a lease of it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from functools import partial
 from typing import Any
-
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo import catalog
 from feature_repo.catalog import WINDOW_TIME
 from feature_repo.stores.delta.schemas import REVISED
 from feature_repo.stores.delta.window import read_window
 from feature_repo.stores.redis.doubt import forget_revisions
-from feature_repo.stores.tables import OfflineTables
 from flows.backfill.limits import limit_computed, limit_history
 from flows.backfill.span import Span
 from flows.compute import step
 from flows.compute.increment import TailTooShort
-from flows.ledger import Lease, Ledger
+from flows.compute.job import History, Job
+from flows.compute.step import Computed
+from flows.ledger import Run
 from flows.runs import store
-from flows.runs.history import History, read_histories, whole_history
-from flows.runs.lease import busy, lease_symbol
-from flows.runs.outcome import Outcome, describe
-from flows.runs.plan import Job, every_job, pending
+from flows.runs.history import read_histories, whole_history
+from flows.runs.outcome import Outcome, busy, isolated
+from flows.runs.plan import every_job, pending
 from flows.runs.publish import publish_window
 from flows.settings import Settings
 
@@ -34,115 +31,110 @@ _WAIT_S = 120.0  # as a scheduled run does
 
 
 def backfill_symbol(
+    run: Run,
     name: str,
     timeframes: Sequence[str],
     span: Span,
     settings: Settings,
-    ledger: Ledger,
     client: Any,
-    now: datetime,
     *,
     key: str,
-    run: str = "",
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Outcome]:
-    """Computes one symbol's bars and indicators of the span anew, stores what differs and publishes its newest bars.
+    """Computes one symbol's bars and indicators of the span again, stores what differs and publishes its newest bars.
 
     Under a lease of the symbol. What of ``key`` is done already is left out; what gets done is noted. Watermarks stay:
     a backfill says nothing about what came in since the last run.
 
     Raises:
-        RedisConnectionError: the online store is away, which is no symbol's fault; what was stored is not lost.
+        RedisError: the online store is unavailable, which is no symbol's fault; what was stored is not lost.
     """
-    try:
+    outcomes: list[Outcome] = []
+    with isolated(lambda error: outcomes.append(Outcome.stopped(name, error))):
         symbol = catalog.symbol(name)
-        with lease_symbol(ledger, name, run, wait_s=_WAIT_S, sleep=sleep) as lease:
+        with run.lease_of(name, wait_s=_WAIT_S, sleep=sleep) as lease:
             if lease.refused:
-                return [Outcome(symbol=name, timeframe="", problem=busy(lease.refused[name]))]
-            done = ledger.backfill_done(key)
+                return [Outcome.stopped(name, busy(lease.refused[name]))]
+            done = run.ledger.backfill_done(key)
             work = _Backfill(
-                symbol=symbol, span=span, settings=settings, tables=settings.tables(), ledger=ledger, lease=lease,
-                client=client, now=now, key=key, run=run,
-            )  # fmt: skip
-            return work.run_all([tf for tf in timeframes if (name, tf) not in done])
-    except (RedisConnectionError, RedisTimeoutError):
-        raise
-    except Exception as error:  # one bad symbol never stops the others
-        return [Outcome(symbol=name, timeframe="", problem=describe(error))]
+                run=run.holding(lease), symbol=symbol, span=span, settings=settings, client=client, key=key
+            )
+            outcomes = work.run_all([tf for tf in timeframes if (name, tf) not in done])
+    return outcomes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Backfill:
     """One symbol on its way."""
 
+    run: Run
     symbol: catalog.Symbol
     span: Span
     settings: Settings
-    tables: OfflineTables
-    ledger: Ledger
-    lease: Lease
     client: Any
-    now: datetime
     key: str
-    run: str
 
     def run_all(self, timeframes: Sequence[str]) -> list[Outcome]:
-        since = {table: self.tables.version(table) for table in REVISED}
+        run = self.run
+        since = {table: run.tables.version(table) for table in REVISED}
         outcomes: list[Outcome] = []
-        computed: list[step.Computed] = []
-        for job, history in read_histories(self._jobs(timeframes), self.tables):
-            try:
+        computed: list[Computed] = []
+
+        def failed(job: Job, error: Exception) -> None:
+            if isinstance(error, step.Stopped):
+                outcomes.append(store.keep_stopped(run, job, error))
+            else:
+                outcomes.append(Outcome.stopped(job.series, error))
+
+        for job, history in read_histories(self._jobs(timeframes), run.tables):
+            with isolated(partial(failed, job)):
                 computed.append(self._compute(job, history))
-            except step.Stopped as stopped:
-                outcomes.append(store.keep_stopped(stopped, job, self.tables, self.ledger, run=self.run, now=self.now))
-            except Exception as error:  # one bad timeframe never stops the others
-                outcomes.append(Outcome(symbol=job.symbol.name, timeframe=job.timeframe.name, problem=describe(error)))
-        created = store.store(computed, self.tables, self.lease, since=since, now=self.now)
-        doubted = self.ledger.doubts()
-        for one in computed:
-            name, tf = one.job.symbol.name, one.job.timeframe.name
-            outcomes.append(self._publish(one, in_doubt=(name, tf) in doubted))
-            if self.run:
-                verdicts, revisions = store.noted(one, self.run, self.now, created)
-                self.ledger.record(verdicts=verdicts, revisions=revisions)
-            self.ledger.mark_backfilled(self.key, name, tf)
+        created = store.store_computed(run, computed, since=since)
+        in_doubt = run.ledger.doubts()
+        for result in computed:
+            series = result.job.series
+            outcomes.append(self._publish(result, in_doubt=series.key in in_doubt))
+            store.record_computed(run, [result], created)
+            run.ledger.mark_backfilled(self.key, *series.key)
         return outcomes
 
     def _jobs(self, timeframes: Sequence[str]) -> list[Job]:
         """The jobs; each begins where the span does, or where something before it is not computed yet."""
-        work = pending([self.symbol], timeframes, self.tables, self.ledger, now=self.now)
+        run = self.run
+        work = pending([self.symbol], timeframes, run.tables, run.ledger, now=run.now)
         due = {job.timeframe.name: job for job in work.jobs}
-        found = []
-        for job in every_job(self.symbol, timeframes, self.ledger):
+        jobs = []
+        for job in every_job(self.symbol, timeframes, run.ledger):
             since_us = self.span.first_open(self.symbol.session, job.timeframe)
             if since_us is not None and job.timeframe.name in due:
                 begins_us = due[job.timeframe.name].since_us
                 since_us = None if begins_us is None else min(since_us, begins_us)
-            found.append(replace(job, since_us=since_us))
-        return found
+            jobs.append(replace(job, since_us=since_us))
+        return jobs
 
-    def _compute(self, job: Job, history: History) -> step.Computed:
-        limits = step.limits_of(self.settings)
+    def _compute(self, job: Job, history: History) -> Computed:
+        limits = step.Limits(max_bad_share=self.settings.max_bad_share, min_completeness=self.settings.min_completeness)
         first_us, end_us = self.span.first_open(job.symbol.session, job.timeframe), self.span.end_us
         history = limit_history(job, history, end_us)
         try:
-            found = step.compute(job, history, now=self.now, limits=limits)
+            computed = step.compute(job, history, now=self.run.now, limits=limits)
         except TailTooShort:
-            history = limit_history(job, whole_history(job, self.tables), end_us)
-            found = step.compute(job, history, now=self.now, limits=limits)
-        return limit_computed(found, history, first_us, end_us)
+            history = limit_history(job, whole_history(job, self.run.tables), end_us)
+            computed = step.compute(job, history, now=self.run.now, limits=limits)
+        return limit_computed(computed, history, first_us, end_us)
 
-    def _publish(self, one: step.Computed, *, in_doubt: bool) -> Outcome:
+    def _publish(self, result: Computed, *, in_doubt: bool) -> Outcome:
         """Publishes the newest bars, if the span reaches into them; what is in doubt even at the revision it has."""
-        name, timeframe = one.job.symbol.name, one.job.timeframe
-        window = read_window(self.tables, timeframe, name, end=self.now)
+        run, series = self.run, result.job.series
+        name, timeframe = series.symbol.name, series.timeframe
+        window = read_window(run.tables, timeframe, name, end=run.now)
         published = False
         if window is not None and (
             self.span.end_us is None or self.span.end_us >= window.columns[WINDOW_TIME][0] * 1e6
         ):
             project = self.settings.repo().project
             if in_doubt:
-                forget_revisions(self.client, project, name, timeframe.name)
-            published = publish_window(self.client, project, name, timeframe, window, fence=self.lease.token)
+                forget_revisions(self.client, project, *series.key)
+            published = publish_window(self.client, project, name, timeframe, window, fence=run.lease.token)
         close_us = None if window is None else window.event_us
-        return store.outcome_of(one.job.symbol, timeframe, one, close_us=close_us, published=published, now=self.now)
+        return store.outcome_of(run, series, result, close_us=close_us, published=published)

@@ -12,7 +12,7 @@ from flows.cli import show
 if TYPE_CHECKING:
     from flows.inspect.explain import Explanation
     from flows.inspect.gaps import GapReport
-    from flows.verify.flow import Parity
+    from flows.verify.symbol import Parity
 
 
 def print_parity(parities: Sequence[Parity], sample: int | None, seed: int) -> None:

@@ -31,7 +31,7 @@ from fsclient.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from flows.runs.outcome import Outcome
-    from flows.verify.flow import Parity
+    from flows.verify.symbol import Parity
 
 
 def backfill(
@@ -81,8 +81,8 @@ def verify(
     chosen_seed = secrets.randbelow(1_000_000) if seed is None else seed
     with prefect_engine(settings):
         from flows.engine.states import result_of
-        from flows.verify.flow import failed
         from flows.verify.flow import verify as flow
+        from flows.verify.symbol import unproven
 
         with show.progress("verify"):
             parities: list[Parity] = result_of(
@@ -98,7 +98,7 @@ def verify(
         )
     else:
         findings.print_parity(parities, sample, chosen_seed)
-    _fail([(parity.symbol, parity.timeframe, parity.reason) for parity in failed(parities)], "in doubt")
+    _fail([(parity.symbol, parity.timeframe, parity.reason) for parity in unproven(parities)], "in doubt")
 
 
 def explain(
@@ -143,10 +143,14 @@ def maintain(
     except (ValueError, OverflowError) as error:
         raise InvalidRequestError(str(error)) from None
     with prefect_engine(settings):
+        from flows.engine.states import result_of
+        from flows.maintain import Maintained
         from flows.maintain import maintain as flow
 
         with show.progress("maintain"):
-            upkeep = flow(file_days=file_days, quarantine_days=quarantine_days, history_days=history_days)
+            upkeep: list[Maintained] = result_of(
+                flow(file_days=file_days, quarantine_days=quarantine_days, history_days=history_days, return_state=True)
+            )
     if as_json:
         show.dump([asdict(table) for table in upkeep])
         return

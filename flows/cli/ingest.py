@@ -12,6 +12,7 @@ import typer
 
 from feature_repo import catalog
 from feature_repo.catalog import Timeframe
+from feature_repo.series import series
 from flows.cli import show
 from flows.cli.arguments import AsJson, check_range, moment
 from flows.settings import Settings, load_settings
@@ -107,8 +108,7 @@ def ingested(
     with show.err.status(f"checking {symbol} {timeframe}"):
         return run(
             bars,
-            symbol=catalog.symbol(symbol),
-            timeframe=catalog.timeframe(timeframe),
+            series=series(symbol, timeframe),
             tables=settings.tables(),
             ledger=settings.ledger(),
             now=datetime.now(UTC),

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from feature_repo.catalog import Session, Timeframe
+from feature_repo.freshness import next_close
 from feature_repo.sessions import Times, bar_close, check_opens, expected_opens, grid_open, is_open, on_grid
 
 
@@ -89,3 +90,15 @@ def closes(bars: pd.DataFrame, timeframe: Timeframe) -> pd.Series:
     """When each bar closed, its ``event_timestamp``: datetime64[us, UTC]."""
     # A pandas Timedelta would turn microseconds into nanoseconds.
     return bars["open_time"] + np.timedelta64(timeframe.seconds, "s")
+
+
+def complete_until(session: Session, timeframe: Timeframe, newest_us: int, now_us: int) -> int:
+    """Up to when a source is complete: until an open market makes the bar after its newest one, but not beyond now.
+
+    So the last bar of an exchange's day is made when it closes at midnight, and not when the next day's trading begins.
+
+    Args:
+        newest_us: open of the source's newest bar; as all moments here microseconds since 1970-01-01 UTC.
+    """
+    step = timeframe.microseconds
+    return min(next_close(session, timeframe, newest_us + step) - step, now_us)

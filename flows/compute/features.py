@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, Symbol, Timeframe
-from feature_repo.indicators import compute_all, kernel_inputs
-from flows.compute.derive import closes, opens_us
-
-
-def input_columns(bars: pd.DataFrame, symbol: Symbol) -> dict[str, npt.NDArray[np.float64]]:
-    """What the kernels take, from the bars table of one symbol."""
-    return kernel_inputs(symbol.session, opens_us(bars), {name: bars[name].to_numpy() for name in BAR_FIELDS})
+from feature_repo.catalog import INDICATOR_FIELDS, Symbol, Timeframe
+from feature_repo.indicators import compute_all
+from flows.compute.derive import closes
+from flows.compute.increment import input_columns
 
 
 def compute_features(bars: pd.DataFrame, *, symbol: Symbol, timeframe: Timeframe) -> pd.DataFrame:

@@ -14,10 +14,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from feature_repo.agreement import FloatArray
-from feature_repo.catalog import INDICATORS, Indicator, Timeframe
-from feature_repo.indicators import compute
+from feature_repo.catalog import BAR_FIELDS, INDICATORS, Indicator, Symbol, Timeframe
+from feature_repo.indicators import compute, kernel_inputs
+from flows.compute.derive import opens_us
 
 Times = npt.NDArray[np.int64]
 
@@ -49,6 +51,11 @@ def stretch_start(indicator: Indicator, timeframe: Timeframe, open_us: int) -> i
     """When the stretch begins that a bar lies in, microseconds since 1970-01-01 UTC."""
     step = stretch_bars(indicator) * timeframe.microseconds
     return open_us // step * step
+
+
+def input_columns(bars: pd.DataFrame, symbol: Symbol) -> dict[str, FloatArray]:
+    """What the kernels take, from the bars table of one symbol: name -> (rows,) float64."""
+    return kernel_inputs(symbol.session, opens_us(bars), {name: bars[name].to_numpy() for name in BAR_FIELDS})
 
 
 def compute_from(

@@ -9,13 +9,10 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
-from feature_repo.catalog import Symbol, Timeframe
-from feature_repo.stores.delta.schemas import SCHEMAS
-from feature_repo.stores.tables import OfflineTables
-from flows.compute.changes import as_table
+from feature_repo.catalog import Timeframe
 from flows.compute.derive import closes
-from flows.sources import SourceBars
 
 _ABOUT = {"rule", "rules", "detail", "file", "line"}
 
@@ -29,9 +26,8 @@ def quarantine_rows(bad: pd.DataFrame, *, kind: str, timeframe: Timeframe, now: 
     return bad.assign(kind=kind, row=texts, event_timestamp=closes(bad, timeframe), created=pd.Timestamp(now))
 
 
-def unreadable_rows(source: SourceBars, now: datetime) -> pd.DataFrame:
-    """The rows of a source that are no bars, likewise: all that is known of them is their text."""
-    rows = source.rejected
+def unreadable_rows(rows: pd.DataFrame, now: datetime) -> pd.DataFrame:
+    """The rows of a source that are no bars (``raw rule detail file line``), likewise; only their text is known."""
     texts = [_json({"text": text}) for text in rows["raw"]]
     return rows.assign(kind="bars", rules=rows["rule"], row=texts, created=pd.Timestamp(now))
 
@@ -49,19 +45,8 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
-def store_quarantine(tables: OfflineTables, rows: pd.DataFrame, *, symbol: Symbol, timeframe: Timeframe) -> None:
-    """Appends the rows that the quarantine does not hold yet."""
-    if rows.empty:
-        return
-    known = tables.read(
-        "quarantine",
-        timeframe=timeframe.name,
-        symbols=[symbol.name],
-        columns=["kind", "rule", "row"],
-        all_revisions=True,
-    )
+def new_rejections(rows: pd.DataFrame, known: pa.Table) -> pd.DataFrame:
+    """The rows of a quarantine that ``known`` (stored ones: ``kind rule row``) does not hold yet."""
     seen = set(zip(*(known[name].to_pylist() for name in ("kind", "rule", "row")), strict=True))
     is_new = [key not in seen for key in zip(rows["kind"], rows["rule"], rows["row"], strict=True)]
-    tables.append(
-        "quarantine", as_table(rows[is_new], SCHEMAS["quarantine"], symbol=symbol.name, timeframe=timeframe.name)
-    )
+    return rows[is_new]

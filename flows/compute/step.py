@@ -13,17 +13,14 @@ import pyarrow as pa
 from feature_repo.agreement import agree
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, WINDOW_BARS, Symbol, Timeframe
 from feature_repo.sessions import on_grid
+from feature_repo.stores.delta.schemas import Revised
 from feature_repo.stores.delta.window import column, microseconds
 from flows.compute.changes import Changes, compare
-from flows.compute.derive import closes, derive_bars, opens_us
-from flows.compute.features import input_columns
-from flows.compute.increment import STATE_FIELDS, compute_from
+from flows.compute.derive import closes, complete_until, derive_bars, opens_us
+from flows.compute.increment import STATE_FIELDS, compute_from, input_columns
+from flows.compute.job import BAR_COLUMNS, History, Job
 from flows.compute.rejected import quarantine_rows
 from flows.quality import Verdict, check_bars, check_indicators, nan_allowed
-from flows.runs.history import BAR_COLUMNS, History
-from flows.runs.plan import Job, complete_until
-from flows.runs.record import Kind
-from flows.settings import Settings
 
 _CONTEXT_BARS = WINDOW_BARS
 """How many known rows before the new ones count as good beside them: a lone bad bar is not all of a batch."""
@@ -43,11 +40,6 @@ class Limits:
     min_completeness: float
 
 
-def limits_of(settings: Settings) -> Limits:
-    """The limits that are set."""
-    return Limits(max_bad_share=settings.max_bad_share, min_completeness=settings.min_completeness)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computed:
     """A symbol and timeframe that passed both gates and waits to be stored: what has changed, not the history.
@@ -64,20 +56,25 @@ class Computed:
     bar_changes: Changes
     feature_changes: Changes
     quarantine: Sequence[pd.DataFrame]
-    verdicts: Mapping[Kind, Verdict] = field(default_factory=dict)
+    verdicts: Mapping[Revised, Verdict] = field(default_factory=dict)
+
+    def changes(self, table: Revised) -> Changes:
+        """What it changes of a table."""
+        return self.bar_changes if table == "bars" else self.feature_changes
 
 
 class Stopped(Exception):  # noqa: N818  # a verdict about data, not an error of the program
     """A gate stopped this symbol; the message says why.
 
     Attributes:
-        verdict: what the gate said, and of what.
+        table: what the gate judged: ``bars`` or ``indicators``.
+        verdict: what it said.
         quarantine: the rows that it rejected.
     """
 
-    def __init__(self, kind: Kind, verdict: Verdict, quarantine: Sequence[pd.DataFrame]) -> None:
-        super().__init__(f"{'derived ' if kind == 'bars' else ''}{kind}: {verdict.reason}")
-        self.kind: Kind = kind
+    def __init__(self, table: Revised, verdict: Verdict, quarantine: Sequence[pd.DataFrame]) -> None:
+        super().__init__(f"{'derived ' if table == 'bars' else ''}{table}: {verdict.reason}")
+        self.table: Revised = table
         self.verdict = verdict
         self.quarantine = quarantine
 
@@ -94,7 +91,7 @@ def compute(job: Job, history: History, *, now: datetime, limits: Limits) -> Com
     known, fresh = _split(stored, job.since_us)
     good_before = min(len(known), _CONTEXT_BARS)
     quarantine: list[pd.DataFrame] = []
-    verdicts: dict[Kind, Verdict] = {}
+    verdicts: dict[Revised, Verdict] = {}
     if job.source is not None and history.source is not None:
         source = _closed_bars(history.source, job.source, now)
         fresh = derive(source, symbol, job.source, timeframe, now)

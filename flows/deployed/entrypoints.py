@@ -7,29 +7,26 @@ None tries again: tasks do, where it helps, and the next run on schedule makes g
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
-from pydantic import Field
 
-from flows import maintain as upkeep
 from flows.alerts.channels import ChannelError, channels_of
 from flows.alerts.check import check_alerts
-from flows.backfill import flow as backfills
+from flows.backfill.flow import backfill as backfill_flow
 from flows.deployed.ingest import ingest_symbols
-from flows.deployed.parameters import SymbolName, TimeframeName
 from flows.engine.names import name_run, rename_run, run_name
+from flows.engine.parameters import SymbolName, TimeframeName
 from flows.engine.states import final_state
-from flows.materialize import flow as batch
+from flows.maintain import maintain as maintain_flow
+from flows.materialize.flow import materialize as materialize_flow
 from flows.settings import load_settings
 from flows.sources import SourceOptions
-from flows.verify import flow as parity
+from flows.verify.flow import verify as verify_flow
 
 _MINUTE_S, _HOUR_S = 60, 3600
-Symbols = Annotated[list[SymbolName] | None, Field(title="Symbols")]
-Timeframes = Annotated[list[TimeframeName] | None, Field(title="Timeframes")]
 
 
 @flow(name="ingest", flow_run_name=lambda: name_run("ingest"), timeout_seconds=2 * _HOUR_S)
@@ -67,76 +64,17 @@ def ingest(
         format=format, tz=tz, stamp=stamp, columns=columns, query=query, table=table, start=start, end=end
     )
     reports, problems = ingest_symbols(source, symbols, timeframe, options)
-    newest = max((one.last_open for one in reports if one.last_open), default=None)
+    newest = max((report.last_open for report in reports if report.last_open), default=None)
     rename_run(run_name("ingest", symbols, [timeframe], newest))
     return final_state(
         f"{sum(r.stored for r in reports)} bars stored, {sum(r.revised for r in reports)} revised", problems
     )
 
 
-@flow(name="materialize", flow_run_name=lambda: name_run("materialize"), timeout_seconds=2 * _HOUR_S)
-def materialize(symbols: Symbols = None, timeframes: Timeframes = None) -> State[Any]:
-    """Computes, checks, stores and publishes what is new. What a run did not get to, the next one does.
-
-    Args:
-        symbols: only these; every symbol with stored bars when not given.
-        timeframes: only these; all that can be had when not given.
-    """
-    return batch.materialize.fn(symbols=symbols, timeframes=timeframes)
-
-
-@flow(name="backfill", flow_run_name=lambda: name_run("backfill"), timeout_seconds=48 * _HOUR_S)
-def backfill(
-    start: datetime | None = None,
-    end: datetime | None = None,
-    symbols: Symbols = None,
-    timeframes: Timeframes = None,
-    restart: bool = False,
-) -> State[Any]:
-    """Computes and stores the bars and indicators of a range anew; run again after a break, it goes on from there.
-
-    Args:
-        start: open time of the first bar; the beginning of history when not given.
-        end: open time of the last bar; the newest one when not given.
-        symbols: only these; every symbol with stored bars when not given.
-        timeframes: only these; all that can be had when not given.
-        restart: forget what an unfinished backfill with the same parameters has done.
-    """
-    return backfills.backfill.fn(start=start, end=end, symbols=symbols, timeframes=timeframes, restart=restart)
-
-
-@flow(name="verify", flow_run_name=lambda: name_run("verify"), timeout_seconds=6 * _HOUR_S)
-def verify(
-    symbols: Symbols = None, timeframes: Timeframes = None, sample: Annotated[int, Field(ge=1)] | None = None
-) -> State[Any]:
-    """Compares what is online, stored and recomputed; what differs is in doubt until it proves right.
-
-    Args:
-        symbols: only these; every symbol with stored bars when not given.
-        timeframes: only these; all that a symbol has when not given.
-        sample: so many of the symbols, others every day; all when not given.
-    """
-    seed = datetime.now(UTC).toordinal()
-    return parity.verify.fn(symbols=symbols, timeframes=timeframes, sample=sample, seed=seed)
-
-
-@flow(name="maintain", timeout_seconds=6 * _HOUR_S)
-def maintain(
-    file_days: Annotated[float, Field(gt=0)] = 7,
-    quarantine_days: Annotated[float, Field(gt=0)] = 365,
-    history_days: Annotated[float, Field(gt=0)] = 90,
-) -> State[Any]:
-    """Compacts and vacuums the offline tables and prunes quarantine and ledger; runs and readers go on meanwhile.
-
-    Args:
-        file_days: how long data files that no current version needs are kept; readers of older versions need them.
-        quarantine_days: how long rejected rows are kept.
-        history_days: how long ended runs, verdicts and closed alerts are kept in the ledger.
-    """
-    done = upkeep.maintain.fn(file_days=file_days, quarantine_days=quarantine_days, history_days=history_days)
-    return final_state(
-        f"{sum(d.deleted_files for d in done)} files, {sum(d.deleted_rows for d in done)} rows deleted", []
-    )
+materialize = materialize_flow.with_options(timeout_seconds=2 * _HOUR_S)
+backfill = backfill_flow.with_options(timeout_seconds=48 * _HOUR_S)
+verify = verify_flow.with_options(timeout_seconds=6 * _HOUR_S)
+maintain = maintain_flow.with_options(timeout_seconds=6 * _HOUR_S)
 
 
 @flow(name="alerts", timeout_seconds=5 * _MINUTE_S)

@@ -12,7 +12,7 @@ from prefect.assets import add_asset_metadata
 from prefect.assets import materialize as materializing
 from prefect.blocks.system import Secret
 
-from feature_repo import catalog
+from feature_repo.series import Series, series
 from flows.engine.assets import BARS
 from flows.ingest.ingest import IngestReport, SymbolBusyError, ingest
 from flows.settings import Settings, load_settings
@@ -26,13 +26,17 @@ _EXCHANGES = ("exchange://", "ccxt://")
 def ingest_symbol(source: str, symbol: str, timeframe: str, options: SourceOptions) -> IngestReport:
     """Reads one symbol's bars and stores them; the source's errors end it, and are told by symbol."""
     settings = load_settings()
-    name, frame = catalog.symbol(symbol), catalog.timeframe(timeframe)
+    each = series(symbol, timeframe)
     if source.startswith(_EXCHANGES) and options.start is None:
         options = replace(options, start=newest_open(settings, symbol, timeframe))
     report = ingest(
-        _read(source, name, frame, options), symbol=name, timeframe=frame, tables=settings.tables(),
-        ledger=settings.ledger(), now=datetime.now(UTC), max_bad_share=settings.max_bad_share,
-    )  # fmt: skip
+        _read(source, each, options),
+        series=each,
+        tables=settings.tables(),
+        ledger=settings.ledger(),
+        now=datetime.now(UTC),
+        max_bad_share=settings.max_bad_share,
+    )
     add_asset_metadata(BARS, {"symbol": symbol, "timeframe": timeframe, "stored": report.stored})
     return report
 
@@ -55,7 +59,7 @@ def ingest_symbols(
             problems.append(f"{name} {timeframe}: {why}")
     if reports:
         create_table_artifact(
-            key="ingest", table=[_row(one) for one in reports], description="Bars read, stored and quarantined"
+            key="ingest", table=[_row(report) for report in reports], description="Bars read, stored and quarantined"
         )
     return reports, problems
 
@@ -72,11 +76,11 @@ def newest_open(settings: Settings, symbol: str, timeframe: str) -> datetime | N
     return found
 
 
-def _read(source: str, symbol: catalog.Symbol, timeframe: catalog.Timeframe, options: SourceOptions) -> SourceBars:
+def _read(source: str, series: Series, options: SourceOptions) -> SourceBars:
     if source.startswith(_SECRET):
         block: Any = Secret.load(source.removeprefix(_SECRET))
         source = str(block.get())
-    return read_bars(source, symbol=symbol, timeframe=timeframe, options=options)
+    return read_bars(source, symbol=series.symbol, timeframe=series.timeframe, options=options)
 
 
 def _row(report: IngestReport) -> dict[str, Any]:

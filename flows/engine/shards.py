@@ -11,7 +11,7 @@ from prefect.futures import as_completed
 
 from flows.engine.names import shard_name
 from flows.engine.runner import task_runner
-from flows.ledger import Ledger
+from flows.ledger import Run
 
 log = logging.getLogger("fstore")
 
@@ -19,45 +19,44 @@ log = logging.getLogger("fstore")
 def run_shards(
     task: Any,
     names: Sequence[str],
-    given: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     *,
     size: int,
     runner: str,
-    ledger: Ledger,
-    run: str,
+    run: Run,
     again_here: bool = False,
-    told: Callable[[int], object] = lambda _: None,
+    report: Callable[[int], object] = lambda _: None,
 ) -> list[tuple[list[str], Any]]:
     """Runs the task once for every ``size`` symbols, and waits for all of them.
 
     Args:
-        task: takes ``label`` (its run's name), ``symbols``, and what is ``given`` to all.
+        task: takes ``label`` (its run's name), ``symbols``, and the ``arguments`` that are the same for all.
         runner: as ``flows.engine.runner`` takes it.
-        run: the ledger's run that this is, which is seen to live as long as shards end.
+        run: the run that this is, which gives a sign of life as shards end.
         again_here: a shard whose worker died with it is done here: its work is not lost.
-        told: is called with how many symbols are done.
+        report: is called with how many symbols are done.
 
     Returns:
         As shards ended, each one's symbols with what its task returned, or the error that it ended with.
     """
     parts = [list(names[i : i + size]) for i in range(0, len(names), size)]
-    found: list[tuple[list[str], Any]] = []
+    results: list[tuple[list[str], Any]] = []
     done = 0
     with task_runner(runner) as running:
-        submitted: list[dict[str, Any]] = [{"label": shard_name(part), "symbols": part, **given} for part in parts]
-        futures = {running.submit(task, arguments): arguments for arguments in submitted}
+        submitted = [{"label": shard_name(part), "symbols": part, **arguments} for part in parts]
+        futures = {running.submit(task, shard): shard for shard in submitted}
         for future in as_completed(list(futures)):
-            arguments = futures[future]
+            shard = futures[future]
             try:
-                result = _result(future, task, arguments, again_here=again_here)
+                result = _result(future, task, shard, again_here=again_here)
             except Exception as error:  # the other shards go on
                 result = error
-            found.append((arguments["symbols"], result))
-            done += len(arguments["symbols"])
-            ledger.touch(run)
-            told(done)
+            results.append((shard["symbols"], result))
+            done += len(shard["symbols"])
+            run.touch()
+            report(done)
             log.info("%d of %d symbols", done, len(names), extra={"done": done, "total": len(names)})
-    return found
+    return results
 
 
 def _result(future: Any, task: Any, arguments: Mapping[str, Any], *, again_here: bool) -> Any:

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from feature_repo.agreement import same_number
-from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
+from feature_repo.catalog import Timeframe
 from feature_repo.gaps import Gaps, find_gaps
+from feature_repo.series import Series
 from feature_repo.sessions import is_open, on_grid
-from feature_repo.stores.delta.schemas import SCHEMAS, TIME
 from feature_repo.stores.tables import OfflineTables
-from flows.compute.changes import as_table, compare
 from flows.compute.derive import closes, opens_us
-from flows.compute.rejected import quarantine_rows, store_quarantine, unreadable_rows
+from flows.compute.rejected import quarantine_rows, unreadable_rows
 from flows.errors import MendableError
 from flows.ingest.refusal import explain
-from flows.ledger import Lease, Ledger
-from flows.quality import Verdict, check_bars
-from flows.runs.plan import list_symbol
-from flows.runs.record import at_stage, noted_revision, noted_verdict, owner
+from flows.ledger import Ledger
+from flows.quality import check_bars
+from flows.runs.record import at_stage, verdict_record
+from flows.runs.store import Download, StoredBars, store_bars, store_quarantine
 from flows.sources import SourceBars, SourceError
 
 _WAIT_S = 90.0  # longer than the lease of a run that has died
-_PAUSE_S = 0.5
+_COUNTS = ("read", "stored", "revised", "unchanged", "quarantined")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +78,7 @@ class SymbolBusyError(MendableError):
 def ingest(
     source: SourceBars,
     *,
-    symbol: Symbol,
-    timeframe: Timeframe,
+    series: Series,
     tables: OfflineTables,
     ledger: Ledger,
     now: datetime,
@@ -106,27 +100,27 @@ def ingest(
         SourceError: the zone of the source's times must be stated first.
     """
     if source.notes.zone_question:
-        raise SourceError(source.notes.zone_question, file=_name(source))
+        raise SourceError(source.notes.zone_question, file=", ".join(source.notes.files))
     frame = source.frame.reset_index(drop=True)
-    unfinished = _unfinished(frame, timeframe, now, source.written_at, final)
+    unfinished = _unfinished(frame, series.timeframe, now, source.written_at, final)
     frame = frame[~unfinished].reset_index(drop=True)
     opens = opens_us(frame)
-    grid = on_grid(symbol.session, timeframe, opens)
+    grid = on_grid(series.session, series.timeframe, opens)
     verdict = check_bars(
         frame,
-        symbol=symbol,
-        timeframe=timeframe,
+        symbol=series.symbol,
+        timeframe=series.timeframe,
         now=now,
         on_grid=grid,
         max_bad_share=max_bad_share,
         rejected=_bad_when_read(source, max_bad_share),
     )
-    rejected = quarantine_rows(verdict.bad, kind="bars", timeframe=timeframe, now=now)
-    quarantine = pd.concat([unreadable_rows(source, now), rejected])
+    rejected = quarantine_rows(verdict.bad, kind="bars", timeframe=series.timeframe, now=now)
+    quarantine = pd.concat([unreadable_rows(source.rejected, now), rejected])
     usable = opens[grid & ~frame.index.isin(verdict.bad.index)]
     report = IngestReport(
-        symbol=symbol.name,
-        timeframe=timeframe.name,
+        symbol=series.symbol.name,
+        timeframe=series.timeframe.name,
         read=len(frame) + int(unfinished.sum()) + len(source.rejected) + source.notes.duplicates,
         unchanged=source.notes.duplicates,
         quarantined=len(quarantine),
@@ -135,78 +129,46 @@ def ingest(
         flat=int(_flat(frame).sum()),
         zero_volume=int((frame["volume"] == 0).sum()),
         out_of_order=source.notes.out_of_order,
-        off_session=int((~is_open(symbol.session, usable, timeframe)).sum()),
-        gaps=find_gaps(np.unique(usable), session=symbol.session, timeframe=timeframe),
+        off_session=int((~is_open(series.session, usable, series.timeframe)).sum()),
+        gaps=find_gaps(np.unique(usable), session=series.session, timeframe=series.timeframe),
     )
     if frame.empty and unfinished.any() and quarantine.empty:
         return report
-    run = ledger.begin(
-        "ingest", parameters={"symbol": symbol.name, "timeframe": timeframe.name, "source": _name(source)}
-    )
-    try:
-        with _lease(ledger, symbol, run) as lease:
+    name, (symbol, timeframe) = ", ".join(source.notes.files), series.key
+    parameters = {"symbol": symbol, "timeframe": timeframe, "source": name}
+    with ledger.run("ingest", tables=tables, now=now, parameters=parameters) as run:
+        with run.lease_of(symbol, wait_s=_WAIT_S) as lease:
+            if lease.refused:
+                holder = lease.refused[symbol].owner
+                raise SymbolBusyError(f"{symbol}: {holder} is working on it; wait for its end, then run this again")
             at_stage("quarantine")
-            store_quarantine(tables, quarantine, symbol=symbol, timeframe=timeframe)
+            store_quarantine(tables, quarantine, series)
             if verdict.passed:
-                report = _store(report, verdict, source, symbol, timeframe, tables, ledger, lease, run, now)
+                download = Download(digest=source.digest, name=name) if source.digest else None
+                stored = store_bars(run.holding(lease), series, verdict.good, download)
+                report = _stored(report, stored, verdict.good)
             else:
-                report = replace(report, stopped=verdict.reason, held=len(frame) - len(verdict.bad),
-                                 refusal=explain(verdict, quarantine, max_bad_share))  # fmt: skip
-        ledger.record(verdicts=[noted_verdict(verdict, "bars", run, symbol, timeframe, now)])
-    except BaseException as error:
-        ledger.end(run, state="failed", counts={}, problems=[f"{type(error).__name__}: {error}"])
-        raise
-    counts = {name: getattr(report, name) for name in ("read", "stored", "revised", "unchanged", "quarantined")}
-    problems = [report.stopped] if report.stopped else []
-    ledger.end(run, state="stopped" if problems else "completed", counts=counts, problems=problems)
+                report = replace(
+                    report,
+                    stopped=verdict.reason,
+                    held=len(frame) - len(verdict.bad),
+                    refusal=explain(verdict, quarantine, max_bad_share),
+                )
+        run.record(verdicts=[verdict_record(run, series, "bars", verdict)])
+        run.counts.update((name, getattr(report, name)) for name in _COUNTS)
+        if report.stopped:
+            run.problems.append(report.stopped)
     return report
 
 
-def _store(
-    report: IngestReport,
-    verdict: Verdict,
-    source: SourceBars,
-    symbol: Symbol,
-    timeframe: Timeframe,
-    tables: OfflineTables,
-    ledger: Ledger,
-    lease: Lease,
-    run: str,
-    now: datetime,
-) -> IngestReport:
-    at_stage("read")
-    first, last = verdict.good["open_time"].iloc[[0, -1]]
-    since = tables.version("bars")
-    known = tables.read("bars", timeframe=timeframe.name, symbols=[symbol.name], start=first, end=last, columns=_VALUES)
-    # A bar that was derived so far becomes an ingested one, even if its prices stay the same.
-    fresh = verdict.good.assign(source_bars=np.nan)
-    before = ledger.ingested_at(symbol.name, timeframe.name, source.digest) if source.digest else None
-    if before is not None:
-        corrected = known.filter(pc.field("created") > pa.scalar(before, TIME))["open_time"].to_pandas()
-        fresh = fresh[~fresh["open_time"].isin(corrected)]
-    changes = compare(fresh, known, values=_VALUES, same=same_number)
-    created = lease.stamp(now)
-    rows = changes.written_at(created)
-    rows = rows.assign(event_timestamp=closes(rows, timeframe))
-    if before is None and source.digest:  # before its bars: one that dies in between is no newer when it is repeated
-        ledger.record_ingest(run, symbol.name, timeframe.name, source.digest, _name(source), len(fresh), created)
-    at_stage("store")
-    tables.append(
-        "bars",
-        as_table(rows, SCHEMAS["bars"], symbol=symbol.name, timeframe=timeframe.name),
-        fences={symbol.name: lease.token},
-        since=since,
-    )
-    at_stage("note")
-    list_symbol(symbol.name, tables, ledger)
-    if len(rows):
-        ledger.record(revisions=[noted_revision(changes, "bars", run, symbol, timeframe, created)])
+def _stored(report: IngestReport, stored: StoredBars, bars: pd.DataFrame) -> IngestReport:
+    changes, (first, last) = stored.changes, bars["open_time"].iloc[[0, -1]]
     return replace(
         report,
         stored=changes.stored,
         revised=changes.revised,
         unchanged=report.unchanged + changes.unchanged,
-        superseded=len(verdict.good) - len(fresh),
+        superseded=stored.superseded,
         first_open=first.to_pydatetime(),
         last_open=last.to_pydatetime(),
     )
@@ -229,31 +191,13 @@ def _unfinished(
     A bar that opens in the future is none of them, it is an error, and left to the gate.
     """
     opened, closed = frame["open_time"], closes(frame, timeframe)
-    found: npt.NDArray[np.bool_] = ((opened <= now) & (closed > now)).to_numpy()
+    unfinished: npt.NDArray[np.bool_] = ((opened <= now) & (closed > now)).to_numpy()
     newest = (opened == opened.max()).to_numpy()
     if final is False:
-        found |= newest
+        unfinished |= newest
     elif final is None and written_at is not None:
-        found |= newest & ((opened <= written_at) & (closed > written_at)).to_numpy()
-    return found
-
-
-def _lease(ledger: Ledger, symbol: Symbol, run: str, sleep: Callable[[float], None] = time.sleep) -> Lease:
-    """A lease of the symbol, as soon as whoever works on it is done."""
-    for _ in range(int(_WAIT_S / _PAUSE_S)):
-        lease = ledger.lease([symbol.name], owner=owner(run))
-        if lease.symbols:
-            return lease
-        sleep(_PAUSE_S)
-    holder = lease.refused[symbol.name]
-    raise SymbolBusyError(f"{symbol.name}: {holder.owner} is working on it; wait for its end, then run this again")
-
-
-def _name(source: SourceBars) -> str:
-    return ", ".join(source.notes.files)
-
-
-_VALUES = (*BAR_FIELDS, "source_bars")
+        unfinished |= newest & ((opened <= written_at) & (closed > written_at)).to_numpy()
+    return unfinished
 
 
 def _flat(frame: pd.DataFrame) -> pd.Series:

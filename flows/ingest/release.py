@@ -7,26 +7,24 @@ kind (``bars-released``), so it is as durable as the row and outlives the ledger
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
 
-from feature_repo.agreement import same_number
-from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe, symbol, timeframe
+from feature_repo.catalog import BAR_FIELDS
+from feature_repo.series import Series, series
 from feature_repo.sessions import on_grid
 from feature_repo.stores.delta.quarantine import Decision, QuarantinedRow, decided_kind
 from feature_repo.stores.delta.schemas import SCHEMAS
 from feature_repo.stores.tables import OfflineTables
-from flows.compute.changes import as_table, compare
-from flows.compute.derive import closes, opens_us
-from flows.ledger import Lease, Ledger
-from flows.runs.record import noted_revision, owner
-
-_VALUES = (*BAR_FIELDS, "source_bars")
+from flows.compute.changes import as_table
+from flows.compute.derive import opens_us
+from flows.ledger import Ledger
+from flows.runs.store import store_bars
 
 
 class NotReleasableError(ValueError):
@@ -45,24 +43,21 @@ def release(rows: Sequence[QuarantinedRow], *, by: str, tables: OfflineTables, l
         NotReleasableError: a row is no bar (unreadable, an indicator row, a price that is no number, a time at which
             no bar opens, two rows for one bar), or another run holds its symbol.
     """
-    bars = {key: _bars(key, [*group]) for key, group in _by_series(rows)}
+    groups = [(series(*key), [*group]) for key, group in _by_series(rows)]
+    bars = [_bars(each, group) for each, group in groups]
     stored = 0
-    for (name, tf), group in _by_series(rows):
-        found = bars[name, tf]
-        run = ledger.begin("release", parameters={"symbol": name, "timeframe": tf, "rows": len(found), "by": by})
-        try:
-            with ledger.lease([name], owner=owner(run)) as lease:
+    for (each, group), fresh in zip(groups, bars, strict=True):
+        symbol, timeframe = each.key
+        parameters = {"symbol": symbol, "timeframe": timeframe, "rows": len(fresh), "by": by}
+        with ledger.run("release", tables=tables, now=now, parameters=parameters) as run:
+            with run.lease_of(symbol) as lease:
                 if lease.refused:
-                    raise NotReleasableError(
-                        f"{lease.refused[name].owner} is working on {name}; try again when it is done"
-                    )
-                written = _store(found, symbol(name), timeframe(tf), tables, ledger, lease, run, now)
-                _mark([*group], "released", by=by, tables=tables, now=now)
-        except BaseException as error:
-            ledger.end(run, state="failed", counts={}, problems=[f"{type(error).__name__}: {error}"])
-            raise
-        ledger.end(run, state="completed", counts={"read": len(found), "stored": written})
-        stored += written
+                    holder = lease.refused[symbol].owner
+                    raise NotReleasableError(f"{holder} is working on {symbol}; try again when it is done")
+                changes = store_bars(run.holding(lease), each, fresh).changes
+                _mark(group, "released", by=by, tables=tables, now=now)
+            run.counts.update(read=len(fresh), stored=changes.stored + changes.revised)
+        stored += changes.stored + changes.revised
     return stored
 
 
@@ -73,19 +68,16 @@ def discard(rows: Sequence[QuarantinedRow], *, by: str, tables: OfflineTables, n
     return len(rows)
 
 
-def _by_series(rows: Sequence[QuarantinedRow]) -> Any:
-    def series(row: QuarantinedRow) -> tuple[str, str]:
-        return row.symbol, row.timeframe
-
-    return groupby(sorted(rows, key=series), series)
+def _by_series(rows: Sequence[QuarantinedRow]) -> Iterator[tuple[tuple[str, str], Iterator[QuarantinedRow]]]:
+    key = attrgetter("symbol", "timeframe")
+    return groupby(sorted(rows, key=key), key)
 
 
-def _bars(key: tuple[str, str], rows: Sequence[QuarantinedRow]) -> pd.DataFrame:
+def _bars(series: Series, rows: Sequence[QuarantinedRow]) -> pd.DataFrame:
     """The rows as a bars table, ascending."""
-    name, tf = key
-    found = []
+    bars = []
     for row in rows:
-        where = f"{name} {tf} {row.open_time or 'without a time'} ({row.rule})"
+        where = f"{series} {row.open_time or 'without a time'} ({row.rule})"
         if row.kind != "bars" or row.open_time is None:
             raise NotReleasableError(f"{where} is no bar: only bars with a readable time can be released")
         values = json.loads(row.row)
@@ -96,41 +88,19 @@ def _bars(key: tuple[str, str], rows: Sequence[QuarantinedRow]) -> pd.DataFrame:
         if not np.isfinite(prices).all() or min(prices) <= 0:
             raise NotReleasableError(f"{where} has a price that is no positive number")
         volume = values.get("volume")
-        found.append([row.open_time, *prices, np.nan if volume is None else float(volume)])
-    frame = pd.DataFrame(found, columns=["open_time", *BAR_FIELDS]).sort_values("open_time", ignore_index=True)
+        bars.append([row.open_time, *prices, np.nan if volume is None else float(volume)])
+    frame = pd.DataFrame(bars, columns=["open_time", *BAR_FIELDS]).sort_values("open_time", ignore_index=True)
     frame["open_time"] = frame["open_time"].astype("datetime64[us, UTC]")
     opens = opens_us(frame)
     if (np.diff(opens) == 0).any():
-        raise NotReleasableError(f"two of the chosen rows are the same bar of {name} {tf}: release one of them")
-    stray = ~on_grid(symbol(name).session, timeframe(tf), opens)
+        raise NotReleasableError(f"two of the chosen rows are the same bar of {series}: release one of them")
+    stray = ~on_grid(series.session, series.timeframe, opens)
     if stray.any():
-        raise NotReleasableError(f"no {tf} bar of {name} opens at {frame['open_time'][stray].iloc[0]}: it fits no bar")
-    return frame.assign(source_bars=np.nan)
-
-
-def _store(
-    bars: pd.DataFrame,
-    spec: Symbol,
-    frame: Timeframe,
-    tables: OfflineTables,
-    ledger: Ledger,
-    lease: Lease,
-    run: str,
-    now: datetime,
-) -> int:
-    since = tables.version("bars")
-    first, last = bars["open_time"].iloc[[0, -1]]
-    known = tables.read("bars", timeframe=frame.name, symbols=[spec.name], start=first, end=last, columns=_VALUES)
-    changes = compare(bars, known, values=_VALUES, same=same_number)
-    if changes.rows.empty:
-        return 0
-    created = lease.stamp(now)
-    rows = changes.written_at(created)
-    rows = rows.assign(event_timestamp=closes(rows, frame))
-    table = as_table(rows, SCHEMAS["bars"], symbol=spec.name, timeframe=frame.name)
-    tables.append("bars", table, fences={spec.name: lease.token}, since=since)
-    ledger.record(revisions=[noted_revision(changes, "bars", run, spec, frame, created)])
-    return changes.stored + changes.revised
+        raise NotReleasableError(
+            f"no {series.timeframe.name} bar of {series.symbol.name} opens at {frame['open_time'][stray].iloc[0]}: "
+            "it fits no bar"
+        )
+    return frame
 
 
 def _mark(rows: Sequence[QuarantinedRow], decision: Decision, *, by: str, tables: OfflineTables, now: datetime) -> None:

@@ -18,8 +18,9 @@ from flows.ledger.errors import LeaseLost, LedgerError, LedgerTooNew, LedgerUnav
 from flows.ledger.events import Revision, Verdict
 from flows.ledger.leases import Holder, Lease
 from flows.ledger.ledger import Ledger
-from flows.ledger.runs import Run
-from flows.ledger.series import Series
+from flows.ledger.run import Run
+from flows.ledger.runs import RunRecord
+from flows.ledger.series import IngestedSeries
 from flows.ledger.totals import LastEnd, RunTotal, VerdictTotal
 from flows.ledger.watermarks import Watermark
 
@@ -28,12 +29,13 @@ __all__ = [
     "Lease",
     "Holder",
     "Watermark",
-    "Series",
+    "IngestedSeries",
     "Run",
+    "RunRecord",
+    "Verdict",
     "RunTotal",
     "LastEnd",
     "VerdictTotal",
-    "Verdict",
     "Revision",
     "Doubt",
     "Alert",

@@ -12,21 +12,22 @@ from flows.ledger.events import Events
 from flows.ledger.ingests import Ingests
 from flows.ledger.leases import Leases
 from flows.ledger.retention import Retention
-from flows.ledger.runs import Runs
+from flows.ledger.run import OpenRuns
 from flows.ledger.series import SeriesList
 from flows.ledger.totals import Totals
 from flows.ledger.watermarks import Watermarks
 
 
-class Ledger(Leases, Watermarks, SeriesList, Runs, Events, Ingests, Doubts, Backfills, Alerts, Totals, Retention):
+class Ledger(Leases, Watermarks, SeriesList, OpenRuns, Events, Ingests, Doubts, Backfills, Alerts, Totals, Retention):
     """The platform's memory of its work; ``with`` closes it. See the package for its conventions.
 
     ::
 
         with Ledger("sqlite:////var/lib/fstore/ledger.db") as ledger:
-            with ledger.lease(["EUR/USD"], owner="host:1") as lease:
-                created = lease.stamp(datetime.now(UTC))  # ... compute, store and publish with it ...
-                ledger.advance(lease, [Watermark(symbol="EUR/USD", timeframe="1h", ...)])
+            with ledger.run("materialize", tables=tables, now=now, parameters={}) as run:
+                with run.lease_of("EUR/USD") as lease:
+                    created = lease.stamp(run.now)  # ... compute, store and publish with it ...
+                    ledger.advance(lease, [Watermark(symbol="EUR/USD", timeframe="1h", ...)])
     """
 
     def __enter__(self) -> Self:

@@ -27,8 +27,8 @@ _END_STATES = ("completed", "failed", "stopped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A run, moments in UTC.
+class RunRecord:
+    """What the ledger knows of a run, moments in UTC.
 
     Attributes:
         flow_run: the engine's own id of it, empty outside the engine.
@@ -95,7 +95,7 @@ class Runs(Database):
         with self._writing() as connection:
             _change(connection, run, state=state, counts=counted, problems=[*problems], seen_us=now_us, ended_us=now_us)
 
-    def runs(self, *, kind: str | None = None, limit: int = 100) -> list[Run]:
+    def runs(self, *, kind: str | None = None, limit: int = 100) -> list[RunRecord]:
         """The newest runs, newest first."""
         query = select(RUNS).order_by(RUNS.c.started_us.desc(), RUNS.c.id.desc()).limit(limit)
         if kind is not None:
@@ -112,9 +112,9 @@ def _change(connection: Connection, run: str, **values: object) -> None:
         raise UnknownRun(run)
 
 
-def _run(row: Row[Any], now_us: int) -> Run:
+def _run(row: Row[Any], now_us: int) -> RunRecord:
     lost = row.ended_us is None and row.seen_us + LOST_AFTER_US < now_us
-    return Run(
+    return RunRecord(
         id=row.id,
         kind=row.kind,
         flow_run=row.flow_run,

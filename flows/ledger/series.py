@@ -12,7 +12,7 @@ from flows.ledger.schema import SERIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
+class IngestedSeries:
     """A symbol's ingested bars of one timeframe; moments are microseconds since 1970.
 
     Attributes:
@@ -26,7 +26,7 @@ class Series:
     last_us: int
     listed_us: int
 
-    def joined(self, other: Series) -> Series:
+    def joined(self, other: IngestedSeries) -> IngestedSeries:
         """Both as one: what is known of a series, and what was written to it since."""
         return replace(
             self,
@@ -39,16 +39,16 @@ class Series:
 class SeriesList(Database):
     """The ledger's chapter of series. The tables hold the truth; this is found again from them when it is lost."""
 
-    def series(self, symbols: Sequence[str] | None = None) -> dict[tuple[str, str], Series]:
+    def series(self, symbols: Sequence[str] | None = None) -> dict[tuple[str, str], IngestedSeries]:
         """The ingested series by symbol and timeframe, of these symbols or of all."""
         query = select(SERIES)
         if symbols is not None:
             query = query.where(SERIES.c.symbol.in_(symbols))
         with self._reading() as connection:
-            rows = [Series(**row._mapping) for row in connection.execute(query)]
+            rows = [IngestedSeries(**row._mapping) for row in connection.execute(query)]
         return {(row.symbol, row.timeframe): row for row in rows}
 
-    def list_series(self, rows: Sequence[Series]) -> None:
+    def list_series(self, rows: Sequence[IngestedSeries]) -> None:
         """Notes series, new ones and those that have grown."""
         if not rows:
             return

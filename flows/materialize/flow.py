@@ -1,4 +1,4 @@
-"""The batch flow in Prefect: symbols in shards, each a task that may be tried again, and what is told of them."""
+"""The batch flow in Prefect: symbols in shards, each a task that may be tried again, and what is reported of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from prefect.assets import materialize as materializing
 from prefect.client.schemas.objects import State
 
 from feature_repo import catalog
-from flows.engine.artifacts import show_freshness, show_gate
+from flows.engine.artifacts import show_freshness, show_gate, show_outcomes
 from flows.engine.assets import BARS, note_views, views
 from flows.engine.names import flow_run_id, name_run, rename_run, run_name
-from flows.engine.report import report
+from flows.engine.parameters import Symbols, Timeframes, symbols_asked, timeframes_asked
 from flows.engine.shards import run_shards
 from flows.engine.states import final_state
+from flows.ledger import Run
 from flows.materialize.stages import materialize_symbols
-from flows.runs.outcome import Outcome, describe, in_order, problems_of
+from flows.runs.outcome import Outcome, conclude, in_order, problems_of
 from flows.runs.plan import known_symbols
 from flows.settings import load_settings
 
@@ -27,7 +28,7 @@ _WAIT_S = 120.0  # runs of several timeframes begin together, and a symbol is on
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardRun:
-    """What a shard's task tells: its outcomes, and the gate's reports (Markdown) of what it stopped or rejected."""
+    """What a shard's task returns: its outcomes, and the gate's reports (Markdown) of what it stopped or rejected."""
 
     outcomes: Sequence[Outcome]
     reports: Sequence[str]
@@ -35,9 +36,14 @@ class ShardRun:
 
 # The one place where a run tries again: what it calls does not, nor does the flow. A try costs what is left to do.
 @materializing(
-    *views(catalog.TIMEFRAMES), asset_deps=[BARS], by="fstore",
-    name="materialize-shard", task_run_name="{label}", retries=2, retry_delay_seconds=[2, 10],
-)  # fmt: skip
+    *views(catalog.TIMEFRAMES),
+    asset_deps=[BARS],
+    by="fstore",
+    name="materialize-shard",
+    task_run_name="{label}",
+    retries=2,
+    retry_delay_seconds=[2, 10],
+)
 def materialize_shard(
     label: str,  # noqa: ARG001  # the task run's name
     symbols: list[str],
@@ -48,51 +54,63 @@ def materialize_shard(
     """One shard of symbols, wherever the task runner puts it; settings are read there."""
     settings, reports = load_settings(), list[str]()
     outcomes = materialize_symbols(
-        symbols, timeframes, settings, settings.ledger(), now, run=run, wait_s=_WAIT_S,
-        tell=lambda verdict: reports.append(verdict.as_markdown()),
-    )  # fmt: skip
+        Run(id=run, ledger=settings.ledger(), tables=settings.tables(), now=now),
+        symbols,
+        timeframes,
+        settings,
+        wait_s=_WAIT_S,
+        report=lambda verdict: reports.append(verdict.as_markdown()),
+    )
     note_views(outcomes)
     return ShardRun(outcomes=outcomes, reports=reports)
 
 
 @flow(name="materialize", flow_run_name=lambda: name_run("materialize"))
-def materialize(symbols: list[str] | None = None, timeframes: list[str] | None = None) -> State[list[Outcome]]:
-    """Computes, checks, stores and publishes what is new of every symbol that has bars.
+def materialize(symbols: Symbols = None, timeframes: Timeframes = None) -> State[list[Outcome]]:
+    """Computes, checks, stores and publishes what is new. What a run did not get to, the next one does.
 
     Args:
         symbols: only these; every symbol with stored bars when not given.
         timeframes: only these; all that can be had when not given.
 
     Returns:
-        ``Completed`` or ``Stopped``, with one outcome a symbol and timeframe, symbols by name, timeframes from the
+        ``Completed`` or ``Stopped``, with one outcome per symbol and timeframe, symbols by name, timeframes from the
         shortest. A symbol that was asked for and has no bars has one without a timeframe, which says so.
 
     Raises:
         CatalogError: a symbol or timeframe is not in the catalog; nothing has been written then.
     """
     settings, now = load_settings(), datetime.now(UTC)
-    ledger = settings.ledger()
-    asked = list(dict.fromkeys(catalog.symbol(name).name for name in symbols or ()))
-    frames = [catalog.timeframe(tf).name for tf in timeframes] if timeframes else list(catalog.TIMEFRAMES)
-    names = asked or list(known_symbols(settings.tables(), ledger))
-    run = ledger.begin("materialize", parameters={"symbols": symbols, "timeframes": timeframes}, flow_run=flow_run_id())
+    ledger, tables = settings.ledger(), settings.tables()
+    asked, frames = symbols_asked(symbols), timeframes_asked(timeframes)
+    names = asked or list(known_symbols(tables, ledger))
     outcomes: list[Outcome] = []
     reports: list[str] = []
-    for part, found in run_shards(
-        materialize_shard.with_options(assets=views(frames)), names, {"timeframes": frames, "now": now, "run": run},
-        size=settings.shard_size, runner=settings.task_runner, ledger=ledger, run=run, again_here=True,
-    ):  # fmt: skip
-        if isinstance(found, Exception):
-            outcomes += [Outcome(symbol=name, timeframe="", problem=describe(found)) for name in part]
-        else:
-            outcomes += found.outcomes
-            reports += found.reports
-    answered = {outcome.symbol for outcome in outcomes}
-    nothing = f"no stored bars give {', '.join(frames)}: ingest some first"
-    outcomes += [Outcome(symbol=name, timeframe="", problem=nothing) for name in asked if name not in answered]
-    outcomes = in_order(outcomes)
-    rename_run(run_name("materialize", names, frames, max((o.as_of for o in outcomes if o.as_of), default=None)))
-    report("materialize", outcomes, ledger, run)
+    parameters = {"symbols": symbols, "timeframes": timeframes}
+    with ledger.run("materialize", tables=tables, now=now, parameters=parameters, flow_run=flow_run_id()) as run:
+        for part, result in run_shards(
+            materialize_shard.with_options(assets=views(frames)),
+            names,
+            {"timeframes": frames, "now": now, "run": run.id},
+            size=settings.shard_size,
+            runner=settings.task_runner,
+            run=run,
+            again_here=True,
+        ):
+            if isinstance(result, Exception):
+                outcomes += [Outcome.stopped(name, result) for name in part]
+            else:
+                outcomes += result.outcomes
+                reports += result.reports
+        answered = {outcome.symbol for outcome in outcomes}
+        nothing = f"no stored bars make {', '.join(frames)}: ingest some first"
+        outcomes += [Outcome.stopped(name, nothing) for name in asked if name not in answered]
+        outcomes = in_order(outcomes)
+        newest = max((outcome.as_of for outcome in outcomes if outcome.as_of), default=None)
+        rename_run(run_name("materialize", names, frames, newest))
+        conclude(run, outcomes)
+    show_outcomes("materialize", outcomes)
     show_gate(reports)
     show_freshness(outcomes)
-    return final_state(f"{sum(o.published for o in outcomes)} views published", problems_of(outcomes), outcomes)
+    published = sum(outcome.published for outcome in outcomes)
+    return final_state(f"{published} views published", problems_of(outcomes), outcomes)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -21,29 +20,9 @@ from feature_repo.stores.delta.schemas import SCHEMAS
 from feature_repo.stores.delta.window import by_symbol, microseconds
 from feature_repo.stores.tables import OfflineTables
 from flows.compute.increment import LONGEST, STATE_FIELDS, stretch_start, warm_up
-from flows.runs.plan import Job
+from flows.compute.job import BAR_COLUMNS, History, Job
 
 _SPARE = 1.02  # bars are missing here and there
-BAR_COLUMNS = (*BAR_FIELDS, "source_bars", "expected_bars")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
-    """The stored rows that a job needs: newest revisions, ascending, of its symbol alone.
-
-    Attributes:
-        source: source bars from the job's beginning on; None when its bars are ingested.
-        bars: its timeframe's stored bars, from the tail's beginning on.
-        features: its stored indicator rows from the job's beginning on.
-        state: the cumulative indicators' stored values, from the tail's beginning on.
-        whole: whether ``bars`` begin where the symbol's history does.
-    """
-
-    source: pa.Table | None
-    bars: pa.Table
-    features: pa.Table
-    state: pa.Table
-    whole: bool
 
 
 def read_histories(jobs: Sequence[Job], tables: OfflineTables) -> Iterator[tuple[Job, History]]:

@@ -16,38 +16,20 @@ import numpy as np
 import pandas as pd
 
 from feature_repo import catalog
-from feature_repo.catalog import TIMEFRAMES, Session, Symbol, Timeframe
-from feature_repo.freshness import next_close
+from feature_repo.catalog import TIMEFRAMES, Symbol, Timeframe
 from feature_repo.meaning import definitions_digest
 from feature_repo.moments import to_datetime
+from feature_repo.series import Series
 from feature_repo.sessions import expected_opens, grid_open
 from feature_repo.stores.tables import OfflineTables
-from flows.ledger import Ledger, Series, Watermark
+from flows.compute.derive import complete_until
+from flows.compute.job import Job
+from flows.ledger import IngestedSeries, Ledger, Watermark
 
 DEFINITIONS_DIGEST = definitions_digest()
 """What was computed under definitions of another meaning is computed again from all of history."""
 _DIGEST_OF_0_1 = {"5653d2ec9c5f102f": "3285a6893cd751e1"}
 """The digest that version 0.1 gave its definitions, and theirs today: an upgrade alone changes no meaning."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One symbol and timeframe that has something to do.
-
-    Attributes:
-        source: the ingested timeframe that the bars are derived from; None when they are ingested themselves.
-        since_us: open of the first bar that must be made or computed anew, microseconds since 1970-01-01 UTC; None:
-            all of history.
-        first_us: where the source's history begins, likewise.
-        seen_us: the newest source revision that the job takes into account, likewise.
-    """
-
-    symbol: Symbol
-    timeframe: Timeframe
-    source: Timeframe | None
-    since_us: int | None
-    first_us: int
-    seen_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,24 +57,29 @@ def plan(ingested: Iterable[str]) -> dict[str, str | None]:
     return targets
 
 
-def ingested_series(tables: OfflineTables, ledger: Ledger) -> dict[tuple[str, str], Series]:
+def ingested_series(tables: OfflineTables, ledger: Ledger) -> dict[tuple[str, str], IngestedSeries]:
     """Every ingested series by symbol and timeframe; found again from the bars, all of them, when the ledger is new."""
     listed = ledger.series()
     after = to_datetime(max(series.listed_us for series in listed.values())) if listed else None
-    return _list(_keys(tables, written_after=after), listed, ledger)
+    return _grown(_keys(tables, written_after=after), listed)
+
+
+def note_series(tables: OfflineTables, ledger: Ledger) -> dict[tuple[str, str], IngestedSeries]:
+    """Every ingested series, and the ledger's list of them brought up to date."""
+    return _note(ingested_series(tables, ledger), ledger.series(), ledger)
 
 
 def list_symbol(name: str, tables: OfflineTables, ledger: Ledger) -> None:
     """Notes what has been ingested of a symbol; of all symbols when the ledger is new."""
     if not ledger.series():
-        ingested_series(tables, ledger)
+        note_series(tables, ledger)
     listed = ledger.series([name])
-    _list(_written([name], (), tables, listed, {}), listed, ledger)
+    _note(_grown(_written([name], (), tables, listed, {}), listed), listed, ledger)
 
 
 def known_symbols(tables: OfflineTables, ledger: Ledger) -> tuple[str, ...]:
     """Names of the symbols that have bars, sorted."""
-    return tuple(sorted({symbol for symbol, _ in ingested_series(tables, ledger)}))
+    return tuple(sorted({symbol for symbol, _ in note_series(tables, ledger)}))
 
 
 def pending(
@@ -110,7 +97,7 @@ def pending(
     names = [symbol.name for symbol in symbols]
     listed, marks = ledger.series(names), ledger.watermarks(names)
     written = _written(names, timeframes, tables, listed, marks)
-    listed = _list(written, listed, ledger)
+    listed = _note(_grown(written, listed), listed, ledger)
     jobs: list[Job] = []
     done: list[Watermark] = []
     for symbol in symbols:
@@ -134,8 +121,7 @@ def every_job(symbol: Symbol, timeframes: Sequence[str], ledger: Ledger) -> Iter
         source = targets[tf]
         series = listed[symbol.name, source or tf]
         yield Job(
-            symbol=symbol,
-            timeframe=catalog.timeframe(tf),
+            series=Series(symbol=symbol, timeframe=catalog.timeframe(tf)),
             source=catalog.timeframe(source) if source else None,
             since_us=None,
             first_us=series.first_us,
@@ -147,7 +133,7 @@ def _written(
     names: Sequence[str],
     timeframes: Sequence[str],
     tables: OfflineTables,
-    listed: Mapping[tuple[str, str], Series],
+    listed: Mapping[tuple[str, str], IngestedSeries],
     marks: Mapping[tuple[str, str], Watermark],
 ) -> pd.DataFrame:
     """Keys of the bars that were written since these symbols were last looked at; all of a symbol's the first time."""
@@ -174,24 +160,31 @@ def _keys(tables: OfflineTables, **which: Any) -> pd.DataFrame:
     )
 
 
-def _list(
-    written: pd.DataFrame, listed: Mapping[tuple[str, str], Series], ledger: Ledger
-) -> dict[tuple[str, str], Series]:
-    """The ledger's list of ingested series, with what was written since."""
-    found = dict(listed)
+def _grown(
+    written: pd.DataFrame, listed: Mapping[tuple[str, str], IngestedSeries]
+) -> dict[tuple[str, str], IngestedSeries]:
+    """The list of ingested series, with what was written since."""
+    grown = dict(listed)
     for (symbol, tf), rows in written[written["ingested"]].groupby(["symbol", "timeframe"]):
-        fresh = Series(
+        fresh = IngestedSeries(
             symbol=symbol,
             timeframe=tf,
             first_us=int(rows["open_us"].min()),
             last_us=int(rows["open_us"].max()),
             listed_us=int(rows["created_us"].max()),
         )
-        found[symbol, tf] = found[symbol, tf].joined(fresh) if (symbol, tf) in found else fresh
-    changed = [series for key, series in found.items() if listed.get(key) != series]
+        grown[symbol, tf] = grown[symbol, tf].joined(fresh) if (symbol, tf) in grown else fresh
+    return grown
+
+
+def _note(
+    grown: dict[tuple[str, str], IngestedSeries], listed: Mapping[tuple[str, str], IngestedSeries], ledger: Ledger
+) -> dict[tuple[str, str], IngestedSeries]:
+    """``grown``, of which the ledger has what ``listed`` lacks."""
+    changed = [series for key, series in grown.items() if listed.get(key) != series]
     if changed:
         ledger.list_series(changed)
-    return found
+    return grown
 
 
 def _job(
@@ -199,7 +192,7 @@ def _job(
     timeframe: str,
     source: str | None,
     written: pd.DataFrame,
-    listed: Mapping[tuple[str, str], Series],
+    listed: Mapping[tuple[str, str], IngestedSeries],
     mark: Watermark | None,
     now: datetime,
 ) -> Job | Watermark:
@@ -218,8 +211,7 @@ def _job(
         changed_us = min([mark.event_us, *rows["open_us"][closed].tolist()])
         since_us = int(grid_open(symbol.session, target, np.array([changed_us]))[0])
     return Job(
-        symbol=symbol,
-        timeframe=target,
+        series=Series(symbol=symbol, timeframe=target),
         source=catalog.timeframe(source) if source else None,
         since_us=since_us,
         first_us=series.first_us,
@@ -236,15 +228,3 @@ def _has_closed(
     if not mark.event_us < close_us <= complete_until(symbol.session, source, newest_us, now_us):
         return False
     return expected_opens(symbol.session, source, open_us, close_us).size > 0  # or it is made of nothing
-
-
-def complete_until(session: Session, timeframe: Timeframe, newest_us: int, now_us: int) -> int:
-    """Up to when a source is complete: until an open market makes the bar after its newest one, but not beyond now.
-
-    So the last bar of an exchange's day is made when it closes at midnight, and not when the next day's trading begins.
-
-    Args:
-        newest_us: open of the source's newest bar; as all moments here microseconds since 1970-01-01 UTC.
-    """
-    step = timeframe.microseconds
-    return min(next_close(session, timeframe, newest_us + step) - step, now_us)

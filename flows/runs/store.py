@@ -1,35 +1,94 @@
-"""What becomes of what was computed, and of what a gate stopped: it is stored, noted and told."""
+"""What becomes of bars, of what was computed, and of what a gate stopped: it is stored and recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from feature_repo.catalog import Symbol, Timeframe
+from feature_repo.agreement import same_number
+from feature_repo.catalog import BAR_FIELDS
 from feature_repo.freshness import bars_behind
-from feature_repo.stores.delta.schemas import REVISED, SCHEMAS, Revised
+from feature_repo.series import Series
+from feature_repo.stores.delta.schemas import REVISED, SCHEMAS, TIME, Revised
 from feature_repo.stores.tables import OfflineTables
-from flows.compute.changes import Changes, as_table
-from flows.compute.rejected import store_quarantine
+from flows.compute.changes import Changes, as_table, compare
+from flows.compute.derive import closes
+from flows.compute.job import Job
+from flows.compute.rejected import new_rejections
 from flows.compute.step import Computed, Stopped
-from flows.ledger import Lease, Ledger, Revision
-from flows.ledger import Verdict as NotedVerdict
+from flows.ledger import Run
 from flows.runs.outcome import Outcome
-from flows.runs.plan import Job
-from flows.runs.record import Kind, noted_revision, noted_verdict
+from flows.runs.plan import list_symbol
+from flows.runs.record import at_stage, revision_record, verdict_record
+
+_VALUES = (*BAR_FIELDS, "source_bars")
 
 
-def store(
-    computed: Sequence[Computed],
-    tables: OfflineTables,
-    lease: Lease,
-    *,
-    since: Mapping[Revised, int | None],
-    now: datetime,
-) -> datetime:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """What bars came in: a digest of its content, by which it is known again, and what it is called."""
+
+    digest: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBars:
+    """What became of bars: ``superseded`` ones were corrected since their download was first ingested."""
+
+    changes: Changes
+    superseded: int
+
+
+def store_bars(run: Run, series: Series, fresh: pd.DataFrame, download: Download | None = None) -> StoredBars:
+    """Stores ingested bars that are new or differ from the stored ones: one commit, under the run's lease.
+
+    Args:
+        fresh: good bars (``open_time`` ascending and unique, prices and volume), at least one. A bar that was derived
+            so far becomes an ingested one, even if its prices stay the same.
+        download: of bars that can come again: an earlier one undoes nothing that came after it.
+
+    Raises:
+        FencedOutError: another run has written the symbol since; nothing was written.
+        LeaseLost: the lease is another run's; nothing was written.
+    """
+    at_stage("read")
+    (symbol, timeframe), tables = series.key, run.tables
+    first, last = fresh["open_time"].iloc[[0, -1]]
+    since = tables.version("bars")
+    known = tables.read("bars", timeframe=timeframe, symbols=[symbol], start=first, end=last, columns=_VALUES)
+    fresh, given = fresh.assign(source_bars=np.nan), len(fresh)
+    before = run.ledger.ingested_at(symbol, timeframe, download.digest) if download else None
+    if before is not None:
+        corrected = known.filter(pc.field("created") > pa.scalar(before, TIME))["open_time"].to_pandas()
+        fresh = fresh[~fresh["open_time"].isin(corrected)]
+    changes = compare(fresh, known, values=_VALUES, same=same_number)
+    created = run.lease.stamp(run.now)
+    if before is None and download:  # before its bars: one that dies in between is no newer when it is repeated
+        run.ledger.record_ingest(run.id, symbol, timeframe, download.digest, download.name, len(fresh), created)
+    rows = changes.written_at(created)
+    table = as_table(
+        rows.assign(event_timestamp=closes(rows, series.timeframe)),
+        SCHEMAS["bars"],
+        symbol=symbol,
+        timeframe=timeframe,
+    )
+    at_stage("store")
+    tables.append("bars", table, fences={symbol: run.lease.token}, since=since)
+    at_stage("note")
+    list_symbol(symbol, tables, run.ledger)
+    if len(rows):
+        run.record(revisions=[revision_record(run, series, "bars", changes, created)])
+    return StoredBars(changes=changes, superseded=given - len(fresh))
+
+
+def store_computed(run: Run, computed: Sequence[Computed], *, since: Mapping[Revised, int | None]) -> datetime:
     """Appends what is new or changed, one commit a table: bars first, so that no indicator row is without its bar.
 
     Args:
@@ -42,80 +101,89 @@ def store(
         FencedOutError: another run has written one of the symbols since; what was not yet written is not.
         LeaseLost: the lease is another run's.
     """
-    for one in computed:
-        store_rejected(one.quarantine, one.job, tables)
-    created = lease.stamp(now)
-    fences = {one.job.symbol.name: lease.token for one in computed}
+    for result in computed:
+        _store_rejected(run, result.job, result.quarantine)
+    created = run.lease.stamp(run.now)
+    fences = {result.job.symbol.name: run.lease.token for result in computed}
     for table in REVISED if computed else ():
-        parts = [_changed(one, table, created) for one in computed]
-        tables.append(table, pa.concat_tables(parts), fences=fences, since=since[table])
+        parts = [_changed(result, table, created) for result in computed]
+        run.tables.append(table, pa.concat_tables(parts), fences=fences, since=since[table])
     return created
 
 
-def store_rejected(quarantine: Sequence[pd.DataFrame], job: Job, tables: OfflineTables) -> None:
-    """Appends what a job's gates rejected to the quarantine."""
-    for rows in quarantine:
-        store_quarantine(tables, rows, symbol=job.symbol, timeframe=job.timeframe)
+def record_computed(run: Run, computed: Sequence[Computed], created: datetime) -> None:
+    """Records what the gates said of jobs and what the jobs wrote."""
+    run.record(
+        verdicts=[
+            verdict_record(run, result.job.series, table, verdict)
+            for result in computed
+            for table, verdict in result.verdicts.items()
+        ],
+        revisions=[
+            revision_record(run, result.job.series, table, changes, created)
+            for result in computed
+            for table in REVISED
+            if len((changes := result.changes(table)).rows)
+        ],
+    )
 
 
-def noted(one: Computed, run: str, now: datetime, created: datetime) -> tuple[list[NotedVerdict], list[Revision]]:
-    """What a job's gates said and what it wrote, as the ledger keeps them."""
-    job = one.job
-    verdicts = [noted_verdict(v, kind, run, job.symbol, job.timeframe, now) for kind, v in one.verdicts.items()]
-    written: tuple[tuple[Kind, Changes], ...] = (("bars", one.bar_changes), ("indicators", one.feature_changes))
-    revisions = [
-        noted_revision(changes, table, run, job.symbol, job.timeframe, created)
-        for table, changes in written
-        if len(changes.rows)
-    ]
-    return verdicts, revisions
+def store_quarantine(tables: OfflineTables, rows: pd.DataFrame, series: Series) -> None:
+    """Appends to the quarantine the rejected rows that it does not hold yet."""
+    if rows.empty:
+        return
+    symbol, timeframe = series.key
+    columns = ["kind", "rule", "row"]
+    known = tables.read("quarantine", timeframe=timeframe, symbols=[symbol], columns=columns, all_revisions=True)
+    fresh = new_rejections(rows, known)
+    tables.append("quarantine", as_table(fresh, SCHEMAS["quarantine"], symbol=symbol, timeframe=timeframe))
 
 
-def _changed(one: Computed, table: Revised, created: datetime) -> pa.Table:
-    changes = one.bar_changes if table == "bars" else one.feature_changes
-    if changes.rows.empty:
-        return SCHEMAS[table].empty_table().drop_columns(["month"])
-    rows = changes.written_at(created)
-    return as_table(rows, SCHEMAS[table], symbol=one.job.symbol.name, timeframe=one.job.timeframe.name)
-
-
-def keep_stopped(
-    stopped: Stopped, job: Job, tables: OfflineTables, ledger: Ledger, *, run: str, now: datetime
-) -> Outcome:
-    """Keeps what a gate rejected and notes what it said. Returns the outcome that tells so."""
-    store_rejected(stopped.quarantine, job, tables)
-    if run:
-        said = noted_verdict(stopped.verdict, stopped.kind, run, job.symbol, job.timeframe, now)
-        ledger.record(verdicts=[said])
-    return Outcome(symbol=job.symbol.name, timeframe=job.timeframe.name, problem=str(stopped))
+def keep_stopped(run: Run, job: Job, stopped: Stopped) -> Outcome:
+    """Keeps what a gate rejected and records what it said. Returns the outcome that says so."""
+    _store_rejected(run, job, stopped.quarantine)
+    run.record(verdicts=[verdict_record(run, job.series, stopped.table, stopped.verdict)])
+    return Outcome.stopped(job.series, str(stopped))
 
 
 def outcome_of(
-    symbol: Symbol,
-    timeframe: Timeframe,
-    one: Computed | None,
+    run: Run,
+    series: Series,
+    result: Computed | None,
     *,
     close_us: int | None,
     published: bool,
-    now: datetime,
     problem: str = "",
 ) -> Outcome:
-    """What a run tells of a symbol and timeframe.
+    """What a run did for a series.
 
     Args:
-        one: what was computed; None: there was nothing to do.
+        result: what was computed; None: there was nothing to do.
         close_us: close of the newest bar, microseconds since 1970-01-01 UTC.
     """
     return Outcome(
-        symbol=symbol.name,
-        timeframe=timeframe.name,
-        bars=one.bars if one else 0,
-        stored=one.feature_changes.stored if one else 0,
-        revised=one.feature_changes.revised if one else 0,
-        unchanged=one.feature_changes.unchanged if one else 0,
-        quarantined=sum(len(rows) for rows in one.quarantine) if one else 0,
+        symbol=series.symbol.name,
+        timeframe=series.timeframe.name,
+        bars=result.bars if result else 0,
+        stored=result.feature_changes.stored if result else 0,
+        revised=result.feature_changes.revised if result else 0,
+        unchanged=result.feature_changes.unchanged if result else 0,
+        quarantined=sum(len(rows) for rows in result.quarantine) if result else 0,
         published=published,
         as_of=datetime.fromtimestamp(close_us / 1e6, UTC) if close_us else None,
-        age_bars=bars_behind(symbol.session, timeframe, close_us, int(now.timestamp() * 1e6)) if close_us else None,
+        age_bars=bars_behind(series.session, series.timeframe, close_us, run.now_us) if close_us else None,
         problem=problem,
     )
+
+
+def _store_rejected(run: Run, job: Job, quarantine: Sequence[pd.DataFrame]) -> None:
+    for rows in quarantine:
+        store_quarantine(run.tables, rows, job.series)
+
+
+def _changed(result: Computed, table: Revised, created: datetime) -> pa.Table:
+    changes = result.changes(table)
+    if changes.rows.empty:
+        return SCHEMAS[table].empty_table().drop_columns(["month"])
+    symbol, timeframe = result.job.series.key
+    return as_table(changes.written_at(created), SCHEMAS[table], symbol=symbol, timeframe=timeframe)

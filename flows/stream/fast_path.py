@@ -34,7 +34,7 @@ from feature_repo.catalog import (
 from feature_repo.sessions import bar_close, grid_open, on_grid, session_day
 from feature_repo.stores.delta.window import Window
 from flows.compute import step
-from flows.compute.derive import opens_us
+from flows.compute.derive import complete_until, opens_us
 from flows.compute.increment import LONGEST, STATE_FIELDS, TailTooShort, stretch_bars, warm_up
 from flows.compute.newest import newest
 from flows.quality import bar_rules, indicator_rules
@@ -43,7 +43,6 @@ from flows.quality.fast_rules import FastRules
 from flows.quality.rules import DERIVED
 from flows.quality.units import is_suspect
 from flows.quality.warm_up import undefined_bars
-from flows.runs.plan import complete_until
 from flows.stream.bar import LiveBar
 
 FloatArray = npt.NDArray[np.float64]

@@ -11,14 +11,16 @@ import numpy as np
 
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, TIMEFRAMES, Symbol, Timeframe, timeframe
+from feature_repo.series import Series
 from feature_repo.sessions import bar_close
 from feature_repo.stores.delta.window import Window, column, microseconds, read_windows
 from feature_repo.stores.tables import OfflineTables
 from flows.compute.increment import STATE_FIELDS
-from flows.ledger import Holder, Ledger
+from flows.compute.job import History, Job
+from flows.ledger import Holder, Ledger, Run
 from flows.materialize import materialize_symbols
-from flows.runs.history import History, read_histories
-from flows.runs.plan import Job, pending, plan
+from flows.runs.history import read_histories
+from flows.runs.plan import pending, plan
 from flows.settings import Settings
 from flows.stream.fast_path import LiveSeries
 from flows.stream.leases import StreamLeases
@@ -79,9 +81,8 @@ class LoadedSymbols:
             if behind:
                 self._writer.store_all()
                 self._leases.release()
-                for outcome in materialize_symbols(
-                    behind, list(TIMEFRAMES), self._settings, self._ledger, now, run=self._run
-                ):
+                run = Run(id=self._run, ledger=self._ledger, tables=self._tables, now=now)
+                for outcome in materialize_symbols(run, behind, list(TIMEFRAMES), self._settings):
                     if outcome.problem:
                         _log.warning("%s %s: %s", outcome.symbol, outcome.timeframe, outcome.problem)
                 refused = self._lease(names)
@@ -125,8 +126,7 @@ def load(
             sources[key] = timeframe(source) if source else None
             jobs.append(
                 Job(
-                    symbol=symbol,
-                    timeframe=timeframe(target),
+                    series=Series(symbol=symbol, timeframe=timeframe(target)),
                     source=None,
                     since_us=marks[key].event_us or None,
                     first_us=listed[symbol.name, source or target].first_us,

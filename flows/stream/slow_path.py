@@ -10,11 +10,11 @@ from datetime import datetime
 import numpy as np
 
 from feature_repo import catalog
+from feature_repo.series import Series
 from feature_repo.stores.tables import OfflineTables
 from flows.ingest.ingest import ingest
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
-from flows.runs.record import owner
 from flows.settings import Settings
 from flows.sources import SourceBars, SourceNotes
 from flows.stream.bar import LiveBar, frame_of
@@ -40,7 +40,8 @@ def settle(
     Returns:
         The symbols that have to wait, none of whose bars were stored, and why: another run works on them.
     """
-    with ledger.lease([*bars], owner=owner(run)) as lease:
+    work = Run(id=run, ledger=ledger, tables=tables, now=now)
+    with ledger.lease([*bars], owner=work.owner) as lease:
         problems = {name: f"{holder.owner} is working on it" for name, holder in lease.refused.items()}
     free = [name for name in bars if name not in problems]
     for name in free:
@@ -50,8 +51,7 @@ def settle(
         for timeframe, series_bars in by_timeframe.items():
             report = ingest(
                 _source(series_bars),
-                symbol=catalog.symbol(name),
-                timeframe=catalog.timeframe(timeframe),
+                series=Series(symbol=catalog.symbol(name), timeframe=catalog.timeframe(timeframe)),
                 tables=tables,
                 ledger=ledger,
                 now=now,
@@ -60,7 +60,7 @@ def settle(
             )
             if report.stopped:
                 problems[name] = f"{timeframe} bars: {report.stopped}"
-    for outcome in materialize_symbols(free, list(catalog.TIMEFRAMES), settings, ledger, now, run=run):
+    for outcome in materialize_symbols(work, free, list(catalog.TIMEFRAMES), settings):
         if outcome.problem:  # the bars are stored: the next run computes them
             _log.error("stopped %s %s: %s", outcome.symbol, outcome.timeframe, outcome.problem)
     return problems

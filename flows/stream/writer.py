@@ -21,17 +21,19 @@ import pyarrow as pa
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, Symbol, Timeframe
 from feature_repo.catalog import symbol as known_symbol
 from feature_repo.catalog import timeframe as known_timeframe
+from feature_repo.series import Series
 from feature_repo.sessions import on_grid
 from feature_repo.stores.delta.schemas import REVISED, SCHEMAS, TIME, TableName
 from feature_repo.stores.fence import FencedOutError
 from feature_repo.stores.tables import OfflineTables
 from flows.compute.changes import as_table
 from flows.compute.derive import opens_us
-from flows.compute.rejected import quarantine_rows, store_quarantine
-from flows.ledger import Lease, LeaseLost, Ledger, Revision, Watermark
+from flows.compute.rejected import quarantine_rows
+from flows.ledger import Lease, LeaseLost, Ledger, Revision, Run, Watermark
 from flows.quality import check_bars
 from flows.runs.plan import DEFINITIONS_DIGEST
-from flows.runs.record import at_stage, noted_verdict
+from flows.runs.record import at_stage, verdict_record
+from flows.runs.store import store_quarantine
 from flows.stream.arrivals import Item
 from flows.stream.bar import LiveBar, frame_of
 from flows.stream.config import StreamConfig, retry_after_s
@@ -294,12 +296,13 @@ def _quarantine(batch: Batch, tables: OfflineTables, ledger: Ledger, run: str, n
             good_before=_CONTEXT,
         )
         rows = quarantine_rows(verdict.bad, kind="bars", timeframe=timeframe, now=now)
-        store_quarantine(tables, rows, symbol=symbol, timeframe=timeframe)
-        verdicts.append(noted_verdict(verdict, "bars", run, symbol, timeframe, now))
+        store_quarantine(tables, rows, Series(symbol=symbol, timeframe=timeframe))
+        work = Run(id=run, ledger=ledger, tables=tables, now=now)
+        verdicts.append(verdict_record(work, Series(symbol=symbol, timeframe=timeframe), "bars", verdict))
     for (name, tf), short in batch.short:
         symbol, timeframe = known_symbol(name), known_timeframe(tf)
         rows = quarantine_rows(short, kind="bars", timeframe=timeframe, now=now)
-        store_quarantine(tables, rows, symbol=symbol, timeframe=timeframe)
+        store_quarantine(tables, rows, Series(symbol=symbol, timeframe=timeframe))
     if batch.unreadable:
         rules, details, texts = zip(*batch.unreadable, strict=True)
         rows = pd.DataFrame({"rule": rules, "rules": rules, "detail": details, "row": texts})

@@ -11,8 +11,8 @@ import numpy as np
 from feature_repo.stores.delta.window import microseconds
 from feature_repo.stores.tables import OfflineTables
 from flows.compute import step
+from flows.compute.job import Job
 from flows.runs.history import whole_history
-from flows.runs.plan import Job
 from flows.verify.findings import Comparison
 from flows.verify.online import behind, online_findings, read_online
 from flows.verify.recomputed import bar_findings, feature_findings

@@ -24,7 +24,7 @@ from feature_repo.stores.redis.codec import (
     timestamp_key,
 )
 from feature_repo.stores.tables import OfflineTables
-from flows.runs.plan import Job
+from flows.compute.job import Job
 from flows.runs.publish import view_rows
 from flows.verify.findings import Finding, told_bar
 

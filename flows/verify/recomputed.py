@@ -16,9 +16,8 @@ from feature_repo.stores.delta.window import column, microseconds
 from feature_repo.stores.tables import OfflineTables
 from flows.compute.changes import compare
 from flows.compute.derive import derive_bars, opens_us
+from flows.compute.job import BAR_COLUMNS, History, Job
 from flows.compute.step import Computed
-from flows.runs.history import BAR_COLUMNS, History
-from flows.runs.plan import Job
 from flows.verify.findings import Finding, told_bar
 
 

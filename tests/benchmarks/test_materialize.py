@@ -24,6 +24,7 @@ import pytest
 
 from feature_repo import catalog
 from feature_repo.stores.redis.embedded import ensure_server, stop_server
+from flows.ledger import Run
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 
@@ -116,7 +117,7 @@ def append(tables: Any, table: Any, rows: pd.DataFrame, names: Sequence[str], cr
 
 def store(settings: Any, names: Sequence[str], years: int) -> dict[str, Any]:
     """Stores the history without its newest bar, a month a commit, and notes it as done; then the newest bar."""
-    from flows.ledger import Series, Watermark
+    from flows.ledger import IngestedSeries, Watermark
     from flows.runs.plan import DEFINITIONS_DIGEST
 
     tables = settings.tables()
@@ -129,7 +130,7 @@ def store(settings: Any, names: Sequence[str], years: int) -> dict[str, Any]:
     with settings.ledger() as ledger, ledger.lease(names, owner="benchmark") as lease:
         ledger.list_series(
             [
-                Series(symbol=name, timeframe="1h", first_us=first_us, last_us=last_us, listed_us=stored_us)
+                IngestedSeries(symbol=name, timeframe="1h", first_us=first_us, last_us=last_us, listed_us=stored_us)
                 for name in names
             ]
         )
@@ -162,7 +163,9 @@ def run(settings: Any, names: Sequence[str], years: int) -> dict[str, Any]:
     idle_mb, started, worked = peak_mb(), time.perf_counter(), time.process_time()
     outcomes = []
     for i in range(0, len(names), SHARD):
-        outcomes += stages.materialize_symbols(names[i : i + SHARD], ["1h"], settings, settings.ledger(), NOW)
+        outcomes += stages.materialize_symbols(
+            Run(ledger=settings.ledger(), tables=settings.tables(), now=NOW), names[i : i + SHARD], ["1h"], settings
+        )
     run_s, cpu_s = time.perf_counter() - started, time.process_time() - worked
     assert not any(o.problem for o in outcomes), [o.problem for o in outcomes if o.problem][:3]
     return spent | {

@@ -19,8 +19,8 @@ from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.embedded import ensure_server, stop_server
 from feature_repo.stores.redis.publish import publish
 from flows.compute.increment import STATE_FIELDS
+from flows.ledger import IngestedSeries as Listed
 from flows.ledger import Ledger, Watermark
-from flows.ledger import Series as Listed
 from flows.runs.plan import DEFINITIONS_DIGEST
 from flows.runs.publish import publish_window, view_rows
 from flows.settings import Settings

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES, WINDOW_FIELDS, view
+from feature_repo.series import Series
 from feature_repo.sessions import expected_opens
 from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.codec import (
@@ -27,7 +28,7 @@ from feature_repo.stores.redis.codec import field_key as key
 from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.embedded import ensure_server, stop_server
 from flows.ingest.ingest import IngestReport, ingest
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.settings import Settings, load_settings
 from flows.sources import SourceBars, SourceNotes
 
@@ -159,8 +160,7 @@ def take(tables: DeltaTables, ledger: Ledger, source_of: Callable[[pd.DataFrame]
         source = bars if isinstance(bars, SourceBars) else source_of(bars)
         return ingest(
             source,
-            symbol=SYMBOLS[symbol],
-            timeframe=TIMEFRAMES[timeframe],
+            series=Series(symbol=SYMBOLS[symbol], timeframe=TIMEFRAMES[timeframe]),
             tables=tables,
             ledger=ledger,
             now=now,
@@ -265,5 +265,7 @@ def published(make_bars: Callable[..., pd.DataFrame], take: Take, settings: Sett
 
     bars = make_bars(700)
     take(bars)
-    materialize_symbols(["EUR/USD"], ["1h", "4h", "1d"], settings, ledger, NOW)
+    materialize_symbols(
+        Run(ledger=ledger, tables=settings.tables(), now=NOW), ["EUR/USD"], ["1h", "4h", "1d"], settings
+    )
     return bars

@@ -16,8 +16,7 @@ from feature_repo.moments import to_datetime, to_us
 from feature_repo.sessions import bar_close
 from feature_repo.stores.tables import OfflineTables
 from flows.compute.derive import derive_bars, opens_us
-from flows.compute.features import input_columns
-from flows.compute.increment import STATE_FIELDS, compute_from
+from flows.compute.increment import STATE_FIELDS, compute_from, input_columns
 from flows.inspect.explain.explanation import number
 
 SHOWN_BARS = 5

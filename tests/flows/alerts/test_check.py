@@ -15,7 +15,7 @@ import pytest
 from feature_repo.stores.tables import OfflineTablesError
 from flows.alerts import check_alerts
 from flows.alerts.facts import MATERIALIZE
-from flows.ledger import Ledger, Verdict
+from flows.ledger import Ledger, Run, Verdict
 from flows.materialize import materialize_symbols
 from flows.settings import Settings
 from fsclient.metrics.store import Process, write
@@ -69,7 +69,7 @@ def test_a_weekend_is_not_an_incident(
     friday = bars["open_time"].max().to_pydatetime() + timedelta(hours=1)
     assert friday.strftime("%A %H:%M") == "Friday 22:00"  # 17:00 in New York
     take(bars)
-    materialize_symbols(["EUR/USD"], ["1h"], settings, ledger, now)
+    materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD"], ["1h"], settings)
     assert check_alerts(settings, friday + timedelta(hours=47), channels=[]).findings == ()
     monday = check_alerts(settings, friday + timedelta(hours=53), channels=[])
     assert monday.begun == (("view_age", "EUR/USD 1h"),)

@@ -17,21 +17,21 @@ from feature_repo.stores.delta.tables import DeltaTables
 from flows.backfill.span import Span, span_of
 from flows.backfill.symbol import backfill_symbol
 from flows.compute import step
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
 from flows.runs.outcome import Outcome
 from flows.settings import Settings
 
 Make = Callable[..., pd.DataFrame]
 Take = Callable[..., Any]
-Run = Callable[..., dict[str, Outcome]]
+Backfill = Callable[..., dict[str, Outcome]]
 FRAMES = ["1h", "4h"]
 WHOLE = Span()
 START, END = datetime(2024, 1, 12, tzinfo=UTC), datetime(2024, 1, 16, 23, tzinfo=UTC)
 
 
 @pytest.fixture
-def backfill(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> Run:
+def backfill(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> Backfill:
     """Backfills one symbol without Prefect; outcomes by timeframe."""
 
     def start(
@@ -43,7 +43,16 @@ def backfill(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> R
     ) -> dict[str, Outcome]:
         later = now + timedelta(hours=hours)
         key = key or f"{span} {hours}"
-        outcomes = backfill_symbol(symbol, FRAMES, span, settings, ledger, redis, later, key=key, sleep=lambda _: None)
+        outcomes = backfill_symbol(
+            Run(ledger=ledger, tables=settings.tables(), now=later),
+            symbol,
+            FRAMES,
+            span,
+            settings,
+            redis,
+            key=key,
+            sleep=lambda _: None,
+        )
         return {o.timeframe: o for o in outcomes}
 
     return start
@@ -53,7 +62,7 @@ def backfill(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> R
 def stored(make_bars: Make, take: Take, settings: Settings, ledger: Ledger, now: datetime) -> pd.DataFrame:
     bars = make_bars(260)
     take(bars)
-    materialize_symbols(["EUR/USD"], FRAMES, settings, ledger, now)
+    materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD"], FRAMES, settings)
     return bars
 
 
@@ -72,7 +81,7 @@ def damage(tables: DeltaTables, timeframe: str, now: datetime) -> None:
     tables.append("indicators", rows.set_column(place, rows.schema.field("sma_5"), pc.add(rows["sma_5"], 1.0)))
 
 
-def test_what_is_right_is_not_written_again(stored: pd.DataFrame, tables: DeltaTables, backfill: Run) -> None:
+def test_what_is_right_is_not_written_again(stored: pd.DataFrame, tables: DeltaTables, backfill: Backfill) -> None:
     before = [tables.version(table) for table in ("bars", "indicators")]
     outcomes = backfill()
     assert [(o.bars, o.stored, o.revised, o.published) for o in outcomes.values()] == [
@@ -83,7 +92,9 @@ def test_what_is_right_is_not_written_again(stored: pd.DataFrame, tables: DeltaT
     assert [tables.version(table) for table in ("bars", "indicators")] == before
 
 
-def test_only_the_range_is_written(stored: pd.DataFrame, tables: DeltaTables, backfill: Run, now: datetime) -> None:
+def test_only_the_range_is_written(
+    stored: pd.DataFrame, tables: DeltaTables, backfill: Backfill, now: datetime
+) -> None:
     right = {tf: newest(tables, "indicators", tf) for tf in FRAMES}
     for tf in FRAMES:
         damage(tables, tf, now)
@@ -99,14 +110,16 @@ def test_only_the_range_is_written(stored: pd.DataFrame, tables: DeltaTables, ba
 
 @pytest.mark.parametrize("span", [Span(), span_of(START, None), span_of(None, END), span_of(START, END)])
 def test_a_history_that_was_never_computed_gets_the_values_of_a_whole_run(
-    make_bars: Make, take: Take, tables: DeltaTables, backfill: Run, settings: Settings, ledger: Ledger,
+    make_bars: Make, take: Take, tables: DeltaTables, backfill: Backfill, settings: Settings, ledger: Ledger,
     now: datetime, span: Span,
 ) -> None:  # fmt: skip
     """On-balance volume too, which never forgets: not one value begins at the range's start."""
     take(make_bars(260))
     assert not [o.problem for o in backfill(span).values() if o.problem]
     got = {tf: newest(tables, "indicators", tf) for tf in FRAMES}
-    materialize_symbols(["EUR/USD"], FRAMES, settings, ledger, now + timedelta(hours=2))
+    materialize_symbols(
+        Run(ledger=ledger, tables=settings.tables(), now=now + timedelta(hours=2)), ["EUR/USD"], FRAMES, settings
+    )
     for tf in FRAMES:
         whole = newest(tables, "indicators", tf)
         opens = whole["open_time"].astype("int64")
@@ -116,7 +129,7 @@ def test_a_history_that_was_never_computed_gets_the_values_of_a_whole_run(
 
 
 def test_the_last_derived_bar_of_a_range_is_whole_even_when_its_last_source_bars_are_missing(
-    make_bars: Make, take: Take, tables: DeltaTables, backfill: Run
+    make_bars: Make, take: Take, tables: DeltaTables, backfill: Backfill
 ) -> None:
     bars = make_bars(60)
     hours = bars["open_time"].dt.hour
@@ -129,7 +142,7 @@ def test_the_last_derived_bar_of_a_range_is_whole_even_when_its_last_source_bars
 
 
 def test_what_is_done_is_not_done_again_until_the_backfill_is_forgotten(
-    stored: pd.DataFrame, backfill: Run, ledger: Ledger
+    stored: pd.DataFrame, backfill: Backfill, ledger: Ledger
 ) -> None:
     assert [*backfill(key="k")] == FRAMES
     assert backfill(key="k") == {}
@@ -138,7 +151,7 @@ def test_what_is_done_is_not_done_again_until_the_backfill_is_forgotten(
 
 
 def test_a_timeframe_that_failed_is_done_again(
-    stored: pd.DataFrame, backfill: Run, monkeypatch: pytest.MonkeyPatch
+    stored: pd.DataFrame, backfill: Backfill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compute = step.compute
 
@@ -154,7 +167,7 @@ def test_a_timeframe_that_failed_is_done_again(
 
 
 def test_a_symbol_that_another_run_holds_and_an_unknown_one(
-    stored: pd.DataFrame, backfill: Run, ledger: Ledger
+    stored: pd.DataFrame, backfill: Backfill, ledger: Ledger
 ) -> None:
     with ledger.lease(["EUR/USD"], owner="another run"):
         assert "another run is working on it" in backfill()[""].problem
@@ -162,7 +175,7 @@ def test_a_symbol_that_another_run_holds_and_an_unknown_one(
 
 
 def test_a_range_that_does_not_reach_the_window_publishes_nothing(
-    stored: pd.DataFrame, backfill: Run, redis: Any
+    stored: pd.DataFrame, backfill: Backfill, redis: Any
 ) -> None:
     redis.flushall()
     early = datetime(2023, 12, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ import pytest
 
 from feature_repo.stores.redis.codec import doubt_key, encode_double, entity_key, field_key
 from flows.backfill.span import backfill_key, span_of
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
 from flows.settings import Settings
 
@@ -30,7 +30,7 @@ def stored(make_bars: Make, take: Take, settings: Settings, ledger: Ledger, now:
     for symbol in PAIRS:
         gone = [*range(*LACKING.indices(60)), *([40] if symbol == "GBP/USD" else [])]
         take(make_bars(60, symbol=symbol).drop(index=gone).reset_index(drop=True), symbol=symbol)
-    materialize_symbols(PAIRS, ["1h", "4h"], settings, ledger, now)
+    materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), PAIRS, ["1h", "4h"], settings)
     return bars
 
 
@@ -67,7 +67,7 @@ def test_verify_finds_and_backfill_mends(
     assert "--seed 4" in found.out
     lacking = fstore("verify", "--symbol", "USD/JPY")
     assert lacking.code == 1
-    assert "USD/JPY: no stored bars give" in lacking.err
+    assert "USD/JPY: no stored bars make" in lacking.err
     assert "STALE" not in fstore("latest", "EUR/USD", "--timeframe", "1h", "--features", "rsi_14").out
 
 

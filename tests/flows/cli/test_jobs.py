@@ -43,11 +43,11 @@ def test_materialize(
     assert (ended.code, ended.err) == (1, "")
     assert [(one["symbol"], one["problem"]) for one in ended.json] == [
         ("EUR/USD", ""),
-        ("GBP/USD", "no stored bars give 1h: ingest some first"),
+        ("GBP/USD", "no stored bars make 1h: ingest some first"),
     ]
     assert last_state("materialize") == (
         "Stopped",
-        "0 views published; 1 stopped: GBP/USD: no stored bars give 1h: ingest some first",
+        "0 views published; 1 stopped: GBP/USD: no stored bars make 1h: ingest some first",
     )
 
 

@@ -23,16 +23,15 @@ from hypothesis import strategies as st
 
 from feature_repo.agreement import agree
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, TIMEFRAMES, VIEW_KINDS, view
+from feature_repo.series import Series
 from feature_repo.sessions import expected_opens
 from feature_repo.stores.redis.codec import FENCE_KEY, revision_key
 from flows.apply import apply_definitions
-from flows.compute.derive import closes, derive_bars, opens_us
-from flows.compute.features import input_columns
-from flows.compute.increment import STATE_FIELDS, compute_from
+from flows.compute.derive import closes, complete_until, derive_bars, opens_us
+from flows.compute.increment import STATE_FIELDS, compute_from, input_columns
 from flows.ingest.ingest import ingest
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
-from flows.runs.plan import complete_until
 from flows.settings import Settings
 from flows.sources import SourceBars
 from fsclient import FeatureStoreClient
@@ -150,14 +149,22 @@ class World:
 
     def take(self, source: SourceBars, now: datetime) -> None:
         with self._ledger(now) as ledger:
-            ingest(source, symbol=SYMBOLS[self.symbol], timeframe=HOUR, tables=self.settings.tables(), ledger=ledger,
-                   now=now, max_bad_share=0.05)  # fmt: skip
+            ingest(
+                source,
+                series=Series(symbol=SYMBOLS[self.symbol], timeframe=HOUR),
+                tables=self.settings.tables(),
+                ledger=ledger,
+                now=now,
+                max_bad_share=0.05,
+            )
 
     def materialize(self, now: datetime) -> dict[bytes, bytes]:
         """Runs. Returns what is online then, in a store that was empty; whoever published it and when."""
         self._redis.flushall()
         with self._ledger(now) as ledger:
-            outcomes = materialize_symbols([self.symbol], FRAMES, self.settings, ledger, now)
+            outcomes = materialize_symbols(
+                Run(ledger=ledger, tables=self.settings.tables(), now=now), [self.symbol], FRAMES, self.settings
+            )
         assert [(o.timeframe, o.problem) for o in outcomes] == [(tf, "") for tf in FRAMES]
         (key,) = self._redis.keys("*")
         about = {FENCE_KEY, *(revision_key(view(kind, tf).name) for tf in FRAMES for kind in VIEW_KINDS)}

@@ -9,7 +9,8 @@ import pandas as pd
 import talib
 
 from feature_repo.catalog import INDICATOR_FIELDS, PRODUCER, SYMBOLS, TIMEFRAMES
-from flows.compute.features import compute_features, input_columns
+from flows.compute.features import compute_features
+from flows.compute.increment import input_columns
 
 EURUSD, HOUR = SYMBOLS["EUR/USD"], TIMEFRAMES["1h"]
 Make = Callable[..., pd.DataFrame]

@@ -16,19 +16,21 @@ from hypothesis import strategies as st
 from feature_repo.agreement import agree
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, INDICATORS, SYMBOLS, TIMEFRAMES
 from feature_repo.indicators import compute_all
+from feature_repo.series import Series
 from flows.compute import step
-from flows.compute.features import compute_features, input_columns
+from flows.compute.features import compute_features
 from flows.compute.increment import (
     LONGEST,
     STATE_FIELDS,
     TailTooShort,
     compute_from,
+    input_columns,
     stretch_bars,
     stretch_start,
     warm_up,
 )
 from flows.ingest.ingest import ingest
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
 from flows.runs.history import read_histories
 from flows.runs.plan import known_symbols, pending
@@ -168,7 +170,9 @@ def run(settings: Settings, ledger: Ledger, now: datetime) -> Callable[..., Any]
 
     def start(timeframes: tuple[str, ...] = ("1h", "4h", "1d")) -> Any:
         clock[0] += timedelta(hours=1)
-        outcomes = materialize_symbols(["EUR/USD"], timeframes, settings, ledger, clock[0])
+        outcomes = materialize_symbols(
+            Run(ledger=ledger, tables=settings.tables(), now=clock[0]), ["EUR/USD"], timeframes, settings
+        )
         assert not any(o.problem for o in outcomes), outcomes
         return {o.timeframe: o for o in outcomes}
 
@@ -255,10 +259,15 @@ def test_a_ledger_that_was_lost_costs_work_and_no_data(
     make_bars: Make, take: Any, settings: Settings, ledger: Ledger, contents: Any, now: datetime
 ) -> None:
     take(make_bars(400))
-    materialize_symbols(["EUR/USD"], ["1h", "4h"], settings, ledger, now)
+    materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD"], ["1h", "4h"], settings)
     before = contents()
     with Ledger(f"sqlite:///{settings.home / 'another.db'}", now=lambda: now.timestamp() + 3600) as another:
-        outcomes = materialize_symbols(["EUR/USD"], ["1h", "4h"], settings, another, now + timedelta(hours=1))
+        outcomes = materialize_symbols(
+            Run(ledger=another, tables=settings.tables(), now=now + timedelta(hours=1)),
+            ["EUR/USD"],
+            ["1h", "4h"],
+            settings,
+        )
     assert [(o.problem, o.stored, o.revised) for o in outcomes] == [("", 0, 0)] * 2
     assert contents() == before
 
@@ -292,12 +301,23 @@ def test_any_order_of_new_late_and_corrected_bars(
                 piece["volume"] = piece["volume"] + step + 1
                 bars.loc[piece.index, "volume"] = piece["volume"]
             ingest(
-                source_of(piece), symbol=EURUSD, timeframe=TIMEFRAMES["1h"], tables=tables, ledger=ledger, now=now,
+                source_of(piece),
+                series=Series(symbol=EURUSD, timeframe=TIMEFRAMES["1h"]),
+                tables=tables,
+                ledger=ledger,
+                now=now,
                 max_bad_share=0.05,
-            )  # fmt: skip
+            )
             if data.draw(st.booleans()):
-                materialize_symbols(["EUR/USD"], ["1h", "4h"], settings, ledger, now)
-        outcomes = materialize_symbols(["EUR/USD"], ["1h", "4h"], settings, ledger, now + timedelta(hours=1))
+                materialize_symbols(
+                    Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD"], ["1h", "4h"], settings
+                )
+        outcomes = materialize_symbols(
+            Run(ledger=ledger, tables=settings.tables(), now=now + timedelta(hours=1)),
+            ["EUR/USD"],
+            ["1h", "4h"],
+            settings,
+        )
         assert not any(o.problem for o in outcomes), outcomes
     for timeframe in ("1h", "4h"):
         assert_recomputed(tables, timeframe)
@@ -311,9 +331,13 @@ def test_an_ingest_after_the_ledger_was_lost_hides_no_symbol_and_no_history(
     take(make_bars(50, symbol="GBP/USD"), symbol="GBP/USD")
     with Ledger(f"sqlite:///{settings.home / 'another.db'}", now=lambda: now.timestamp() + 60) as another:
         ingest(
-            source_of(bars.tail(150)), symbol=EURUSD, timeframe=HOUR, tables=tables, ledger=another, now=now,
+            source_of(bars.tail(150)),
+            series=Series(symbol=EURUSD, timeframe=HOUR),
+            tables=tables,
+            ledger=another,
+            now=now,
             max_bad_share=0.05,
-        )  # fmt: skip
+        )
         assert known_symbols(tables, another) == ("EUR/USD", "GBP/USD")
         first = another.series()["EUR/USD", "1h"].first_us
     assert first == bars["open_time"].iloc[0].value // 1000

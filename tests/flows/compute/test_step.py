@@ -19,10 +19,10 @@ from feature_repo.stores.delta.tables import DeltaTables
 from flows.compute import step
 from flows.compute.changes import as_table
 from flows.compute.derive import closes
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.runs.history import whole_history
 from flows.runs.plan import pending, plan
-from flows.runs.store import store as store_computed
+from flows.runs.store import store_computed
 
 Make = Callable[..., pd.DataFrame]
 Take = Callable[..., Any]
@@ -50,8 +50,9 @@ def store(tables: DeltaTables, ledger: Ledger) -> Callable[..., None]:
 
     def run(computed: Any, at: datetime = datetime(2024, 6, 3, 12, tzinfo=UTC)) -> None:
         since: dict[Any, int | None] = {table: tables.version(table) for table in ("bars", "indicators")}
-        with ledger.lease([computed.job.symbol.name], owner="the test") as lease:
-            store_computed([computed], tables, lease, since=since, now=at)
+        work = Run(ledger=ledger, tables=tables, now=at)
+        with work.lease_of(computed.job.symbol.name) as lease:
+            store_computed(work.holding(lease), [computed], since=since)
 
     return run
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
-from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
 
 from flows.compute import step
 from flows.engine import artifacts
-from flows.engine.freshness_chart import draw
+from flows.engine.artifacts import freshness_rows
 from flows.engine.names import run_name
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.materialize import flow as batch
 from flows.materialize import materialize_symbols
 from flows.quality import Verdict
 from flows.runs.outcome import Outcome
-from flows.runs.record import owner
 from flows.settings import Settings
 
 BAR = datetime(2026, 11, 22, 22, tzinfo=UTC)
@@ -39,25 +37,31 @@ def test_a_run_is_called_by_symbol_timeframe_and_bar(
     assert run_name("materialize", symbols, timeframes, bar) == name
 
 
-def texts(svg: str) -> list[str]:
-    return list(ElementTree.fromstring(svg).itertext())  # noqa: S314  # our own drawing
-
-
-def test_the_chart_shows_the_stalest_and_the_stopped_first() -> None:
+def test_the_freshness_table_shows_the_stalest_and_the_stopped_first() -> None:
     fresh = [Outcome(symbol=f"S{i:02}", timeframe="1h", age_bars=0) for i in range(50)]
     odd = [
         Outcome(symbol="OLD", timeframe="1h", age_bars=7),
+        Outcome(symbol="NEW", timeframe="4h"),
         Outcome(symbol="<BAD>", timeframe="", problem="no bars"),
     ]
-    shown = texts(draw([*fresh, *odd]))
-    assert shown.index("<BAD>") < shown.index("OLD") < shown.index("S00")
-    assert "stopped" in shown
-    assert "7" in shown
-    assert shown[-1] == "and 12 fresher symbols"
+    rows = freshness_rows([*fresh, *odd])
+    assert rows[:3] == [
+        {"symbol": "<BAD>", "1h": "stopped", "4h": "stopped"},
+        {"symbol": "OLD", "1h": 7, "4h": "-"},
+        {"symbol": "S00", "1h": 0, "4h": "-"},
+    ]
+    assert len(rows) == 41
+    assert rows[-1]["symbol"] == "and 13 fresher symbols"
 
 
-def test_a_chart_of_nothing_is_a_chart() -> None:
-    assert texts(draw([])) == ["Age online, in bars"]
+def test_a_freshness_table_of_nothing_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert freshness_rows([]) == []
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr(artifacts, "create_table_artifact", lambda **given: shown.append(given))
+    artifacts.show_freshness([Outcome(symbol="EUR/USD", timeframe="1h", age_bars=3)])
+    assert not shown  # nothing new and no problem
+    artifacts.show_freshness([Outcome(symbol="EUR/USD", timeframe="1h", age_bars=0, bars=2)])
+    assert [one["key"] for one in shown] == ["freshness"]
 
 
 def test_the_gates_reports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +89,9 @@ def test_what_the_gate_stops_is_told_as_it_reports_it(
 
     monkeypatch.setattr(step, "compute", stop)
     told: list[Verdict] = []
-    outcomes = materialize_symbols(["EUR/USD"], ["1h"], settings, ledger, now, tell=told.append)
+    outcomes = materialize_symbols(
+        Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD"], ["1h"], settings, report=told.append
+    )
     assert [o.problem for o in outcomes] == ["derived bars: too many"]
     assert told == [verdict]
     assert "## EUR/USD 1h bars: stopped: too many" in told[0].as_markdown()
@@ -113,7 +119,9 @@ def test_a_run_does_the_free_ones_and_waits_for_the_others(
             held.release()
 
     names = ["EUR/USD", "GBP/USD"]
-    outcomes = materialize_symbols(names, ["1h"], settings, ledger, now, wait_s=60, sleep=sleep)
+    outcomes = materialize_symbols(
+        Run(ledger=ledger, tables=settings.tables(), now=now), names, ["1h"], settings, wait_s=60, sleep=sleep
+    )
     assert [(o.symbol, o.problem) for o in outcomes] == [("GBP/USD", ""), ("EUR/USD", "")]
     assert len(pauses) == 3
 
@@ -121,7 +129,14 @@ def test_a_run_does_the_free_ones_and_waits_for_the_others(
 def test_a_run_does_not_wait_for_ever(bars_of_two: None, settings: Settings, ledger: Ledger, now: datetime) -> None:
     ledger.lease(["EUR/USD"], owner="another run")
     pauses: list[float] = []
-    found = materialize_symbols(["EUR/USD"], ["1h"], settings, ledger, now, wait_s=2, sleep=pauses.append)
+    found = materialize_symbols(
+        Run(ledger=ledger, tables=settings.tables(), now=now),
+        ["EUR/USD"],
+        ["1h"],
+        settings,
+        wait_s=2,
+        sleep=pauses.append,
+    )
     assert sum(pauses) == 2
     assert "another run is working on it" in found[0].problem
 
@@ -130,8 +145,11 @@ def test_a_retried_shard_takes_over_from_its_dead_attempt_at_once(
     bars_of_two: None, settings: Settings, ledger: Ledger, now: datetime
 ) -> None:
     run = ledger.begin("materialize", parameters={})
-    ledger.lease(["EUR/USD"], owner=owner(run))  # and its process was killed
-    outcomes = materialize_symbols(["EUR/USD"], ["1h"], settings, ledger, now, run=run)
+    dead = Run(id=run, ledger=ledger, tables=settings.tables(), now=now)
+    dead.lease_of("EUR/USD")  # and its process was killed
+    outcomes = materialize_symbols(
+        Run(ledger=ledger, tables=settings.tables(), now=now, id=run), ["EUR/USD"], ["1h"], settings
+    )
     assert [o.problem for o in outcomes] == [""]
 
 

@@ -15,7 +15,7 @@ from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES, view
 from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.codec import entity_key, field_key, revision_key
 from flows.ingest.ingest import IngestReport
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
 from flows.settings import Settings
 from flows.sources import SourceBars, read_bars
@@ -83,7 +83,9 @@ async def test_both_values_are_readable(
     runs = [now + timedelta(hours=2 * n) for n in range(2)]
     for source, at in zip(downloads, runs, strict=True):
         take(source, symbol="BTC/USD", now=at)
-        outcomes = materialize_symbols(["BTC/USD"], ["1h"], settings, ledger, at + timedelta(hours=1))
+        outcomes = materialize_symbols(
+            Run(ledger=ledger, tables=settings.tables(), now=at + timedelta(hours=1)), ["BTC/USD"], ["1h"], settings
+        )
         assert not any(outcome.problem for outcome in outcomes)
     moments = [*(at + timedelta(hours=1, minutes=30) for at in runs), None]
     clock = (now + timedelta(days=1)).timestamp
@@ -136,11 +138,16 @@ def test_the_same_file_again_stores_nothing(
     make_bars(120, symbol="BTC/USD").to_csv(file, index=False)
     sources = [read_bars(file, symbol=BTC, timeframe=HOUR) for _ in range(2)]
     assert take(sources[0], symbol="BTC/USD").stored == 120
-    materialize_symbols(["BTC/USD"], ["1h", "4h"], settings, ledger, now)
+    materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), ["BTC/USD"], ["1h", "4h"], settings)
     before = contents()
     for n in (1, 2):
         assert counts(take(sources[1], symbol="BTC/USD", now=now + n * timedelta(hours=1))) == (0, 0, 120, 0)
-        outcomes = materialize_symbols(["BTC/USD"], ["1h", "4h"], settings, ledger, now + n * timedelta(hours=2))
+        outcomes = materialize_symbols(
+            Run(ledger=ledger, tables=settings.tables(), now=now + n * timedelta(hours=2)),
+            ["BTC/USD"],
+            ["1h", "4h"],
+            settings,
+        )
         assert [(o.bars, o.stored, o.revised, o.published) for o in outcomes] == [(0, 0, 0, False)] * 2
     assert contents() == before
 
@@ -208,7 +215,7 @@ def test_one_run_rebuilds_what_the_online_store_has_lost(
     names, frames = ["BTC/USD", "EUR/USD"], ["1h", "4h"]
     for name in names:
         take(make_bars(150, symbol=name), symbol=name)
-    materialize_symbols(names, frames, settings, ledger, now)
+    materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), names, frames, settings)
     before = contents()
     key, spec = entity_key("EUR/USD", settings.repo().project), view("indicators", "4h")
     if loss == "all":
@@ -220,7 +227,9 @@ def test_one_run_rebuilds_what_the_online_store_has_lost(
     else:
         redis.hdel(key, revision_key(spec.name))
     assert contents() != before
-    outcomes = materialize_symbols(names, frames, settings, ledger, now + timedelta(hours=1))
+    outcomes = materialize_symbols(
+        Run(ledger=ledger, tables=settings.tables(), now=now + timedelta(hours=1)), names, frames, settings
+    )
     assert contents() == before
     rebuilt = {(o.symbol, o.timeframe) for o in outcomes if o.published}
     assert rebuilt == {

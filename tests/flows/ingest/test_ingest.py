@@ -19,6 +19,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES
+from feature_repo.series import Series
 from feature_repo.stores.delta.tables import DeltaTables
 from flows.ingest.ingest import IngestReport, ingest
 from flows.ledger import Ledger
@@ -70,7 +71,12 @@ def test_every_row_read_ends_in_exactly_one_place(
         source = read_bars(path, symbol=symbol, timeframe=timeframe)
         with Ledger(f"sqlite:///{folder / 'ledger.db'}", now=now.timestamp) as ledger:
             return ingest(
-                source, symbol=symbol, timeframe=timeframe, tables=tables, ledger=ledger, now=now, max_bad_share=share
+                source,
+                series=Series(symbol=symbol, timeframe=timeframe),
+                tables=tables,
+                ledger=ledger,
+                now=now,
+                max_bad_share=share,
             )
 
     if before:

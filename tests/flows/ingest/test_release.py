@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES
+from feature_repo.series import Series
 from feature_repo.stores.delta.quarantine import QuarantinedRow
 from flows.cli.operations import LedgerOperations
-from flows.compute.rejected import quarantine_rows, store_quarantine
+from flows.compute.rejected import quarantine_rows
+from flows.runs.store import store_quarantine
 from flows.settings import Settings
 from fsclient.dashboard.operations import OperationsError
 from fsclient.dashboard.quarantine import Quarantine
@@ -45,7 +47,7 @@ def quarantined(settings: Settings, **changed: Any) -> list[QuarantinedRow]:
         "rules": "high_below_open", "detail": "", "file": "bars.csv", "line": [2, 3, 4],
     }).assign(**changed)  # fmt: skip
     rows = quarantine_rows(bad, kind="bars", timeframe=HOUR, now=NOW - timedelta(hours=1))
-    store_quarantine(settings.tables(), rows, symbol=SYMBOLS["EUR/USD"], timeframe=HOUR)
+    store_quarantine(settings.tables(), rows, Series(symbol=SYMBOLS["EUR/USD"], timeframe=HOUR))
     return list(Quarantine(settings.tables()).rows())
 
 

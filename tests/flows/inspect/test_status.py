@@ -11,7 +11,7 @@ import pytest
 
 from feature_repo import catalog
 from flows.inspect.status import freshness
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
 from flows.settings import Settings
 
@@ -44,7 +44,7 @@ def test_age_counts_the_bars_that_an_open_market_has_made_since(
     take(bars)
     friday = datetime(2024, 1, 12, 22, tzinfo=UTC)
     assert bars["open_time"].iloc[-1] + timedelta(hours=1) == friday
-    materialize_symbols(["EUR/USD"], ["1h", "4h"], settings, ledger, friday)
+    materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=friday), ["EUR/USD"], ["1h", "4h"], settings)
 
     def ages(later: timedelta) -> dict[str, int]:
         rows = freshness(settings, friday + later)
@@ -66,7 +66,7 @@ def test_a_symbol_that_the_catalog_has_lost_is_still_shown(
 ) -> None:
     take(make_bars(30))
     take(make_bars(30, symbol="GBP/USD"), symbol="GBP/USD")
-    materialize_symbols(["EUR/USD", "GBP/USD"], ["1h"], settings, ledger, now)
+    materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD", "GBP/USD"], ["1h"], settings)
     left = {name: symbol for name, symbol in catalog.SYMBOLS.items() if name != "GBP/USD"}
     monkeypatch.setattr(catalog, "SYMBOLS", left)
     monkeypatch.setattr("feature_repo.catalog.symbols.SYMBOLS", left)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from flows.ledger import Alert, Doubt, Ledger, LedgerError, Revision, Series, Verdict, Watermark
+from flows.ledger import Alert, Doubt, IngestedSeries, Ledger, LedgerError, Revision, Verdict, Watermark
 from tests.flows.ledger.conftest import NOW, NOW_US, Clock, OpenLedger
 
 DAY_US = 86_400_000_000
@@ -86,7 +86,7 @@ def test_a_download_taken_again_is_no_newer_than_it_was(ledger: Ledger) -> None:
 
 
 def test_a_series_is_listed_as_it_grows(ledger: Ledger) -> None:
-    first = Series(symbol="A", timeframe="1m", first_us=10, last_us=10, listed_us=20)
+    first = IngestedSeries(symbol="A", timeframe="1m", first_us=10, last_us=10, listed_us=20)
     ledger.list_series([])
     ledger.list_series([first, replace(first, symbol="B")])
     ledger.list_series([replace(first, first_us=5, listed_us=30)])

@@ -64,7 +64,7 @@ def test_the_flow_names_a_symbol_that_was_asked_for_and_has_no_bars(
     outcomes = result_of(state)
     assert [(o.symbol, o.problem) for o in outcomes] == [
         ("EUR/USD", ""),
-        ("GBP/USD", "no stored bars give 1h: ingest some first"),
+        ("GBP/USD", "no stored bars make 1h: ingest some first"),
     ]
     assert (state.type, state.name) == ("FAILED", "Stopped")
 
@@ -84,14 +84,14 @@ def test_a_shard_that_fails_leaves_the_other_shards(
 ) -> None:
     monkeypatch.setenv("FSTORE_SHARD_SIZE", "1")
     make_pairs(make_bars, take)
-    write = store.store
+    write = store.store_computed
 
-    def full_disk(computed: Any, *args: Any, **options: Any) -> datetime:
+    def full_disk(work: Any, computed: Any, **options: Any) -> datetime:
         if computed[0].job.symbol.name == "GBP/USD":
             raise OSError("No space left on device")
-        return write(computed, *args, **options)
+        return write(work, computed, **options)
 
-    monkeypatch.setattr(store, "store", full_disk)
+    monkeypatch.setattr(store, "store_computed", full_disk)
     monkeypatch.setattr(run, "materialize_shard", run.materialize_shard.with_options(retries=0))
     outcomes = result_of(run.materialize(symbols=PAIRS, return_state=True))
     check_only({(o.symbol, o.timeframe): o for o in outcomes}, held, "GBP/USD", "OSError: No space left on device")

@@ -19,7 +19,7 @@ from feature_repo.stores.redis.codec import entity_key, field_key
 from flows.compute import step
 from flows.compute.changes import as_table
 from flows.compute.derive import closes
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
 from flows.runs.outcome import Outcome
 from flows.settings import Settings
@@ -29,15 +29,20 @@ Make = Callable[..., pd.DataFrame]
 Take = Callable[..., Any]
 Held = Callable[..., Any]
 Contents = Callable[[], tuple[Any, ...]]
-Run = Callable[..., dict[tuple[str, str], Outcome]]
+Materialize = Callable[..., dict[tuple[str, str], Outcome]]
 
 
 @pytest.fixture
-def materialize(settings: Settings, ledger: Ledger, now: datetime) -> Run:
+def materialize(settings: Settings, ledger: Ledger, now: datetime) -> Materialize:
     """Runs the symbols without Prefect; outcomes by symbol and timeframe."""
 
     def start(*symbols: str, at: datetime = now, timeframes: list[str] | None = None) -> Any:
-        outcomes = materialize_symbols(symbols or ["EUR/USD"], timeframes or [*TIMEFRAMES], settings, ledger, at)
+        outcomes = materialize_symbols(
+            Run(ledger=ledger, tables=settings.tables(), now=at),
+            symbols or ["EUR/USD"],
+            timeframes or [*TIMEFRAMES],
+            settings,
+        )
         return {(o.symbol, o.timeframe): o for o in outcomes}
 
     return start
@@ -47,7 +52,7 @@ def materialize(settings: Settings, ledger: Ledger, now: datetime) -> Run:
 
 
 def test_minutes_become_every_longer_timeframe(
-    make_bars: Make, take: Take, materialize: Run, held: Held, tables: DeltaTables
+    make_bars: Make, take: Take, materialize: Materialize, held: Held, tables: DeltaTables
 ) -> None:
     bars = make_bars(2 * 1440, "1m")
     take(bars, "1m")
@@ -65,7 +70,7 @@ def test_minutes_become_every_longer_timeframe(
 
 
 def test_online_is_what_offline_holds(
-    make_bars: Make, take: Take, materialize: Run, held: Held, tables: DeltaTables
+    make_bars: Make, take: Take, materialize: Materialize, held: Held, tables: DeltaTables
 ) -> None:
     take(make_bars(700))
     materialize()
@@ -80,7 +85,7 @@ def test_online_is_what_offline_holds(
 
 
 def test_an_ingested_timeframe_is_never_derived(
-    make_bars: Make, take: Take, materialize: Run, tables: DeltaTables
+    make_bars: Make, take: Take, materialize: Materialize, tables: DeltaTables
 ) -> None:
     hours, days = make_bars(400), make_bars(16, "1d", seed=7)
     take(hours)
@@ -93,7 +98,7 @@ def test_an_ingested_timeframe_is_never_derived(
     assert tables.read("bars", timeframe="4h", columns=["source_bars"])["source_bars"].null_count == 0
 
 
-def test_only_what_was_asked_for_is_computed(make_bars: Make, take: Take, materialize: Run, held: Held) -> None:
+def test_only_what_was_asked_for_is_computed(make_bars: Make, take: Take, materialize: Materialize, held: Held) -> None:
     take(make_bars(100))
     assert [*materialize(timeframes=["4h", "1m"])] == [("EUR/USD", "4h")]
     assert held("EUR/USD", "1h") is None
@@ -103,7 +108,7 @@ def test_only_what_was_asked_for_is_computed(make_bars: Make, take: Take, materi
 
 
 def test_a_second_run_stores_nothing_and_publishes_nothing_new(
-    make_bars: Make, take: Take, materialize: Run, contents: Contents
+    make_bars: Make, take: Take, materialize: Materialize, contents: Contents
 ) -> None:
     take(make_bars(400))
     first = materialize()
@@ -116,7 +121,7 @@ def test_a_second_run_stores_nothing_and_publishes_nothing_new(
 
 
 def test_new_bars_add_rows_and_change_none(
-    make_bars: Make, take: Take, materialize: Run, tables: DeltaTables, now: datetime
+    make_bars: Make, take: Take, materialize: Materialize, tables: DeltaTables, now: datetime
 ) -> None:
     bars = make_bars(400)
     take(bars.head(350))
@@ -129,7 +134,7 @@ def test_new_bars_add_rows_and_change_none(
 
 
 def test_a_correction_in_the_middle_reaches_the_online_window_at_the_same_newest_bar(
-    make_bars: Make, take: Take, materialize: Run, held: Held, tables: DeltaTables, now: datetime
+    make_bars: Make, take: Take, materialize: Materialize, held: Held, tables: DeltaTables, now: datetime
 ) -> None:
     bars = make_bars(400)
     take(bars)
@@ -154,7 +159,7 @@ def test_a_correction_in_the_middle_reaches_the_online_window_at_the_same_newest
 
 
 def test_a_correction_long_before_the_window_reaches_what_never_forgets(
-    make_bars: Make, take: Take, materialize: Run, held: Held, now: datetime
+    make_bars: Make, take: Take, materialize: Materialize, held: Held, now: datetime
 ) -> None:
     """On-balance volume sums up all of history: no bar in the window has changed, only what is computed of them."""
     bars = make_bars(700)
@@ -171,7 +176,7 @@ def test_a_correction_long_before_the_window_reaches_what_never_forgets(
 
 
 def test_a_correction_that_no_indicator_depends_on_is_published_too(
-    make_bars: Make, take: Take, materialize: Run, held: Held, now: datetime
+    make_bars: Make, take: Take, materialize: Materialize, held: Held, now: datetime
 ) -> None:
     bars = make_bars(100)
     take(bars)
@@ -184,7 +189,7 @@ def test_a_correction_that_no_indicator_depends_on_is_published_too(
 
 
 def test_a_store_that_lost_everything_is_filled_again(
-    make_bars: Make, take: Take, materialize: Run, redis: Any, contents: Contents
+    make_bars: Make, take: Take, materialize: Materialize, redis: Any, contents: Contents
 ) -> None:
     take(make_bars(400))
     materialize()
@@ -196,7 +201,7 @@ def test_a_store_that_lost_everything_is_filled_again(
 
 @pytest.mark.parametrize("name", ["ohlcv_4h:close", "indicators_1h:rsi_14", "window_1d:sma_5"])
 def test_a_store_that_lost_one_field_is_given_it_again(
-    make_bars: Make, take: Take, materialize: Run, redis: Any, contents: Contents, settings: Settings, name: str
+    make_bars: Make, take: Take, materialize: Materialize, redis: Any, contents: Contents, settings: Settings, name: str
 ) -> None:
     take(make_bars(400))
     materialize()
@@ -207,7 +212,9 @@ def test_a_store_that_lost_one_field_is_given_it_again(
     assert contents() == before
 
 
-def test_a_bar_that_has_not_closed_never_gets_online(make_bars: Make, take: Take, materialize: Run, held: Held) -> None:
+def test_a_bar_that_has_not_closed_never_gets_online(
+    make_bars: Make, take: Take, materialize: Materialize, held: Held
+) -> None:
     bars = make_bars(100)
     for minutes in (0, 59, 60):
         moment = bars["open_time"].iloc[-1].to_pydatetime() + timedelta(minutes=minutes)
@@ -219,7 +226,7 @@ def test_a_bar_that_has_not_closed_never_gets_online(make_bars: Make, take: Take
 
 
 def test_a_last_bar_that_stays_incomplete_is_judged_by_every_run_and_kept_once(
-    make_bars: Make, take: Take, materialize: Run, tables: DeltaTables
+    make_bars: Make, take: Take, materialize: Materialize, tables: DeltaTables
 ) -> None:
     take(make_bars(10).drop(index=[6, 7, 8]).reset_index(drop=True))  # of 06:00 to 10:00 the last hour alone
     for _ in range(3):
@@ -233,7 +240,7 @@ def test_a_last_bar_that_stays_incomplete_is_judged_by_every_run_and_kept_once(
 
 
 def test_a_symbol_whose_computation_raises(
-    make_bars: Make, take: Take, materialize: Run, held: Held, monkeypatch: pytest.MonkeyPatch
+    make_bars: Make, take: Take, materialize: Materialize, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_pairs(make_bars, take)
 
@@ -248,7 +255,7 @@ def test_a_symbol_whose_computation_raises(
 
 
 def test_a_symbol_that_a_gate_stops(
-    make_bars: Make, take: Take, materialize: Run, held: Held, tables: DeltaTables
+    make_bars: Make, take: Take, materialize: Materialize, held: Held, tables: DeltaTables
 ) -> None:
     make_pairs(make_bars, take)
     absurd = make_bars(100)
@@ -263,7 +270,7 @@ def test_a_symbol_that_a_gate_stops(
 
 
 def test_a_symbol_that_the_catalog_has_lost(
-    make_bars: Make, take: Take, materialize: Run, held: Held, monkeypatch: pytest.MonkeyPatch
+    make_bars: Make, take: Take, materialize: Materialize, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_pairs(make_bars, take)
     left = {name: symbol for name, symbol in catalog.SYMBOLS.items() if name != "EUR/USD"}
@@ -273,7 +280,7 @@ def test_a_symbol_that_the_catalog_has_lost(
 
 
 def test_a_symbol_that_the_online_store_refuses(
-    make_bars: Make, take: Take, materialize: Run, held: Held, redis: Any, settings: Settings
+    make_bars: Make, take: Take, materialize: Materialize, held: Held, redis: Any, settings: Settings
 ) -> None:
     make_pairs(make_bars, take)
     redis.set(entity_key("GBP/USD", settings.repo().project), "no hash")
@@ -288,7 +295,7 @@ def test_a_symbol_that_the_online_store_refuses(
 def test_an_online_store_that_is_away_is_no_symbols_fault(
     make_bars: Make,
     take: Take,
-    materialize: Run,
+    materialize: Materialize,
     settings: Settings,
     now: datetime,
     tables: DeltaTables,
@@ -298,6 +305,6 @@ def test_an_online_store_that_is_away_is_no_symbols_fault(
     make_pairs(make_bars, take)
     away = Settings(home=settings.home, redis_url="redis://localhost:1")
     with pytest.raises(RedisConnectionError):
-        materialize_symbols(PAIRS, ["1h"], away, ledger, now)
+        materialize_symbols(Run(ledger=ledger, tables=away.tables(), now=now), PAIRS, ["1h"], away)
     assert tables.read("indicators").num_rows == 300
     assert all(outcome.published for outcome in materialize(*PAIRS, timeframes=["1h"]).values())

@@ -25,6 +25,7 @@ import pandas as pd
 import pytest
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES, VIEWS
+from feature_repo.series import Series
 from feature_repo.sessions import expected_opens
 from feature_repo.stores.delta.schemas import TableName
 from feature_repo.stores.delta.tables import DeltaTables
@@ -32,7 +33,7 @@ from feature_repo.stores.fence import FencedOutError
 from feature_repo.stores.redis.codec import FENCE_KEY, read_revision, revision_key
 from feature_repo.stores.redis.connection import connect
 from flows.ingest.ingest import IngestReport, ingest
-from flows.ledger import LeaseLost, Ledger
+from flows.ledger import LeaseLost, Ledger, Run
 from flows.materialize import materialize_symbols, stages
 from flows.quality import suite
 from flows.quality.masks import bad_rows
@@ -115,7 +116,9 @@ def do(job: str, settings: Settings, now: datetime) -> list[str]:
     with ledger_of(settings, now) as ledger, pytest.MonkeyPatch.context() as patch:
         patch.setattr(suite, "evaluate", _evaluate)
         if job == "materialize":
-            outcomes = materialize_symbols(NAMES, FRAMES, settings, ledger, now)
+            outcomes = materialize_symbols(
+                Run(ledger=ledger, tables=settings.tables(), now=now), NAMES, FRAMES, settings
+            )
             return [outcome.problem for outcome in outcomes if outcome.problem]
         state, _, only = job.partition(" ")
         reports = [take(name, state, settings, ledger, now) for name in ([only] if only else NAMES)]
@@ -132,9 +135,13 @@ def take(symbol: str, state: str, settings: Settings, ledger: Ledger, now: datet
     """Ingests a symbol's bars."""
     bars = bars_of(symbol, state)
     return ingest(
-        source_of(bars, digest=f"{symbol} {state}"), symbol=SYMBOLS[symbol], timeframe=TIMEFRAMES[SOURCES[symbol]],
-        tables=settings.tables(), ledger=ledger, now=now, max_bad_share=0.05,
-    )  # fmt: skip
+        source_of(bars, digest=f"{symbol} {state}"),
+        series=Series(symbol=SYMBOLS[symbol], timeframe=TIMEFRAMES[SOURCES[symbol]]),
+        tables=settings.tables(),
+        ledger=ledger,
+        now=now,
+        max_bad_share=0.05,
+    )
 
 
 # ------------------------------------------------------------------------------------------------- the process

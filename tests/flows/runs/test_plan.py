@@ -18,10 +18,12 @@ from feature_repo.freshness import next_close
 from feature_repo.meaning import definitions_digest
 from feature_repo.sessions import expected_opens
 from feature_repo.stores.delta.tables import DeltaTables
-from flows.ledger import Ledger
+from flows.compute.derive import complete_until
+from flows.compute.job import Job
+from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
 from flows.runs import plan as plan_module
-from flows.runs.plan import Job, Pending, complete_until, known_symbols, pending, plan
+from flows.runs.plan import Pending, known_symbols, pending, plan
 from flows.settings import Settings
 
 Make = Callable[..., pd.DataFrame]
@@ -41,7 +43,9 @@ def ask(tables: DeltaTables, ledger: Ledger, now: datetime) -> Callable[..., Pen
 @pytest.fixture
 def materialize(settings: Settings, ledger: Ledger, now: datetime) -> Callable[..., None]:
     def run(*symbols: str, timeframes: tuple[str, ...] = FRAMES) -> None:
-        outcomes = materialize_symbols(symbols or ("EUR/USD",), timeframes, settings, ledger, now)
+        outcomes = materialize_symbols(
+            Run(ledger=ledger, tables=settings.tables(), now=now), symbols or ("EUR/USD",), timeframes, settings
+        )
         assert not any(outcome.problem for outcome in outcomes), outcomes
 
     return run

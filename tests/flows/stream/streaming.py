@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES
+from feature_repo.series import Series
 from feature_repo.stores.delta.schemas import TableName
 from feature_repo.stores.redis.connection import connect
 from flows.ingest.ingest import ingest
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
 from flows.runs.plan import pending
 from flows.settings import Settings
@@ -64,10 +65,18 @@ def by_batch(settings: Settings, bars: Mapping[str, pd.DataFrame], timeframe: st
     with ledger_of(settings) as ledger:
         now = datetime.now(UTC)
         for symbol, frame in bars.items():
-            report = ingest(source_of(frame), symbol=SYMBOLS[symbol], timeframe=TIMEFRAMES[timeframe],
-                            tables=settings.tables(), ledger=ledger, now=now, max_bad_share=0.05)  # fmt: skip
+            report = ingest(
+                source_of(frame),
+                series=Series(symbol=SYMBOLS[symbol], timeframe=TIMEFRAMES[timeframe]),
+                tables=settings.tables(),
+                ledger=ledger,
+                now=now,
+                max_bad_share=0.05,
+            )
             assert not report.stopped
-        outcomes = materialize_symbols([*bars], [*TIMEFRAMES], settings, ledger, now)
+        outcomes = materialize_symbols(
+            Run(ledger=ledger, tables=settings.tables(), now=now), [*bars], [*TIMEFRAMES], settings
+        )
         assert [outcome.problem for outcome in outcomes if outcome.problem] == []
 
 

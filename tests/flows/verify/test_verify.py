@@ -18,10 +18,10 @@ from feature_repo.stores.redis.publish import channel
 from flows import verify as parity
 from flows.backfill.span import Span
 from flows.backfill.symbol import backfill_symbol
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
 from flows.settings import Settings
-from flows.verify.flow import Parity, choose, verify_symbol
+from flows.verify.symbol import Parity, choose, verify_symbol
 
 Make = Callable[..., pd.DataFrame]
 Take = Callable[..., Any]
@@ -35,7 +35,7 @@ def published(make_bars: Make, take: Take, settings: Settings, ledger: Ledger, n
     """Some hours of EUR/USD, computed and online."""
     bars = make_bars(BARS)
     take(bars)
-    materialize_symbols(["EUR/USD"], FRAMES, settings, ledger, now)
+    materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD"], FRAMES, settings)
     return bars
 
 
@@ -44,7 +44,15 @@ def verify(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> Ver
     """Verifies one symbol without Prefect; by timeframe."""
 
     def start(symbol: str = "EUR/USD", **options: Any) -> dict[str, Parity]:
-        found = verify_symbol(symbol, FRAMES, settings, ledger, redis, now, sleep=lambda _: None, **options)
+        found = verify_symbol(
+            Run(ledger=ledger, tables=settings.tables(), now=now, id=options.pop("run", "")),
+            symbol,
+            FRAMES,
+            settings,
+            redis,
+            sleep=lambda _: None,
+            **options,
+        )
         return {one.timeframe: one for one in found}
 
     return start
@@ -67,7 +75,15 @@ def mend(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> Calla
 
     def run() -> None:
         later = now + timedelta(hours=1)
-        outcomes = backfill_symbol("EUR/USD", FRAMES, Span(), settings, ledger, redis, later, key="mend")
+        outcomes = backfill_symbol(
+            Run(ledger=ledger, tables=settings.tables(), now=later),
+            "EUR/USD",
+            FRAMES,
+            Span(),
+            settings,
+            redis,
+            key="mend",
+        )
         ledger.forget_backfill("mend")
         assert not [o.problem for o in outcomes if o.problem]
 
@@ -125,7 +141,7 @@ def test_a_bar_whose_indicators_the_gate_rejects_is_not_missed(
 
     monkeypatch.setattr(step, "check_indicators", strict)
     take(make_bars(BARS))
-    materialize_symbols(["EUR/USD"], ["1h"], settings, ledger, now)
+    materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD"], ["1h"], settings)
     assert tables.read("indicators", timeframe="1h").num_rows < BARS
     assert verify()["1h"].state == "same"
 
@@ -242,7 +258,7 @@ def test_a_doubt_outlives_the_online_store(
     reason = verify()["1h"].reason
     redis.flushall()
     assert not mark()
-    materialize_symbols(["EUR/USD"], FRAMES, settings, ledger, now)
+    materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD"], FRAMES, settings)
     assert mark() == reason
 
 
@@ -287,7 +303,7 @@ def test_a_run_between_storing_and_publishing_is_no_difference(
             )
         return found
 
-    monkeypatch.setattr("flows.verify.flow.compare_stores", compare_in_mid_run)
+    monkeypatch.setattr("flows.verify.symbol.compare_stores", compare_in_mid_run)
     assert verify()["1h"].state == "same"
     assert not mark()
 
@@ -320,7 +336,7 @@ def test_an_unknown_symbol_and_an_unreadable_timeframe(
             raise OSError("Couldn't deserialize thrift")
         return compare(job, **options)
 
-    monkeypatch.setattr("flows.verify.flow.compare_stores", unreadable)
+    monkeypatch.setattr("flows.verify.symbol.compare_stores", unreadable)
     found = verify()
     assert {tf: one.state for tf, one in found.items()} == {"1h": "same", "4h": "failed"}
     assert found["4h"].reason == "OSError: Couldn't deserialize thrift"

@@ -16,13 +16,15 @@ from werkzeug.serving import make_server
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES
 from feature_repo.repo import Repo
+from feature_repo.series import Series
 from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.embedded import ensure_server, stop_server
 from flows.cli.operations import LedgerOperations
 from flows.compute.derive import closes
-from flows.compute.rejected import quarantine_rows, store_quarantine
+from flows.compute.rejected import quarantine_rows
 from flows.ledger import Revision, Verdict
+from flows.runs.store import store_quarantine
 from flows.settings import Settings
 from fsclient.dashboard import Access, Sources, create_app
 from fsclient.metrics.history import pack
@@ -127,7 +129,7 @@ def _with_ledger(settings: Settings, tables: DeltaTables, newest: datetime, now:
     })  # fmt: skip
     assert len(closes(bad, TIMEFRAMES["1h"])) == 2
     rows = quarantine_rows(bad, kind="bars", timeframe=TIMEFRAMES["1h"], now=now)
-    store_quarantine(tables, rows, symbol=SYMBOLS["BTC/USD"], timeframe=TIMEFRAMES["1h"])
+    store_quarantine(tables, rows, Series(symbol=SYMBOLS["BTC/USD"], timeframe=TIMEFRAMES["1h"]))
 
 
 @pytest.fixture(scope="package")

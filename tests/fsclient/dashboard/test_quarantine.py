@@ -14,10 +14,12 @@ import pytest
 from flask import Flask
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES
+from feature_repo.series import Series
 from feature_repo.stores.delta.quarantine import DECISIONS
 from feature_repo.stores.delta.tables import DeltaTables
-from flows.compute.rejected import quarantine_rows, store_quarantine
+from flows.compute.rejected import quarantine_rows
 from flows.ingest.release import discard
+from flows.runs.store import store_quarantine
 from fsclient.dashboard import Access, Sources
 from fsclient.dashboard.pages import quality
 from fsclient.dashboard.panels import quarantine as panel
@@ -36,7 +38,7 @@ def reject(tables: DeltaTables, rule: str, rows: int, now: datetime) -> None:
         "rule": rule, "rules": rule, "detail": "", "file": "bars.csv", "line": range(rows),
     })  # fmt: skip
     table = quarantine_rows(bad, kind="bars", timeframe=TIMEFRAMES["1h"], now=now)
-    store_quarantine(tables, table, symbol=SYMBOLS["EUR/USD"], timeframe=TIMEFRAMES["1h"])
+    store_quarantine(tables, table, Series(symbol=SYMBOLS["EUR/USD"], timeframe=TIMEFRAMES["1h"]))
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,13 @@ import pytest
 from feature_repo import catalog
 from feature_repo.home import REPO
 from feature_repo.repo import Repo, load_repo
+from feature_repo.series import Series
 from feature_repo.sessions import expected_opens
 from feature_repo.stores.redis.codec import entity_key
 from feature_repo.stores.redis.connection import connect
 from flows import settings as settings_module
 from flows.ingest.ingest import ingest
+from flows.ledger import Run
 from flows.materialize import materialize_symbols
 from flows.settings import Settings
 from flows.sources import read_bars
@@ -67,7 +69,12 @@ def symbols(own_cluster: RedisCluster, cluster_settings: Settings) -> list[str]:
     assert len(names) == len(own_cluster.nodes)
     for name in names:
         store_bars(name, cluster_settings)
-    outcomes = materialize_symbols(names, ["1h", "4h"], cluster_settings, cluster_settings.ledger(), NOW)
+    outcomes = materialize_symbols(
+        Run(ledger=cluster_settings.ledger(), tables=cluster_settings.tables(), now=NOW),
+        names,
+        ["1h", "4h"],
+        cluster_settings,
+    )
     assert not any(outcome.problem for outcome in outcomes)
     assert all(outcome.published for outcome in outcomes)
     return names
@@ -91,7 +98,7 @@ def store_bars(name: str, settings: Settings, n: int = 300) -> None:
     frame.to_csv(file, index=False)
     bars = read_bars(file, symbol=symbol, timeframe=timeframe)
     kept = {"tables": settings.tables(), "ledger": settings.ledger()}
-    ingest(bars, symbol=symbol, timeframe=timeframe, now=NOW, max_bad_share=0.05, **kept)
+    ingest(bars, series=Series(symbol=symbol, timeframe=timeframe), now=NOW, max_bad_share=0.05, **kept)
 
 
 async def test_a_strategy_reads_what_a_run_published(cluster_settings: Settings, symbols: list[str]) -> None:

@@ -14,7 +14,7 @@ from feature_repo.catalog import CatalogError, view
 from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.codec import doubt_key, encode_array, entity_key, field_key
 from flows.inspect.explain import Explanation, NoSuchBarError, explain
-from flows.ledger import Ledger
+from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
 from flows.settings import Settings
 from fsclient.errors import InvalidRequestError
@@ -40,7 +40,9 @@ def stored(make_bars: Make, take: Take, settings: Settings, ledger: Ledger, now:
     bars = make_bars(120)
     take(bars)
     run = ledger.begin("materialize", parameters={})
-    materialize_symbols(["EUR/USD"], ["1h", "4h"], settings, ledger, now, run=run)
+    materialize_symbols(
+        Run(ledger=ledger, tables=settings.tables(), now=now, id=run), ["EUR/USD"], ["1h", "4h"], settings
+    )
     return bars
 
 
@@ -104,7 +106,9 @@ def test_a_corrected_bar_tells_what_was_known_when(
     take(stored, now=now + timedelta(hours=1))
     found = told("sma_5")
     assert not found.agree  # corrected, and not computed yet
-    materialize_symbols(["EUR/USD"], ["1h"], settings, ledger, now + timedelta(hours=2))
+    materialize_symbols(
+        Run(ledger=ledger, tables=settings.tables(), now=now + timedelta(hours=2)), ["EUR/USD"], ["1h"], settings
+    )
     found = told("close")
     assert [one.value for one in found.revisions] == [was, stored.loc[119, "low"]]
     assert found.revisions[0].created < now + timedelta(hours=1) <= found.revisions[1].created
