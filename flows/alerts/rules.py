@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from feature_repo.freshness import MAX_AGE_BARS, Freshness, freshness_of
 from flows.alerts.facts import Facts
 
 Key = tuple[str, str]
@@ -23,19 +24,8 @@ SEEN_WITHIN = timedelta(minutes=2)
 _BREAKER = "breaker."  # prefix of the states in which a client publishes its breakers
 _NO_FACTS = "nothing is known of it"
 
-# fmt: off
-# Closed bars of an open market, by timeframe: how many a view may lack, and how many may pass between two runs.
-_LIMITS: tuple[tuple[str, int, int], ...] = (
-    # timeframe, view_age, no_run
-    ("1m",  10, 15),
-    ("5m",   4,  6),
-    ("15m",  3,  4),
-    ("30m",  3,  4),
-    ("1h",   2,  3),
-    ("4h",   2,  2),
-    ("1d",   2,  2),
-)
-# fmt: on
+MAX_SILENT_BARS: Mapping[str, int] = {"1m": 15, "5m": 6, "15m": 4, "30m": 4, "1h": 3, "4h": 2, "1d": 2}
+"""timeframe -> closed bars of an open market that may pass between two completed runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,17 +134,20 @@ def _stores(facts: Facts, _: Mapping[str, int]) -> Iterator[Judgement]:
 def _view_ages(facts: Facts, max_bars: Mapping[str, int]) -> Iterator[Judgement]:
     for view in facts.views or ():
         subject, limit = f"{view.symbol} {view.timeframe}", max_bars.get(view.timeframe)
-        if not view.is_watched or limit is None or facts.now - view.newest > HISTORY_AFTER:
+        if (
+            not view.is_watched
+            or limit is None
+            or facts.now - view.newest > HISTORY_AFTER
+            or freshness_of(view.timeframe, view.age_bars) is not Freshness.STALE
+        ):
             yield Judgement(subject=subject)
         elif view.age_bars is None:
             yield Judgement(subject=subject, wrong="has bars offline and none online: never published")
-        elif view.age_bars > limit:
+        else:
             yield Judgement(
                 subject=subject,
                 wrong=f"{view.age_bars:,} bars old, {limit:,} are allowed; newest bar closed {_moment(view.newest)}",
             )
-        else:
-            yield Judgement(subject=subject)
 
 
 def _gates(facts: Facts, _: Mapping[str, int]) -> Iterator[Judgement]:
@@ -200,9 +193,6 @@ def _silences(facts: Facts, max_bars: Mapping[str, int]) -> Iterator[Judgement]:
 def _moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
-
-MAX_AGE_BARS: Mapping[str, int] = {timeframe: age for timeframe, age, _ in _LIMITS}
-MAX_SILENT_BARS: Mapping[str, int] = {timeframe: bars for timeframe, _, bars in _LIMITS}
 
 # fmt: off
 RULES: tuple[Rule, ...] = (

@@ -23,7 +23,7 @@ EVERY = pytest.mark.parametrize("name", DEPLOYMENTS)
 
 
 def test_it_has_a_deployment_for_every_job() -> None:
-    jobs = {"ingest", "backfill", "verify", "maintain", "alerts", "notify"}
+    jobs = {"ingest", "stream", "backfill", "verify", "maintain", "alerts", "notify"}
     assert set(DEPLOYMENTS) == jobs | {f"materialize-{tf}" for tf in catalog.TIMEFRAMES}
 
 
@@ -54,7 +54,7 @@ def test_one_run_at_a_time_with_a_time_limit_and_no_retries_of_its_own(name: str
     assert one["work_pool"] == {"name": POOL}
     assert one["concurrency_limit"]["limit"] == 1
     assert one["concurrency_limit"]["collision_strategy"] == ("CANCEL_NEW" if "schedules" in one else "ENQUEUE")
-    assert flow.timeout_seconds
+    assert bool(flow.timeout_seconds) == (name != "stream")  # which runs until it is cancelled
     assert not flow.retries
     assert "fstore" in one["tags"]
 

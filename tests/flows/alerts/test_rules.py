@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from feature_repo.catalog import TIMEFRAMES
+from feature_repo.freshness import Freshness, freshness_of
 from flows.alerts.facts import Facts, LastRun, View
 from flows.alerts.rules import RULES, Finding, evaluate
 from flows.ledger import Doubt, Verdict
@@ -44,6 +45,14 @@ def test_rules_are_a_table_of_distinct_names_known_facts_and_known_timeframes() 
 @pytest.mark.parametrize(("age", "is_wrong"), [(0, False), (2, False), (3, True), (500, True), (None, True)])
 def test_a_view_is_wrong_once_it_lacks_more_bars_than_allowed(age: int | None, is_wrong: bool) -> None:
     assert wrong(Facts(now=NOW, views=[replace(VIEW, age_bars=age)])) == [("view_age", "EUR/USD 1h")] * is_wrong
+
+
+@pytest.mark.parametrize("timeframe", TIMEFRAMES)
+def test_an_incident_is_what_everything_else_calls_stale(timeframe: str) -> None:
+    for age in (None, *range(15)):
+        views = [replace(VIEW, timeframe=timeframe, age_bars=age)]
+        is_stale = freshness_of(timeframe, age) is Freshness.STALE
+        assert wrong(Facts(now=NOW, views=views)) == [("view_age", f"EUR/USD {timeframe}")] * is_stale
 
 
 def test_history_that_was_loaded_is_not_late() -> None:
