@@ -103,6 +103,9 @@ def status(as_json: AsJson = False) -> None:
                "online": "online as of (UTC)", "age_bars": "age in bars"}  # fmt: skip
     caption = "age: bars closed in open hours since the online one"
     show.table("Freshness", [show.named(row) for row in rows], columns, caption)
+    for row in rows:
+        if row["problem"]:
+            show.problem(row["symbol"], row["timeframe"], row["problem"], state="unreadable")
 
 
 # ------------------------------------------------------------------------------------------------- the steps

@@ -14,9 +14,10 @@ from flows.settings import Settings
 
 
 def freshness(settings: Settings, now: datetime) -> list[dict[str, Any]]:
-    """A row a symbol and timeframe that has or can have bars: the newest close offline and online, its age in bars.
+    """The newest close offline and online and its age in bars, one row per series that has or can have bars.
 
-    Asked of the ledger and the online store: it costs what there are symbols, not what is stored of them.
+    It reads the ledger and the online store: its cost grows with the number of symbols, not with their history. What
+    can't be read of one symbol is the ``problem`` of its rows (empty otherwise) and never hides the others.
     """
     repo, ledger = settings.repo(), settings.ledger()
     series, marks = ingested_series(settings.tables(), ledger), ledger.watermarks()
@@ -27,16 +28,28 @@ def freshness(settings: Settings, now: datetime) -> list[dict[str, Any]]:
     with connect(online_url(repo), repo.redis_type) as client, client.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.hmget(entity_key(name, repo.project), list(stamps.values()))
-        held = dict(zip(names, pipe.execute(), strict=True))
+        replies = dict(zip(names, pipe.execute(raise_on_error=False), strict=True))
     now_us = int(now.timestamp() * 1e6)
     rows = []
     for name in names:
-        online = dict(zip(stamps, held[name], strict=True))
+        reply, unreadable = replies[name], ""
+        if isinstance(reply, Exception):  # a key of another type; a lost connection raises
+            reply, unreadable = (
+                [None] * len(stamps),
+                f"its key in the online store can't be read ({type(reply).__name__})",
+            )
+        online = dict(zip(stamps, reply, strict=True))
         for tf, source in plan(tf for symbol, tf in series if symbol == name).items():
             mark, own = marks.get((name, tf)), series.get((name, tf))
             closes = [mark.event_us if mark else 0, own.last_us + catalog.timeframe(tf).microseconds if own else 0]
-            online_us = decode_timestamp(stamp) if (stamp := online[tf]) else None
-            symbol = catalog.SYMBOLS.get(name)  # one that the catalog has lost still has its bars
+            online_us, age_bars, problem = None, None, unreadable
+            symbol = catalog.SYMBOLS.get(name)  # a symbol that is no longer in the catalog still has its bars
+            try:
+                online_us = decode_timestamp(stamp) if (stamp := online[tf]) else None
+                if online_us is not None and symbol is not None:
+                    age_bars = bars_behind(symbol.session, catalog.timeframe(tf), online_us, now_us)
+            except ValueError as error:
+                problem = str(error)
             rows.append(
                 {
                     "symbol": name,
@@ -44,9 +57,8 @@ def freshness(settings: Settings, now: datetime) -> list[dict[str, Any]]:
                     "source": source or "ingested",
                     "offline": _moment(max(closes)),
                     "online": _moment(online_us or 0),
-                    "age_bars": None
-                    if online_us is None or symbol is None
-                    else bars_behind(symbol.session, catalog.timeframe(tf), online_us, now_us),
+                    "age_bars": age_bars,
+                    "problem": problem,
                 }
             )
     return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,8 @@ class OnlineStore:
         self._read_at = float("-inf")
         self.problem = ""
         """Why the figures may be old; empty when the last reading succeeded."""
+        self.unreadable: Mapping[str, str] = {}
+        """Symbol, or symbol and timeframe -> why its age is unknown, as of the last reading."""
 
     def client(self) -> Any:
         """A synchronous redis-py client; it starts the embedded server when no URL is set, as every process does.
@@ -109,14 +111,23 @@ class OnlineStore:
         pipe = self.client().pipeline(transaction=False)
         for symbol in symbols:
             pipe.hmget(entity_key(symbol.name, self._repo.project), stamps)
-        found = []
-        for symbol, reply in zip(symbols, pipe.execute(), strict=True):
+        ages, unreadable = [], {}
+        for symbol, reply in zip(symbols, pipe.execute(raise_on_error=False), strict=True):
+            if isinstance(reply, Exception):  # a key of another type; a lost connection raises
+                unreadable[symbol.name] = f"its key in the online store can't be read ({type(reply).__name__})"
+                continue
             for tf, stamp in zip(frames, reply, strict=True):
-                if stamp:
+                if not stamp:
+                    continue
+                try:
                     event_us = decode_timestamp(stamp)
                     age = bars_behind(symbol.session, tf, event_us, now_us)
-                    found.append(ViewAge(symbol=symbol.name, timeframe=tf.name, event_us=event_us, age_bars=age))
-        return found
+                except ValueError as error:  # one bad symbol never hides the others
+                    unreadable[f"{symbol.name} {tf.name}"] = str(error)
+                    continue
+                ages.append(ViewAge(symbol=symbol.name, timeframe=tf.name, event_us=event_us, age_bars=age))
+        self.unreadable = unreadable
+        return ages
 
     def values(self, symbol: str, timeframe: str, fields: Sequence[str]) -> OnlineValues | None:
         """The values online now; None when there are none or the store does not answer (see ``problem``)."""
@@ -129,9 +140,13 @@ class OnlineStore:
             return None
         if not reply[0]:
             return None
-        event_us = decode_timestamp(reply[0])
         spec = catalog.SYMBOLS[symbol]
-        age = bars_behind(spec.session, catalog.timeframe(timeframe), event_us, int(self._now() * 1e6))
+        try:
+            event_us = decode_timestamp(reply[0])
+            age = bars_behind(spec.session, catalog.timeframe(timeframe), event_us, int(self._now() * 1e6))
+        except ValueError as error:
+            self.problem = f"{symbol} {timeframe} online: {error}."
+            return None
         numbers, stored = decode_doubles(reply[1:]) if fields else (np.empty(0), np.empty(0, bool))
         return OnlineValues(
             age=ViewAge(symbol=symbol, timeframe=timeframe, event_us=event_us, age_bars=age),

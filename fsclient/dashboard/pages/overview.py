@@ -88,6 +88,7 @@ def _content(sources: Sources, colours: str) -> dict[str, Any]:
     alive = [p for p in traffic.processes if traffic.is_alive(p)]
     broken = sum(state != "closed" for p in alive for name, state in p.states.items() if name.startswith("breaker."))
     breakers = sum(name.startswith("breaker.") for p in alive for name in p.states)
+    unreadable = sources.online.unreadable
     stale = [age for age in ages if age.state == "stale"]
     problem = traffic.problem or sources.online.problem
     look = theme(colours)
@@ -100,6 +101,8 @@ def _content(sources: Sources, colours: str) -> dict[str, Any]:
         concerns.append(("bad", f"{formats.plural(open_alerts, 'alert')} open"))
     if (lately.error_share or 0) > _BAD_ERROR_SHARE:
         concerns.append(("bad", f"{formats.share(lately.error_share)} of calls fail"))
+    if unreadable:
+        concerns.append(("bad", f"{formats.plural(len(unreadable), 'view')} unreadable"))
     if stale:
         concerns.append(("warn", f"{formats.plural(len(stale), 'view')} stale"))
     if failing:
@@ -230,6 +233,10 @@ def _attention(
          "since": widgets.when(v.at, now)}
         for v in failing
     ]  # fmt: skip
+    rows += [
+        {"what": widgets.tag("unreadable", "bad"), "about": name, "detail": reason, "since": ""}
+        for name, reason in sources.online.unreadable.items()
+    ]
     oldest = sorted(stale, key=lambda age: -(age.age_bars or 0))
     rows += [
         {"what": widgets.tag("stale", "warn"), "about": f"{age.symbol} {age.timeframe}",

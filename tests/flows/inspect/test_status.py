@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 
 from feature_repo import catalog
+from feature_repo.moments import to_us
+from feature_repo.stores.redis.codec import encode_timestamp, entity_key, timestamp_key
+from feature_repo.stores.redis.connection import connect, online_url
 from flows.inspect.status import freshness
 from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
@@ -74,3 +77,28 @@ def test_a_symbol_that_the_catalog_has_lost_is_still_shown(
     assert rows["GBP/USD"]["online"] is not None
     assert rows["GBP/USD"]["age_bars"] is None
     assert rows["EUR/USD"]["age_bars"] > 0
+
+
+def test_one_bad_symbol_never_hides_the_others(
+    make_bars: Make, take: Callable[..., Any], settings: Settings, ledger: Ledger, now: datetime
+) -> None:
+    """A foreign key, a garbled timestamp and a date before all calendars, each in a symbol of its own."""
+    names = ["EUR/USD", "GBP/USD", "AUD/USD", "USD/CAD"]
+    for name in names:
+        take(make_bars(30, symbol=name), symbol=name)
+    materialize_symbols(names, ["1h"], settings, ledger, now)
+    repo = settings.repo()
+    foreign, garbled, beyond = (entity_key(name, repo.project) for name in names[1:])
+    stamp = timestamp_key(catalog.view("ohlcv", "1h").name)
+    with connect(online_url(repo), repo.redis_type) as client:
+        client.delete(foreign)
+        client.set(foreign, "somebody else's")
+        client.hset(garbled, stamp, b"\xffnot a timestamp")
+        client.hset(beyond, stamp, encode_timestamp(to_us(datetime(1600, 1, 1, tzinfo=UTC))))
+    rows = {row["symbol"]: row for row in freshness(settings, now) if row["timeframe"] == "1h"}
+    assert rows["EUR/USD"]["age_bars"] > 0
+    assert rows["EUR/USD"]["problem"] == ""
+    assert "ResponseError" in rows["GBP/USD"]["problem"]
+    assert "timestamp" in rows["AUD/USD"]["problem"]
+    assert "1678 to 2261" in rows["USD/CAD"]["problem"]
+    assert {rows[name]["age_bars"] for name in names[1:]} == {None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -130,6 +130,32 @@ def test_one_symbol_is_a_table_and_500_are_a_map(tmp_path: Path, stack: Stack, m
     assert "3,500 views stale" in text(shown)
     assert took_s < 5
     assert len(components(shown)) < 1500
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda client, key, _: client.set(key, "somebody else's"), "its key in the online store can't be read"),
+        (lambda client, key, stamp: client.hset(key, stamp, b"\xffgarbled"), "timestamp"),
+    ],
+    ids=["a foreign key", "a garbled timestamp"],
+)
+def test_one_bad_symbol_is_named_and_breaks_no_page(
+    tmp_path: Path, stack: Stack, damage: Callable[[Any, bytes, bytes], Any], why: str
+) -> None:
+    sources = bare(tmp_path, stack.url)
+    key = entity_key("DOGE/USD", sources.repo.project)
+    stamp = timestamp_key(catalog.view("ohlcv", "1h").name)
+    with connect(stack.url) as client:
+        try:
+            damage(client, key, stamp)
+            said = {page.TITLE: text(show(page, sources, {"symbol": "DOGE/USD", "timeframe": "1h"})) for page in PAGES}
+        finally:
+            client.delete(key)
+    assert "1 view unreadable" in said["Overview"]
+    assert "DOGE/USD" in said["Overview"]
+    assert why in said["Overview"]
+    assert "EUR/USD" in said["Overview"]
 
 
 def publish_stamps(client: Any, keys: list[bytes], event_us: int) -> None:
