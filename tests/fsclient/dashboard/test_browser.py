@@ -289,7 +289,7 @@ def test_an_outage_is_told_and_the_charts_stay(page: Any, stack: Stack) -> None:
                 before, rel=0.1
             )
             go(page, address + "/")
-            assert "the online store is away" in page.locator("#overview-state").inner_text()
+            assert "the online store does not answer" in page.locator("#overview-state").inner_text()
         finally:
             assert ensure_server(stack.home) == stack.url
         page.wait_for_function("document.querySelector('#overview-banner').innerText === ''")
