@@ -77,12 +77,12 @@ def test_the_prefect_commands_exist_and_take_these_options(services: Mapping[str
     for words in commands(services):
         if words[0] == "prefect":
             chosen = [word for word in words[1:] if not word.startswith("-")]
-            told = subprocess.run(
+            reported = subprocess.run(
                 [sys.executable, "-m", "prefect", *chosen[: 1 if chosen[0] == "deploy" else 2], "--help"],
                 capture_output=True, text=True, timeout=60, check=True,
             ).stdout  # fmt: skip
             for option in (word for word in words if word.startswith("--")):
-                assert option in told, f"{' '.join(words)}: no {option}"
+                assert option in reported, f"{' '.join(words)}: no {option}"
 
 
 def test_every_variable_is_one_that_somebody_reads(services: Mapping[str, Any]) -> None:

@@ -59,7 +59,7 @@ def test_one_run_at_a_time_with_a_time_limit_and_no_retries_of_its_own(name: str
     assert "fstore" in one["tags"]
 
 
-def test_all_bad_ends_of_watched_runs_are_told_and_telling_is_not_watched() -> None:
+def test_all_bad_ends_of_watched_runs_are_shown_and_telling_is_not_watched() -> None:
     assert {name for name, one in DEPLOYMENTS.items() if "watched" not in one["tags"]} == {"notify"}
     triggers = [DeploymentEventTrigger.model_validate(one) for one in DEPLOYMENTS["notify"]["triggers"]]
     expected = {event for trigger in triggers for event in trigger.expect}

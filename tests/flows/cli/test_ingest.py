@@ -48,7 +48,7 @@ def test_the_report_and_then_nothing_new(fstore: Run, file: Path, written: pd.Da
     assert tables.read("bars", columns=["close"])["close"].to_pylist() == good["close"].tolist()  # all digits
 
 
-def test_the_table_tells_the_same(fstore: Run, file: Path, written: pd.DataFrame) -> None:
+def test_the_table_shows_the_same(fstore: Run, file: Path, written: pd.DataFrame) -> None:
     ended = fstore("ingest", str(file), *BARS)
     assert ended.code == 0
     row = next(line.split() for line in ended.out.splitlines() if line.startswith(" EUR/USD"))
@@ -146,7 +146,7 @@ def test_too_many_bad_rows_end_with_1_and_store_nothing(fstore: Run, file: Path,
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (
             "time,open,high,low\n2024-01-08T00:00:00Z,1.1,1.2,1.0\n",
@@ -172,11 +172,11 @@ def test_too_many_bad_rows_end_with_1_and_store_nothing(fstore: Run, file: Path,
     ],
 )
 def test_what_cannot_be_read_is_one_line_with_its_place_and_its_remedy(
-    fstore: Run, file: Path, settings: Settings, text: str, told: str
+    fstore: Run, file: Path, settings: Settings, text: str, reported: str
 ) -> None:
     file.write_text(text)
     ended = fstore("ingest", str(file), *BARS)
-    assert (ended.code, ended.out, ended.err) == (1, "", f"error {told}\n")
+    assert (ended.code, ended.out, ended.err) == (1, "", f"error {reported}\n")
     assert not settings.home.exists()
 
 

@@ -190,7 +190,7 @@ def test_a_changed_definition_is_refused_with_its_difference(fstore: Run, monkey
     assert accepted.json["changed"] == ["indicators_1h"]
 
 
-def test_an_online_store_that_is_away_is_one_line_without_the_password(
+def test_an_online_store_that_does_not_answer_is_one_line_without_the_password(
     fstore: Run, published: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FSTORE_REDIS_URL", "redis://app:s3cret@localhost:1")
@@ -201,7 +201,7 @@ def test_an_online_store_that_is_away_is_one_line_without_the_password(
     assert "s3cret" not in ended.err
 
 
-def test_a_prefect_server_that_is_away_is_one_line(fstore: Run, published: Any) -> None:
+def test_a_prefect_server_that_does_not_answer_is_one_line(fstore: Run, published: Any) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: "http://localhost:1/api"}):

@@ -81,9 +81,7 @@ def test_it_serves_until_it_is_interrupted(serve: Callable[..., Served]) -> None
     assert (code, said) == (0, "")
 
 
-def test_a_port_that_is_taken_and_a_host_without_a_key_are_told_in_a_line(
-    serve: Callable[..., Served], home: Path
-) -> None:
+def test_a_port_in_use_and_a_host_without_a_key_are_one_line(serve: Callable[..., Served], home: Path) -> None:
     port = serve().url.rpartition(":")[2]
     environ = {**os.environ, "FSTORE_HOME": str(home), "FSTORE_REDIS_URL": ""}
 

@@ -17,7 +17,7 @@ with prefect_engine(load_settings()):
 """
 
 
-def test_a_command_that_is_told_to_end_ends_what_it_began() -> None:
+def test_a_command_asked_to_end_ends_what_it_started() -> None:
     command = [sys.executable, "-c", WAITS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
         assert waiting.stdout

@@ -59,7 +59,7 @@ def started(tmp_path: Path, *command: str) -> Child:
     return Child("test", argv, log=tmp_path / "log", environ=os.environ, folder=tmp_path)
 
 
-def test_a_commands_own_exit_code_is_told(tmp_path: Path) -> None:
+def test_a_commands_own_exit_code_is_shown(tmp_path: Path) -> None:
     child = started(tmp_path, "import sys; print('why it failed'); print(); sys.exit(3)")
     child._guard.wait(DEADLINE_S)
     child.stop()

@@ -154,14 +154,14 @@ def deployment(api: httpx.Client, name: str) -> dict[str, Any]:
     return found
 
 
-def test_it_tells_where_everything_is(up: subprocess.Popen[str], api: httpx.Client, settings: Settings) -> None:
-    told = dict(stack_lines(settings))
-    assert told["stack"] == f"up, process {up.pid}; stop it with fstore down"
-    assert told["prefect"] == str(api.base_url).removesuffix("/api/")
-    assert told["scheduled"] == "often"
-    assert told["redis"] == f"embedded, {running_server(settings.home)}"
+def test_it_shows_where_everything_is(up: subprocess.Popen[str], api: httpx.Client, settings: Settings) -> None:
+    reported = dict(stack_lines(settings))
+    assert reported["stack"] == f"up, process {up.pid}; stop it with fstore down"
+    assert reported["prefect"] == str(api.base_url).removesuffix("/api/")
+    assert reported["scheduled"] == "often"
+    assert reported["redis"] == f"embedded, {running_server(settings.home)}"
     assert running_api(settings) == str(api.base_url).rstrip("/")
-    page = httpx.get(told["prefect"], follow_redirects=True)
+    page = httpx.get(reported["prefect"], follow_redirects=True)
     assert page.status_code == 200
     assert "<html" in page.text
 

@@ -158,7 +158,7 @@ OTHERS = ("0.0.0.0", "10.0.0.1", "trader-1", "")  # noqa: S104
 
 
 @pytest.mark.parametrize(("host", "own"), [*((host, True) for host in OWN), *((host, False) for host in OTHERS)])
-def test_loopback_is_told(host: str, own: bool) -> None:
+def test_loopback_is_recognised(host: str, own: bool) -> None:
     assert is_loopback(host) is own
 
 

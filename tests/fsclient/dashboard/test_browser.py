@@ -262,7 +262,7 @@ def test_a_quarantined_row_is_released_with_the_key_and_only_with_it(page: Any, 
     assert "discarded" in said
 
 
-def test_runs_link_to_the_engine_and_alerts_are_told(page: Any, served: str) -> None:
+def test_runs_link_to_the_engine_and_alerts_are_shown(page: Any, served: str) -> None:
     go(page, served + "/pipelines")
     page.wait_for_selector("#pipelines-runs a")
     link = page.locator("#pipelines-runs a").first.get_attribute("href")
@@ -277,7 +277,7 @@ def test_runs_link_to_the_engine_and_alerts_are_told(page: Any, served: str) -> 
 # ---------------------------------------------------------------------------------------- outage and access
 
 
-def test_an_outage_is_told_and_the_charts_stay(page: Any, stack: Stack) -> None:
+def test_an_outage_is_shown_and_the_charts_stay(page: Any, stack: Stack) -> None:
     sources = Sources.of(stack.repo, access=Access.to("127.0.0.1", None))
     with serving(sources) as address:
         go(page, address + "/client")

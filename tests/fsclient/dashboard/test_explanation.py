@@ -30,7 +30,7 @@ def open_of(stack: Stack, symbol: str, back: int) -> datetime:
 
 
 @pytest.mark.parametrize("field", ["sma_50", "rsi_14", "macd", "obv"])
-def test_an_indicators_value_is_told_stored_recomputed_and_online(stack: Stack, field: str) -> None:
+def test_an_indicators_value_is_shown_stored_recomputed_and_online(stack: Stack, field: str) -> None:
     at = open_of(stack, "EUR/USD", 4)
     found = stack.sources.operations.explain("EUR/USD", "1h", field, at)  # type: ignore[union-attr]
     assert isinstance(found, Explanation)
@@ -41,7 +41,7 @@ def test_an_indicators_value_is_told_stored_recomputed_and_online(stack: Stack, 
         assert word in words
 
 
-def test_every_revision_of_a_bar_is_told(stack: Stack) -> None:
+def test_every_revision_of_a_bar_is_shown(stack: Stack) -> None:
     at = stack.newest - timedelta(hours=REVISED_BACK)
     found = stack.sources.operations.explain("BTC/USD", "1h", "close", at)  # type: ignore[union-attr]
     assert len(found.revisions) == 2
@@ -53,14 +53,14 @@ def test_without_a_ledger_it_says_where_points_are_explained(stack: Stack) -> No
     assert "fstore explain" in words
 
 
-def test_what_cant_be_explained_is_told(stack: Stack) -> None:
+def test_what_cant_be_explained_is_shown(stack: Stack) -> None:
     at = open_of(stack, "EUR/USD", 0) - timedelta(days=4_000)
     assert "the first one opened" in said(stack, "EUR/USD", ["close"], at)
     with pytest.raises(OperationsError, match="nope"):
         stack.sources.operations.explain("EUR/USD", "1h", "nope", at)  # type: ignore[union-attr]
 
 
-def test_with_the_online_store_away_the_rest_is_told(stack: Stack, tmp_path: Path) -> None:
+def test_with_the_online_store_away_the_rest_is_shown(stack: Stack, tmp_path: Path) -> None:
     away = Settings(home=stack.home, redis_url=f"unix://{tmp_path}/nobody.sock")
     words = said(stack, "EUR/USD", ["rsi_14"], open_of(stack, "EUR/USD", 4), operations=LedgerOperations(away))
     assert "nothing is online" in words

@@ -42,7 +42,7 @@ def test_an_earlier_end_shows_earlier_bars(market: Market, stack: Stack) -> None
     assert chart.opens_us[-1] == us(end)
 
 
-def test_gaps_and_rewritten_bars_are_told(market: Market, stack: Stack) -> None:
+def test_gaps_and_rewritten_bars_are_shown(market: Market, stack: Stack) -> None:
     chart = market.chart("BTC/USD", "1h", bars=MAX_BARS)
     assert chart is not None
     assert chart.gaps.missing_total in (GAP_BARS, GAP_BARS - 1)  # one may have been released meanwhile

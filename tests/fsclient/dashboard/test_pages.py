@@ -91,14 +91,14 @@ class Away:
 
 
 @EVERY_PAGE
-def test_a_ledger_that_is_away_is_told_and_the_rest_is_shown(stack: Stack, page: ModuleType) -> None:
+def test_a_ledger_that_does_not_answer_is_reported_and_the_rest_is_shown(stack: Stack, page: ModuleType) -> None:
     said = text(show(page, replace(stack.sources, operations=Away())))
     assert page.TITLE in said
     if page.TITLE in ("Quality", "Pipelines", "Alerts"):
         assert "db:5432/fstore" in said
 
 
-def test_the_overview_tells_what_needs_attention(stack: Stack) -> None:
+def test_the_overview_shows_what_needs_attention(stack: Stack) -> None:
     said = text(show(overview, stack.sources))
     assert "Needs attention" in said
     assert "1 alert open" in said

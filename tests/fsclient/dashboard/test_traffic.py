@@ -86,7 +86,7 @@ def chosen(written: Written, asked: Filter) -> list[CallRecord]:
 @pytest.mark.parametrize("process", [None, 0, 2])
 @pytest.mark.parametrize("method", [None, "get_latest"])
 @pytest.mark.parametrize("symbol", [None, "GBP/USD"])
-def test_a_filter_tells_what_its_calls_were(
+def test_a_filter_shows_what_its_calls_were(
     traffic: Traffic, written: Written, clock: Clock, process: int | None, method: str | None, symbol: str | None
 ) -> None:
     owners = sorted({owner for owner, _ in written})
@@ -124,9 +124,9 @@ def test_percentiles_over_processes_are_those_of_all_calls_together(traffic: Tra
             metrics.record(call._replace(method="any"))
     traffic.refresh()
     found = traffic.select("m", 600)
-    told = metrics.get_metrics()["latency_ms"]["any"]
+    reported = metrics.get_metrics()["latency_ms"]["any"]
     for share, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99")):
-        assert found.percentile_s(share) == pytest.approx(told[name] / 1e3, rel=1e-9)
+        assert found.percentile_s(share) == pytest.approx(reported[name] / 1e3, rel=1e-9)
 
 
 def test_bucket_middles_are_the_histograms_own() -> None:
@@ -151,7 +151,7 @@ def test_news_are_read_and_what_is_known_is_not(traffic: Traffic, written: Writt
     assert int(traffic.select("m", 600).calls.sum()) == before + 1
 
 
-def test_a_dead_process_is_told_and_stays_in_history(traffic: Traffic, written: Written) -> None:
+def test_a_dead_process_is_shown_and_stays_in_history(traffic: Traffic, written: Written) -> None:
     traffic.refresh()
     alive = {p.id: traffic.is_alive(p) for p in traffic.processes}
     assert sorted(alive.values()) == [False, True, True]
@@ -159,7 +159,7 @@ def test_a_dead_process_is_told_and_stays_in_history(traffic: Traffic, written: 
     assert int(traffic.select("m", 600, Filter(process=dead)).calls.sum()) == len(chosen(written, Filter(process=dead)))
 
 
-def test_an_outage_of_the_store_is_told_and_what_was_read_stays(client: Any, clock: Clock, written: Written) -> None:
+def test_an_outage_of_the_store_is_shown_and_what_was_read_stays(client: Any, clock: Clock, written: Written) -> None:
     away = False
 
     def reach() -> Any:
@@ -206,17 +206,17 @@ def test_prometheus_counts_from_its_start_on_exactly(url: str, client: Any, cloc
     first = records(random.Random(1), 50, SYMBOLS)
     write(client, repo.project, owner, {when: pack(rows_of(first))})
     answer = exposition(sources)
-    assert told(answer, "fstore_calls_total") == 0
+    assert reported(answer, "fstore_calls_total") == 0
     more = records(random.Random(2), 30, SYMBOLS, outage=True)
     write(client, repo.project, owner, {when: pack(rows_of([*first, *more]))})
     clock.now += REFRESH_S
-    assert told(answer, "fstore_calls_total") == 30
-    assert told(answer, "fstore_errors_total") == sum(c.error is not None for c in more)
-    assert told(answer, "fstore_call_duration_seconds_count") == 30
-    assert told(answer, "fstore_breaker_state") == 2
-    assert told(answer, "fstore_processes") == told(answer, "fstore_online_store_up") == 1
+    assert reported(answer, "fstore_calls_total") == 30
+    assert reported(answer, "fstore_errors_total") == sum(c.error is not None for c in more)
+    assert reported(answer, "fstore_call_duration_seconds_count") == 30
+    assert reported(answer, "fstore_breaker_state") == 2
+    assert reported(answer, "fstore_processes") == reported(answer, "fstore_online_store_up") == 1
 
 
-def told(answer: Any, name: str) -> float:
+def reported(answer: Any, name: str) -> float:
     families = text_string_to_metric_families(answer()[0].decode())
     return sum(sample.value for family in families for sample in family.samples if sample.name == name)

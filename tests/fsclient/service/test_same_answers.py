@@ -119,7 +119,7 @@ def own() -> Iterator[None]:
         del registered[name]
 
 
-def told(answer: Answer) -> dict[str, Any]:
+def reported(answer: Answer) -> dict[str, Any]:
     """The provenance without the moment at which the store was read."""
     record = provenance(answer).as_dict()
     assert record.pop("read_at").endswith("Z")
@@ -156,10 +156,10 @@ async def test_every_answer_is_the_same(
         with subtests.test(name):
             here, there = await ask(ways[0]), await ask(ways[1])
             assert_same(here, there)
-            assert told(here) == told(there)
+            assert reported(here) == reported(there)
 
 
-async def test_every_mistake_is_told_in_the_same_words(
+async def test_every_mistake_is_shown_in_the_same_words(
     ways: tuple[FeatureStoreClient, FeatureStoreClient], subtests: pytest.Subtests
 ) -> None:
     for name, ask in MISTAKES.items():
@@ -257,7 +257,7 @@ def test_one_client_serves_several_event_loops_in_turn(service: Serving, clock: 
     asyncio.run(client.close())
 
 
-async def test_warm_up_is_told(make_remote: Make) -> None:
+async def test_warm_up_is_shown(make_remote: Make) -> None:
     frame = await make_remote().get_indicators("EUR/USD", "2024-02-01", "2024-02-02", "1h", ["sma_200"])
     assert frame["sma_200"].isna().all()
     assert reasons(frame) == {"warm_up"}

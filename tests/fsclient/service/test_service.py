@@ -1,4 +1,4 @@
-"""The service as any HTTP client sees it: who is answered, what is refused, and how errors are told."""
+"""The service as any HTTP client sees it: who is answered, what is refused, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def http(service: Serving) -> Iterator[httpx.Client]:
         yield client
 
 
-def told(answer: httpx.Response) -> tuple[int, str, str]:
+def reported(answer: httpx.Response) -> tuple[int, str, str]:
     error = orjson.loads(answer.content)["error"]
     return answer.status_code, error["kind"], error["message"]
 
@@ -96,7 +96,7 @@ def test_the_calls_are_counted_for_prometheus(http: httpx.Client, service: Servi
     assert 'fstore_client_errors_total{kind="UnknownSymbolError",method="get_latest"} 1.0' in text
 
 
-def test_the_schema_is_told_and_no_page_that_loads_scripts_from_elsewhere(http: httpx.Client) -> None:
+def test_the_schema_is_shown_and_no_page_that_loads_scripts_from_elsewhere(http: httpx.Client) -> None:
     assert set(QUESTIONS) <= set(http.get("/openapi.json").json()["paths"])
     assert {http.get(path).status_code for path in ("/docs", "/redoc", "/")} == {404}
 
@@ -126,44 +126,44 @@ def test_the_schema_is_told_and_no_page_that_loads_scripts_from_elsewhere(http: 
         ("/v1/compute", {"parameters": {"timeperiod": [1]}}, 422, "InvalidRequestError", "timeperiod"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_by_its_kind(
+def test_a_mistake_is_shown_by_its_kind(
     path: str, change: dict[str, Any], status: int, kind: str, says: str, http: httpx.Client
 ) -> None:
-    found = told(http.post(path, json={**QUESTIONS[path], **change}))
+    found = reported(http.post(path, json={**QUESTIONS[path], **change}))
     assert found[:2] == (status, kind)
     assert says in found[2]
 
 
-def test_what_is_no_question_is_told_as_such(http: httpx.Client) -> None:
+def test_what_is_no_question_is_shown_as_such(http: httpx.Client) -> None:
     for content in (b"", b"{nope", b"\xff\xfe", b"[" * 100_000, b"3", b'"x"'):
         answer = http.post("/v1/latest", content=content, headers={"content-type": "application/json"})
-        assert told(answer)[0] in (400, 422), content[:9]
-    assert told(http.post("/v1/latest", data={"symbols": "x"}))[0] == 415
-    assert told(http.get("/v1/latest"))[:2] == (405, "InvalidRequestError")
-    status, _, message = told(http.post("/v1/nothing", json={}))
+        assert reported(answer)[0] in (400, 422), content[:9]
+    assert reported(http.post("/v1/latest", data={"symbols": "x"}))[0] == 415
+    assert reported(http.get("/v1/latest"))[:2] == (405, "InvalidRequestError")
+    status, _, message = reported(http.post("/v1/nothing", json={}))
     assert status == 404
     assert "/v1/indicators" in message
 
 
-def test_an_outage_is_told_with_when_to_come_again(http: httpx.Client, proxy: Proxy) -> None:
+def test_an_outage_is_shown_with_when_to_come_again(http: httpx.Client, proxy: Proxy) -> None:
     proxy.refuse()
     answers = [http.post("/v1/latest", json=LATEST) for _ in range(8)]
-    assert {told(answer)[0] for answer in answers} == {503}
-    assert told(answers[0])[1] == "FeatureStoreUnavailable"
-    assert told(answers[-1])[1] == "CircuitOpenError"
+    assert {reported(answer)[0] for answer in answers} == {503}
+    assert reported(answers[0])[1] == "FeatureStoreUnavailable"
+    assert reported(answers[-1])[1] == "CircuitOpenError"
     assert int(answers[-1].headers["retry-after"]) >= 1
     recomputed = http.post("/v1/latest", json={**LATEST, "on_unavailable": "recompute"}).json()
     assert recomputed["provenance"]["source"] == "recomputed"
 
 
-def test_a_slow_store_is_told_within_the_callers_time(http: httpx.Client, proxy: Proxy) -> None:
+def test_a_slow_store_is_shown_within_the_callers_time(http: httpx.Client, proxy: Proxy) -> None:
     proxy.black_hole()
     answer = http.post("/v1/latest", json={**LATEST, "timeout_s": 0.2})
-    assert told(answer)[:2] == (504, "RequestTimeout")
+    assert reported(answer)[:2] == (504, "RequestTimeout")
     assert answer.elapsed.total_seconds() < 2
 
 
-def test_an_error_that_nobody_expected_is_told_to_the_log_alone(
+def test_an_error_that_nobody_expected_is_only_logged(
     http: httpx.Client, service: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> Any:
@@ -171,7 +171,7 @@ def test_an_error_that_nobody_expected_is_told_to_the_log_alone(
 
     monkeypatch.setattr("fsclient.service.lookups.latest_request", broken)
     answer = http.post("/v1/latest", json=LATEST)
-    assert told(answer) == (500, "InternalError", "the service failed; its own log says at what")
+    assert reported(answer) == (500, "InternalError", "the service failed; its own log says at what")
     assert "secret" not in answer.text + str(answer.headers)
     assert "RuntimeError" in caplog.text
 
@@ -211,7 +211,7 @@ def test_without_any_key_this_machine_is_answered_and_with_one_who_has_it(http: 
         answer = http.request(method, path, json=QUESTIONS.get(path))
         assert answer.status_code == (200 if path == "/v1/health" else 401), path
         if answer.status_code == 401:
-            assert told(answer)[1] == "AuthenticationError"
+            assert reported(answer)[1] == "AuthenticationError"
             assert answer.headers["www-authenticate"] == "Bearer"
     assert http.post("/v1/latest", json=LATEST, headers={"authorization": f"Bearer {key}"}).status_code == 200
     assert http.get("/metrics", headers={"authorization": f"bearer {key}"}).status_code == 200
@@ -237,7 +237,7 @@ def test_keys_that_can_not_be_read_let_nobody_in(
     key = service.keys.add("one")
     service.keys.path.write_text("{")
     answer = http.get("/metrics", headers={"authorization": f"Bearer {key}"})
-    assert told(answer)[:2] == (503, "FeatureStoreUnavailable")
+    assert reported(answer)[:2] == (503, "FeatureStoreUnavailable")
     assert str(service.keys.path) not in answer.text
     assert str(service.keys.path) in caplog.text
 
@@ -296,13 +296,13 @@ def test_a_key_is_never_logged(http: httpx.Client, service: Serving, caplog: pyt
 def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(http: httpx.Client) -> None:
     large = b'{"symbols": "' + b"x" * MAX_BODY_BYTES + b'"}'
     headers = {"content-type": "application/json"}
-    assert told(http.post("/v1/latest", content=large, headers=headers))[0] == 413
+    assert reported(http.post("/v1/latest", content=large, headers=headers))[0] == 413
 
     def trickle() -> Iterator[bytes]:
         for at in range(0, len(large), 50_000):
             yield large[at : at + 50_000]
 
-    assert told(http.post("/v1/latest", content=trickle(), headers=headers))[0] == 413
+    assert reported(http.post("/v1/latest", content=trickle(), headers=headers))[0] == 413
     assert http.post("/v1/latest", json=LATEST).status_code == 200
 
 
