@@ -107,8 +107,10 @@ def _of_units(frame: pd.DataFrame, factors: npt.NDArray[np.float64]) -> str:
     wrong = frame["open_time"][factors != 1]
     finite = factors[(factors != 1) & np.isfinite(factors)]
     size = f"{np.median(finite):.4g} times the prices beside them" if finite.size else "torn between two units"
+    first, last = (f"{moment:%Y-%m-%d %H:%M}" for moment in wrong.iloc[[0, -1]])
+    bars = f"{len(wrong):,} bars from {first} to {last} UTC are" if len(wrong) > 1 else f"the bar of {first} UTC is"
     return (
-        f"{len(wrong)} bars from {wrong.iloc[0]:%Y-%m-%d %H:%M} to {wrong.iloc[-1]:%Y-%m-%d %H:%M} UTC are {size}: "
+        f"{bars} {size}: "
         "another unit, or a split that only one part of them reflects. Convert the source to one unit, or the stored "
         "bars with fstore rebase; if the market did move so, ingest it with --as-is"
     )
