@@ -43,6 +43,7 @@ class Settings:
         alert_urls: where alerts go, as Apprise names it (``json://host/path``, ``mailto://...``), separated by spaces;
             the log alone when empty. May hold passwords, so they are never shown.
         max_bad_share: a batch with a larger share of bad rows stops its symbol.
+        max_revised_share: an ingest that would change a larger share of the stored bars it overlaps asks first.
         min_completeness: a derived bar made of a smaller share of its source bars is quarantined, not published.
         shard_size: how many symbols a task takes.
         task_runner: where a run's tasks work: ``threads`` or ``processes`` of this machine, ``dask`` (a cluster of
@@ -54,6 +55,7 @@ class Settings:
     ledger_url: str = field(default="", repr=False)
     alert_urls: str = field(default="", repr=False)
     max_bad_share: float = 0.05
+    max_revised_share: float = 0.2
     min_completeness: float = 0.5
     shard_size: int = 25
     task_runner: str = "threads"
@@ -61,6 +63,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.max_bad_share < 1:
             raise SettingsError(f"max_bad_share must be at least 0 and below 1, not {self.max_bad_share}")
+        if not 0 <= self.max_revised_share <= 1:
+            raise SettingsError(f"max_revised_share must be from 0 to 1, not {self.max_revised_share}")
         if not 0 <= self.min_completeness <= 1:
             raise SettingsError(f"min_completeness must be from 0 to 1, not {self.min_completeness}")
         if self.shard_size < 1:
@@ -145,6 +149,7 @@ _KINDS: Mapping[str, tuple[str, UnionType | type, Callable[[Any], object]]] = {
     "ledger_url": ("a URL", str, str),
     "alert_urls": ("URLs", str, str),
     "max_bad_share": ("a number", str | int | float, float),
+    "max_revised_share": ("a number", str | int | float, float),
     "min_completeness": ("a number", str | int | float, float),
     "shard_size": ("a whole number", str | int, int),
     "task_runner": ("text", str, str),

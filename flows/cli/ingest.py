@@ -67,6 +67,12 @@ def ingest(
         float | None,
         typer.Option(help="Share of bad rows up to which the good ones are stored.", min=0.0, max=0.999_999),
     ] = None,
+    revise: Annotated[
+        bool, typer.Option("--revise", help="Store it even if it changes many of the bars that are stored.")
+    ] = False,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Take prices in whatever unit they are beside their neighbours.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bars from files, a database or an exchange, through the quality gate, into the offline store."""
@@ -84,7 +90,9 @@ def ingest(
     except SourceError as error:  # an option, not yet a file
         raise InvalidRequestError(str(error)) from None
     bars = read_bars(source, symbol=found, timeframe=frame, options=options, ask=ask)
-    report = ingested(bars, symbol, timeframe, load_settings(), final=final, max_bad_share=max_bad_share)
+    report = ingested(
+        bars, symbol, timeframe, load_settings(), final=final, max_bad_share=max_bad_share, revise=revise, as_is=as_is
+    )
     if as_json:
         show.dump(_report_row(report) | {"gaps": report.gaps.as_frame().to_dict("records")})
     else:
@@ -101,6 +109,8 @@ def ingested(
     *,
     final: bool | None = None,
     max_bad_share: float | None = None,
+    revise: bool = False,
+    as_is: bool = False,
 ) -> IngestReport:
     """Ingests what was read, and shows that it does; the settings' ``max_bad_share`` holds where none is stated."""
     from flows.ingest.ingest import ingest as run
@@ -113,7 +123,10 @@ def ingested(
             ledger=settings.ledger(),
             now=datetime.now(UTC),
             max_bad_share=settings.max_bad_share if max_bad_share is None else max_bad_share,
+            max_revised_share=settings.max_revised_share,
             final=final,
+            revise=revise,
+            as_is=as_is,
         )
 
 

@@ -36,6 +36,7 @@ def ingest_symbol(source: str, symbol: str, timeframe: str, options: SourceOptio
         ledger=settings.ledger(),
         now=datetime.now(UTC),
         max_bad_share=settings.max_bad_share,
+        max_revised_share=settings.max_revised_share,
     )
     add_asset_metadata(BARS, {"symbol": symbol, "timeframe": timeframe, "stored": report.stored})
     return report

@@ -20,6 +20,7 @@ from flows.compute.derive import closes, opens_us
 from flows.compute.rejected import quarantine_rows, unreadable_rows
 from flows.errors import MendableError
 from flows.ingest.refusal import explain
+from flows.ingest.stored import overlap_problem, read_neighbours
 from flows.ledger import Ledger
 from flows.quality import check_bars
 from flows.runs.record import at_stage, verdict_record
@@ -83,7 +84,11 @@ def ingest(
     ledger: Ledger,
     now: datetime,
     max_bad_share: float,
+    max_revised_share: float = 1.0,
+    good_before: int = 0,
     final: bool | None = None,
+    revise: bool = False,
+    as_is: bool = False,
 ) -> IngestReport:
     """Checks a source's bars, quarantines the bad ones and stores what is new or has changed.
 
@@ -92,6 +97,11 @@ def ingest(
     but one that was ingested before undoes nothing that came after it.
 
     Args:
+        max_bad_share, good_before: as the gate takes them.
+        max_revised_share: the largest share of the bars that are stored already which the source may change, 0 to 1,
+            unless ``revise`` is set. A source whose prices differ throughout by one factor is another basis, whatever
+            the share: it is stored with ``revise`` only, and only when it covers all that is stored.
+        as_is: prices are taken in whatever unit they are, without a look at the bars beside them.
         final: whether the newest bar is finished. When not given, it is not if it has not closed by ``now``, or if
             the source was written down before it closed. A bar that has not closed is never taken.
 
@@ -106,6 +116,9 @@ def ingest(
     frame = frame[~unfinished].reset_index(drop=True)
     opens = opens_us(frame)
     grid = on_grid(series.session, series.timeframe, opens)
+    neighbours = read_neighbours(series, frame[grid], tables, ledger, digest=source.digest)
+    overlap = neighbours.overlap(frame[grid], series)
+    differs = overlap_problem(overlap, neighbours, series, max_share=max_revised_share, revise=revise)
     verdict = check_bars(
         frame,
         symbol=series.symbol,
@@ -114,6 +127,8 @@ def ingest(
         on_grid=grid,
         max_bad_share=max_bad_share,
         rejected=_bad_when_read(source, max_bad_share),
+        good_before=good_before,
+        around=None if as_is or differs else neighbours.around,
     )
     rejected = quarantine_rows(verdict.bad, kind="bars", timeframe=series.timeframe, now=now)
     quarantine = pd.concat([unreadable_rows(source.rejected, now), rejected])
@@ -137,13 +152,20 @@ def ingest(
     name, (symbol, timeframe) = ", ".join(source.notes.files), series.key
     parameters = {"symbol": symbol, "timeframe": timeframe, "source": name}
     with ledger.run("ingest", tables=tables, now=now, parameters=parameters) as run:
+        if differs:  # before anything is written, the quarantine too
+            run.problems.append(differs)
+            run.counts.update(read=report.read)
+            held = len(frame) + len(source.rejected)
+            return replace(report, stopped=differs, held=held, quarantined=0, quarantined_by_rule={})
         with run.lease_of(symbol, wait_s=_WAIT_S) as lease:
             if lease.refused:
                 holder = lease.refused[symbol].owner
                 raise SymbolBusyError(f"{symbol}: {holder} is working on it; wait for its end, then run this again")
             at_stage("quarantine")
             store_quarantine(tables, quarantine, series)
-            if verdict.passed:
+            if verdict.passed and verdict.good.empty:
+                pass  # all of it was set aside
+            elif verdict.passed:
                 download = Download(digest=source.digest, name=name) if source.digest else None
                 stored = store_bars(run.holding(lease), series, verdict.good, download)
                 report = _stored(report, stored, verdict.good)

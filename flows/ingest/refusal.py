@@ -15,7 +15,10 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     ("off_grid", "--tz states another zone, --stamp close that times are closes, --timeframe another length of bars"),
     ("unclosed", "bars of the future are on another zone's clock, which --tz states"),
     ("_out_of_bounds", "prices in another unit need --unit; the catalog's price_min and price_max bound the symbol"),
-    ("unit_error", "prices in another unit need --unit; load the whole history again if its basis changed"),
+    (
+        "unit_error",
+        "bring the source into one unit (--unit), or the stored bars over with fstore rebase; --as-is keeps all",
+    ),
     ("_not_positive", "a symbol that trades below zero says so in the catalog with a price_min below zero"),
     ("volume_negative", "--volume none says that no volume is reported"),
     ("high_below_", "--columns says which column is which"),

@@ -103,17 +103,13 @@ def _idle(frame: pd.DataFrame, on_grid: BoolArray, symbol: Symbol, timeframe: Ti
 
 
 def _of_units(frame: pd.DataFrame, factors: npt.NDArray[np.float64]) -> str:
-    """Which bars are in another unit, by how much, and what to do about it."""
+    """Which bars are in another unit, and by how much."""
     wrong = frame["open_time"][factors != 1]
     finite = factors[(factors != 1) & np.isfinite(factors)]
     size = f"{np.median(finite):.4g} times the prices beside them" if finite.size else "torn between two units"
     first, last = (f"{moment:%Y-%m-%d %H:%M}" for moment in wrong.iloc[[0, -1]])
     bars = f"{len(wrong):,} bars from {first} to {last} UTC are" if len(wrong) > 1 else f"the bar of {first} UTC is"
-    return (
-        f"{bars} {size}: "
-        "another unit, or a split that only one part of them reflects. Convert the source to one unit, or the stored "
-        "bars with fstore rebase; if the market did move so, ingest it with --as-is"
-    )
+    return f"{bars} {size}: another unit, or a split that only one part of them reflects"
 
 
 def check_indicators(

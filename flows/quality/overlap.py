@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ class Overlap:
 
     Attributes:
         bars: how many they are.
-        differing: in how many of them a price or the volume is another number.
+        differing: in how many of them a price differs by more than its last decimal, or the volume.
         factor: what each stored price is multiplied by in the source; 1.0 when there is no one factor.
         volume_factor: the same of the volumes.
         shift: how much later the source puts the same bars; zero when they are not the same ones moved.
@@ -89,7 +90,11 @@ def compare_overlap(fresh: pd.DataFrame, stored: pd.DataFrame, timeframe: Timefr
     if not at_new.size:
         return Overlap(bars=0, differing=0)
     now, was = new[:, at_new], known[:, at_known]
-    differs = ~np.logical_and.reduce([same_number(a, b) for a, b in zip(was, now, strict=True)])
+    same = np.stack([same_number(a, b) for a, b in zip(was, now, strict=True)])
+    rounding = 0.51 * (_tick(now[:_PRICES]) + _tick(was[:_PRICES]))
+    with np.errstate(invalid="ignore"):
+        same[:_PRICES] |= np.abs(now[:_PRICES] - was[:_PRICES]) <= rounding
+    differs = ~same.all(axis=0)
     if not differs.any():
         return Overlap(bars=len(differs), differing=0)
     close_now, close_was = now[3], was[3]
@@ -137,13 +142,20 @@ def _constant_factor(now: FloatArray, was: FloatArray) -> float:
     if now.shape[1] < _MIN_BARS and abs(np.log10(factor) - np.round(np.log10(factor))) > 1e-3:
         return 1.0
     rounding = 0.51 * (_tick(now) / now + _tick(was) / was) + 1e-9
-    fits = (np.abs(ratios / factor - 1) <= rounding + np.median(rounding)).all(axis=0)
+    typical = float(np.median(rounding))
+    simple = float(Fraction(factor).limit_denominator(20)) if factor < 1e6 else factor
+    if factor < 1:
+        simple = float(1 / Fraction(1 / factor).limit_denominator(20))
+    if abs(simple / factor - 1) <= typical:
+        factor = simple  # 0.1, and not the 0.09999983 that rounded prices make of it
+    fits = (np.abs(ratios / factor - 1) <= rounding + typical).all(axis=0)
     return factor if (~fits).sum() <= max(len(fits) >= 4, 0.05 * len(fits)) else 1.0
 
 
 def _tick(numbers: FloatArray) -> float:
     """The unit of the last decimal that the numbers are written with."""
-    sample = numbers.ravel()[:: max(1, numbers.size // _SAMPLE)]
+    sample = numbers[np.isfinite(numbers)]
+    sample = sample[:: max(1, sample.size // _SAMPLE)]
     for decimals in range(9):
         if (np.abs(np.round(sample, decimals) - sample) <= 1e-9 * np.abs(sample)).all():
             return float(10.0**-decimals)

@@ -10,6 +10,7 @@ from datetime import datetime
 import numpy as np
 
 from feature_repo import catalog
+from feature_repo.catalog import WINDOW_BARS
 from feature_repo.series import Series
 from feature_repo.stores.tables import OfflineTables
 from flows.ingest.ingest import ingest
@@ -19,6 +20,8 @@ from flows.settings import Settings
 from flows.sources import SourceBars, SourceNotes
 from flows.stream.bar import LiveBar, frame_of
 
+_EACH_ON_ITS_OWN = 0.999
+"""A live bar that is bad says nothing against the others: they come one by one, not in one file."""
 _log = logging.getLogger("fstore")
 
 
@@ -55,7 +58,8 @@ def settle(
                 tables=tables,
                 ledger=ledger,
                 now=now,
-                max_bad_share=settings.max_bad_share,
+                max_bad_share=_EACH_ON_ITS_OWN,
+                good_before=WINDOW_BARS,
                 final=True,
             )
             if report.stopped:

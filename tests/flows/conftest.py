@@ -156,6 +156,7 @@ def take(tables: DeltaTables, ledger: Ledger, source_of: Callable[[pd.DataFrame]
         now: datetime = NOW,
         max_bad_share: float = 0.05,
         final: bool | None = None,
+        **options: Any,
     ) -> IngestReport:
         source = bars if isinstance(bars, SourceBars) else source_of(bars)
         return ingest(
@@ -166,6 +167,7 @@ def take(tables: DeltaTables, ledger: Ledger, source_of: Callable[[pd.DataFrame]
             now=now,
             max_bad_share=max_bad_share,
             final=final,
+            **options,
         )
 
     return run
