@@ -32,12 +32,12 @@ def ingest(
     ],
     symbol: Annotated[str, typer.Option(help="Such as EUR/USD.")],
     timeframe: Annotated[str, typer.Option(help="1m, 5m, 15m, 30m, 1h, 4h or 1d.")],
-    file_format: Annotated[Format, typer.Option("--format", help="Told by the content when not given.")] = "auto",
+    file_format: Annotated[Format, typer.Option("--format", help="Detected from the content by default.")] = "auto",
     tz: Annotated[
         str | None,
-        typer.Option(help="Zone of times that name none; with its changes, Europe/Berlin,2014-11-23=EET."),
+        typer.Option(help="Zone of times that state none; with its changes: Europe/Berlin,2014-11-23=EET."),
     ] = None,
-    stamp: Annotated[Stamp, typer.Option(help="Which end of its bar a time is.")] = "auto",
+    stamp: Annotated[Stamp, typer.Option(help="Whether a time is its bar's open or close.")] = "auto",
     day_first: Annotated[
         bool | None,
         typer.Option("--dayfirst/--monthfirst", help="How dates such as 02/03/2020 are read."),
@@ -46,17 +46,19 @@ def ingest(
         str | None, typer.Option(help="Which instrument of the file to take, as its own column names it.")
     ] = None,
     columns: Annotated[
-        str, typer.Option(help="Ours=theirs: open=o,volume=tick_volume; of ticks bid, ask, price.")
+        str, typer.Option(help="Ours=theirs: open=o,volume=tick_volume; for ticks bid, ask, price.")
     ] = "",
-    delimiter: Annotated[str | None, typer.Option(help="Detected when not given.")] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Detected by default.")] = None,
     ask: Annotated[Path | None, typer.Option(help="SOURCE holds bid prices, this file the ask: mid is stored.")] = None,
-    unit: Annotated[float | None, typer.Option(help="What 1 in a price is: 0.00001 for points. Told by size.")] = None,
-    volume: Annotated[Volume, typer.Option(help="none: the volume column reports none.")] = "auto",
+    unit: Annotated[
+        float | None, typer.Option(help="What 1 in a price is: 0.00001 for points. Detected by default.")
+    ] = None,
+    volume: Annotated[Volume, typer.Option(help="none: the volume column reports no volume.")] = "auto",
     volume_unit: Annotated[float | None, typer.Option(help="What 1 in a volume is, such as 100000 for lots.")] = None,
-    table: Annotated[str | None, typer.Option(help="Of a database: the table to read.")] = None,
-    query: Annotated[str | None, typer.Option(help="Of a database: what to read; may use :start and :end.")] = None,
+    table: Annotated[str | None, typer.Option(help="For a database: the table to read.")] = None,
+    query: Annotated[str | None, typer.Option(help="For a database: the query; may use :start and :end.")] = None,
     start: Annotated[
-        str | None, typer.Option(help="First open time, of a database or an exchange; naive is UTC.")
+        str | None, typer.Option(help="First open time, for a database or an exchange; naive is UTC.")
     ] = None,
     end: Annotated[str | None, typer.Option(help="Last open time; a date alone means that whole day.")] = None,
     exchange_url: Annotated[str | None, typer.Option(help="Another host of the exchange, as https://host.")] = None,
@@ -144,7 +146,7 @@ def _report_row(report: IngestReport) -> dict[str, Any]:
 
 
 def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceBars] | None = None) -> None:
-    """Prints what became of sources' bars, and what was found out about the sources."""
+    """Prints what became of the bars of sources, and what was detected about the sources."""
     rows = [
         _report_row(r) | {"span": f"{r.first_open:%Y-%m-%d} to {r.last_open:%Y-%m-%d}" if r.first_open else "-"}
         for r in reports
@@ -169,8 +171,8 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
             show.line(f"{r.symbol} {r.timeframe}  {notes}")
         if sources and (hint := sources[r.symbol].notes.zone_hint):
             show.line((f"{r.symbol} {r.timeframe}  {hint}", "yellow"))
-        if sources and (found := _detected(sources[r.symbol])):
-            show.line((found, "dim"))
+        if sources and (detected := _detected(sources[r.symbol])):
+            show.line((detected, "dim"))
         if r.stopped:
             show.problem(r.symbol, r.timeframe, f"{r.stopped}; nothing of it was stored")
             for refusal in r.refusal:
@@ -179,14 +181,14 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
 
 
 def _detected(source: SourceBars) -> str:
-    """What was found out about a source that changes what its numbers mean; nothing of what is usual."""
+    """What was detected about a source that changes what its numbers mean, leaving out what is usual."""
     notes = source.notes
     zone, unit = notes.detected.get("time_zone", ""), notes.detected.get("unit", "")
     usual = not zone or zone.startswith(("UTC ", "stated in every time"))
-    told = [] if usual else [f"times in {zone}"]
-    told += [f"prices in {unit}"] if unit else []
-    told += [f"{notes.held:,} bars of it were not whole and left out"] if notes.held else []
-    return "; ".join(told)
+    parts = [] if usual else [f"times in {zone}"]
+    parts += [f"prices in {unit}"] if unit else []
+    parts += [f"bars that are incomplete in it, held back: {notes.held:,}"] if notes.held else []
+    return "; ".join(parts)
 
 
 def _first_not_wanted(text: str | None, timeframe: Timeframe) -> datetime | None:

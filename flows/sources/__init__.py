@@ -1,10 +1,10 @@
 """Bars from files and folders, databases and exchanges.
 
-``read_bars`` turns a source into one table of bars of one symbol and timeframe, beside the rows that are none and notes
-of what was seen. It reads and never judges: whether a bar is plausible is the quality gate's question. A source that
-cannot be read raises one ``SourceError``, and nothing of it is taken.
+``read_bars`` turns a source into one table of bars of one symbol and timeframe, the rows that are not bars, and notes
+of what was noticed. It reads and never judges: whether a bar is plausible is the quality gate's question. A source that
+cannot be read raises one ``SourceError``, and nothing is taken from it.
 
-Every source hands on a ``Table`` of columns as they are; what is made of it (times, units, bid and ask, ticks) is the
+Every source returns a ``Table`` of columns as they are; how it is interpreted (times, units, bid and ask, ticks) is the
 same for all. A new file format is one function from a path to a ``Table``, named in ``files.FORMATS``; an export that
 is only another order of columns is a row of ``exports.EXPORTS``; a new kind of source, a branch of ``read_origin``.
 """

@@ -1,4 +1,4 @@
-"""A source to one table of bars."""
+"""From a source to one table of bars."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
 from flows.sources.columns import PRICES, Side
-from flows.sources.duplicates import repeated
 from flows.sources.error import SourceError
 from flows.sources.hours import ZoneDoubt, doubt_zone
 from flows.sources.options import SourceOptions
@@ -23,24 +24,26 @@ from flows.sources.rows import Rows, read_rows, reject
 from flows.sources.spacing import check_spacing
 from flows.sources.table import Origin, Table
 from flows.sources.ticks import bars_of_ticks, complete_ticks
+from flows.sources.units import nearest_decimal
 
 _COLUMNS = ["open_time", *BAR_FIELDS, "file", "line"]
 _DETECT_ALL = SourceOptions()
+_DUPLICATE_DIGITS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceNotes:
-    """What was seen in a source.
+    """What was noticed in a source.
 
     Attributes:
         files: names of the files, in the order they were read; the bid's before the ask's.
         rows_read: rows of all files together. Of a source of bars without an ask file it is the sum of the bars, the
             rejected rows, the duplicates and the incomplete rows held back.
         out_of_order: rows that step against the order, oldest or newest first, that their file is otherwise in.
-        duplicates: rows that say exactly what an earlier row said, left out.
+        duplicates: rows that repeat an earlier row exactly, left out.
         header_lines_skipped: lines above the headers, as a comment or an address.
-        detected: what was found out or told about the format, delimiter, header, columns, time_zone, stamp, order and
-            unit; of several files the differing answers, separated by `` | ``.
+        detected: what was detected or stated about the format, delimiter, header, columns, time_zone, stamp, order and
+            unit; where files differ, their values separated by `` | ``.
         held: bars left out because they are not whole: an exchange's newest candle, the bar in which ticks end, a row
             that says so itself.
         ticks: how many ticks the bars were made of, with the rejected ones; 0 of a source of bars.
@@ -71,9 +74,9 @@ class SourceBars:
             file (name), line (int64, 1-based line in the file, row number for Parquet).
         rejected: rows that are no bars: file, line, open_time (NaT where not known), raw (the row's text), rule
             (``unreadable_value``, ``ask_below_bid``, ``no_matching_ask``, ``no_matching_bid``), detail (why).
-        notes: what was seen.
+        notes: what was noticed.
         digest: SHA-256, hex, of what was read (the bytes of all files in their order, or the table that a database or
-            an exchange gave) and of all that decides what it means: symbol, timeframe and options. Empty if not known.
+            an exchange returned) and of all that decides its meaning: symbol, timeframe and options. Empty if unknown.
         written_at: when the newest file was written, UTC; None for a database or an exchange.
     """
 
@@ -98,18 +101,18 @@ def read_bars(
         source: a file (CSV, plain or gzip, Parquet or Excel) or a folder of them; as text also a database's
             SQLAlchemy URL, or ``exchange://NAME`` for an exchange that ccxt knows. Rows of ticks are made into bars.
         ask: the file or folder of the ask's bars, if ``source`` has the bid's: the bars are then of the mid price. A
-            file with ``bid_open`` to ``ask_close`` columns gives mid prices by itself.
+            file with ``bid_open`` to ``ask_close`` columns yields mid prices by itself.
 
     Raises:
         SourceError: the source cannot be read; nothing of it was taken.
     """
     if ask is not None and not (is_path(source) and is_path(ask)):
         what = "--ask is for files"
-        raise SourceError(what, remedy="Of a database, select bid_open to ask_close in one query.")
+        raise SourceError(what, remedy="From a database, select bid_open to ask_close in one query.")
     sides = [_read(source, symbol, timeframe, options, "both" if ask is None else "bid")]
     if ask is not None:
         sides.append(_read(ask, symbol, timeframe, options, "ask"))
-    rejected = [some for side in sides for some in side.rejected]
+    rejected = [rows for side in sides for rows in side.rejected]
     bars = sides[0].bars
     if ask is not None:
         bars, no_ask, no_bid = pair(sides[0].bars, sides[1].bars)
@@ -131,7 +134,7 @@ def read_bars(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Side:
-    """What one source gave: ``bars`` are the rows of all of its tables less the duplicates, or made of their ticks."""
+    """What was read from one source; ``bars`` are its tables' rows without duplicates, or are made of their ticks."""
 
     origin: Origin
     rows: Sequence[Rows]
@@ -151,9 +154,9 @@ def _read(source: Path | str, symbol: Symbol, timeframe: Timeframe, options: Sou
     tables = origin.tables
     rows = [read_rows(t, symbol=symbol, timeframe=timeframe, options=options, side=side) for t in tables]
     _check_alike(tables, rows)
-    rejected = [some.rejected for some in rows]
-    bars = _concat([some.frame for some in rows])
-    held = sum(table.held for table in tables) + sum(side_rows.unfinished for side_rows in rows)
+    rejected = [table_rows.rejected for table_rows in rows]
+    bars = _concat([table_rows.frame for table_rows in rows])
+    held = sum(table.held for table in tables) + sum(table_rows.unfinished for table_rows in rows)
     ticks = 0
     if rows[0].of_ticks:
         _check_ticks(tables, rows, options)
@@ -169,7 +172,7 @@ def _read(source: Path | str, symbol: Symbol, timeframe: Timeframe, options: Sou
         raise SourceError("--end is for ticks, queries and exchanges", remedy="A file of bars is read whole.")
     else:
         check_spacing(bars["open_time"], timeframe, tables[0].file)
-    again = repeated(bars)
+    again = _repeated(bars)
     return _Side(
         origin=origin,
         rows=rows,
@@ -179,6 +182,21 @@ def _read(source: Path | str, symbol: Symbol, timeframe: Timeframe, options: Sou
         held=held,
         ticks=ticks,
     )
+
+
+def _repeated(bars: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which rows repeat the time and all the numbers of an earlier row; no value equals no value.
+
+    Two downloads of one bar may spell a number 0.176 and 0.17600000000000002: they are compared to 15 significant
+    digits, as what differs beyond is float noise. Rows that share a time but differ are no repetition: which of them
+    is right is not decided here.
+    """
+    repeats = np.asarray(bars.duplicated("open_time", keep=False))
+    if repeats.any():  # only rows that share a time need a full look
+        shared = bars[repeats]
+        numbers = pd.DataFrame(nearest_decimal(shared.select_dtypes("float64").to_numpy(), _DUPLICATE_DIGITS))
+        repeats[repeats] = numbers.assign(open_time=shared["open_time"].to_numpy()).duplicated()
+    return repeats
 
 
 def _digest(origins: Sequence[Origin], frame: pd.DataFrame, meaning: str) -> str:
@@ -193,24 +211,24 @@ def _digest(origins: Sequence[Origin], frame: pd.DataFrame, meaning: str) -> str
 
 
 def _check_alike(tables: Sequence[Table], rows: Sequence[Rows]) -> None:
-    """Bars and ticks, mid prices and prices of one side do not go into one table."""
-    for table, some in zip(tables, rows, strict=True):
-        if some.of_ticks != rows[0].of_ticks:
-            what = f"of this file and {tables[0].file} only one has ticks"
+    """Refuses to mix bars with ticks, or mid prices with prices of one side, in one table."""
+    for table, table_rows in zip(tables, rows, strict=True):
+        if table_rows.of_ticks != rows[0].of_ticks:
+            what = f"of this file and {tables[0].file}, only one has ticks"
             raise SourceError(what, remedy="Read them one by one.", file=table.file)
-        if any((ask in some.frame) != (ask in rows[0].frame) for ask in ("ask_close", "ask_price")):
-            what = f"of this file and {tables[0].file} only one has bid and ask columns"
+        if any((ask in table_rows.frame) != (ask in rows[0].frame) for ask in ("ask_close", "ask_price")):
+            what = f"of this file and {tables[0].file}, only one has bid and ask columns"
             raise SourceError(what, remedy="Read them one by one.", file=table.file)
 
 
 def _check_ticks(tables: Sequence[Table], rows: Sequence[Rows], options: SourceOptions) -> None:
-    """A tick in two files would be counted twice, and ticks have no stamp but their own."""
+    """Refuses files of ticks that overlap, as their ticks would count twice, and a stamp, which ticks do not have."""
     if options.stamp != "auto":
-        raise SourceError("--stamp is for bars; these are ticks", remedy="Leave it out.", file=tables[0].file)
+        raise SourceError("--stamp is for bars; these are ticks", remedy="Omit it.", file=tables[0].file)
     spans = [
-        (some.frame["open_time"].min(), some.frame["open_time"].max(), t.file)
-        for t, some in zip(tables, rows, strict=True)
-        if len(some.frame)
+        (table_rows.frame["open_time"].min(), table_rows.frame["open_time"].max(), table.file)
+        for table, table_rows in zip(tables, rows, strict=True)
+        if len(table_rows.frame)
     ]
     spans.sort()
     for (_, last, earlier), (first, _, later) in itertools.pairwise(spans):
@@ -249,33 +267,34 @@ def _zone_doubt(frame: pd.DataFrame, symbol: Symbol, timeframe: Timeframe) -> Zo
         return ZoneDoubt()
     prices = frame[list(PRICES)].to_numpy()
     moved = (prices[:, 1:] != prices[:, :-1]).any(axis=1)
-    return doubt_zone(frame["open_time"].to_numpy(dtype="datetime64[us]")[moved], timeframe.microseconds)
+    opens = frame["open_time"].to_numpy(dtype="datetime64[us]")[moved]
+    return doubt_zone(opens, timeframe.microseconds, symbol.session.clock)
 
 
 def _notes(sides: Sequence[_Side], frame: pd.DataFrame, symbol: Symbol, timeframe: Timeframe) -> SourceNotes:
     tables = [table for side in sides for table in side.tables]
-    rows = [some for side in sides for some in side.rows]
+    rows = [table_rows for side in sides for table_rows in side.rows]
     answers: dict[str, dict[str, None]] = {}
-    for some in rows:
-        for what, answer in some.detected.items():
-            answers.setdefault(what, {})[answer] = None
+    for table_rows in rows:
+        for name, answer in table_rows.detected.items():
+            answers.setdefault(name, {})[answer] = None
     doubt = _zone_doubt(frame, symbol, timeframe)
-    asks = any(some.zone_assumed for some in rows)
-    brokers = any(some.brokers_clock for some in rows)
+    asks = any(table_rows.zone_assumed for table_rows in rows)
+    brokers = any(table_rows.brokers_clock for table_rows in rows)
     question = ""
     if asks and doubt.hours:
-        question = f"{doubt.text}. Say --tz {doubt.remedy}, or --tz UTC if the times are UTC"
+        question = f"{doubt.text}. Use --tz {doubt.remedy}, or --tz UTC if the times are UTC"
     elif brokers and not doubt.settled:
-        question = "the times are on the clock of a MetaTrader broker, and no weekend shows which. Say --tz with its "
+        question = "the times are on the clock of a MetaTrader broker, and no weekend shows which. Use --tz with its "
         question += "zone, as --tz Europe/Athens, or --tz UTC"
     hint = doubt.text if doubt.hours and not question else ""
     return SourceNotes(
         files=tuple(table.file for table in tables),
-        rows_read=sum(some.rows_read for some in rows),
-        out_of_order=sum(some.out_of_order for some in rows),
+        rows_read=sum(table_rows.rows_read for table_rows in rows),
+        out_of_order=sum(table_rows.out_of_order for table_rows in rows),
         duplicates=sum(side.duplicates for side in sides),
         header_lines_skipped=sum(len(table.preamble) for table in tables),
-        detected={what: " | ".join(distinct) for what, distinct in answers.items()},
+        detected={name: " | ".join(distinct) for name, distinct in answers.items()},
         held=sum(side.held for side in sides),
         ticks=sum(side.ticks for side in sides),
         zone_question=question,

@@ -1,4 +1,4 @@
-"""Which column of a file is which, told from the names."""
+"""Which column of a file is which, by their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRICES = ("open", "high", "low", "close")
 Side = Literal["both", "bid", "ask"]
 
 
-# Names are compared as `key` makes them; of two that are both in a file the earlier is taken.
+# Names are compared as `key` makes them; where a file has two of them, the earlier is taken.
 def _edges(*edges: str, bare: Sequence[str]) -> tuple[str, ...]:
     """The names of a bar's edge: ``endtime``, ``time_end``, ``end_at``, and by itself where that is no price."""
     words = ("time", "timestamp", "datetime", "date", "at", "ts", "utc")
@@ -50,7 +50,7 @@ _TICK_NAMES = {
     "ask": ("ask", "askprice", "offer"),
     "price": ("price", "last", "lastprice", "tradeprice"),
 }
-_TELLING = frozenset(
+_KNOWN_NAMES = frozenset(
     name
     for names in (
         *((*_INSTANTS, *_INSTANTS_LAST, "date", "time"), _VOLUMES, _TICK_COUNTS, _SIZES, _SYMBOL),
@@ -68,7 +68,7 @@ class Choice:
         time: one column, or a date and a time column.
         prices: open, high, low, close, of a tick its price; the bid's where ``ask_prices`` is not empty.
         ask_prices: likewise of the ask in a file that has both sides, else empty.
-        volumes: the columns that may be the volume, the best first; none when the file reports none.
+        volumes: the columns that may be the volume, the best first; empty when the file reports none.
         tick_count: the one of them that counts ticks, which stands in for a volume of zero throughout.
         symbol: a column naming the instrument, None when there is none.
         finished: a column that says whether a bar is whole, None when there is none.
@@ -101,14 +101,14 @@ def key(name: str) -> str:
 
 def recognised(names: Sequence[str], options: SourceOptions) -> int:
     """How many of ``names`` are names of bar columns: 2 or more make a header."""
-    known = _TELLING | {key(theirs) for theirs in (options.columns or {}).values()}
+    known = _KNOWN_NAMES | {key(theirs) for theirs in (options.columns or {}).values()}
     return sum(key(name) in known for name in names)
 
 
 def choose(
     names: Sequence[str], symbol: Symbol, options: SourceOptions, side: Side, error: Callable[[str, str], SourceError]
 ) -> Choice:
-    """Find the columns of a bar among ``names``, or if there are none of a tick.
+    """Find the columns of a bar among ``names``, or else those of a tick.
 
     Args:
         side: ``"both"`` for a file on its own, ``"bid"`` or ``"ask"`` for one of two files.
@@ -166,11 +166,11 @@ class _Columns:
 
     def _named(self, ours: str, theirs: str) -> int:
         exact = [i for i, name in enumerate(self._names) if name == theirs]
-        found = exact or [i for i, name in enumerate(self._keys) if name == key(theirs)]
-        if len(found) != 1:
-            what = "no column" if not found else "more than one column"
+        matches = exact or [i for i, name in enumerate(self._keys) if name == key(theirs)]
+        if len(matches) != 1:
+            what = "more than one column" if matches else "no column"
             raise self._error(f"{what} called {shown(theirs)}; {self._listed()}", f"Correct {ours}=... of --columns.")
-        return found[0]
+        return matches[0]
 
     def first(self, aliases: Sequence[str]) -> int | None:
         """The column with the earliest of ``aliases``."""
@@ -185,46 +185,46 @@ class _Columns:
         return None
 
     def prices(self, side: Side) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        found: dict[str, int] = {}
+        columns: dict[str, int] = {}
         for ours, aliases in _PRICE_NAMES.items():
             at = self._mapped[ours] if ours in self._mapped else self.first(aliases)
             if at is not None:
-                found[ours] = at
+                columns[ours] = at
         bid, ask = ([f"{s}_{price}" for price in PRICES] for s in ("bid", "ask"))
         wanted: tuple[tuple[list[str], list[str]], ...] = ((list(PRICES), []),)
         wanted += {"both": ((bid, ask),), "bid": ((bid, []),), "ask": ((ask, []),)}[side]
         for first, second in wanted:
-            if found.keys() >= {*first, *second}:
-                return tuple(found[name] for name in first), tuple(found[name] for name in second)
-        if not found:
+            if columns.keys() >= {*first, *second}:
+                return tuple(columns[name] for name in first), tuple(columns[name] for name in second)
+        if not columns:
             ticks = self._ticks(side)
             if ticks:
                 return ticks
         # Name what is missing of the set that the file has most of.
-        first, second = max(wanted, key=lambda names: len(found.keys() & {*names[0], *names[1]}))
-        missing = [name for name in (*first, *second) if name not in found]
+        first, second = max(wanted, key=lambda names: len(columns.keys() & {*names[0], *names[1]}))
+        missing = [name for name in (*first, *second) if name not in columns]
         example = ",".join(f"{name}=NAME" for name in missing)
         raise self._error(
-            f"no column for {', '.join(missing)}; {self._listed()}", f"Say which they are with --columns {example}."
+            f"no column for {', '.join(missing)}; {self._listed()}", f"Name them with --columns {example}."
         )
 
     def _ticks(self, side: Side) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """The price of a tick, or its bid and ask; a quote goes before a trade."""
-        found = {}
+        columns: dict[str, int] = {}
         for ours, aliases in _TICK_NAMES.items():
             at = self._mapped[ours] if ours in self._mapped else self.first(aliases)
             if at is not None:
-                found[ours] = at
-        if side == "both" and found.keys() >= {"bid", "ask"} and "price" not in self._mapped:
-            return (found["bid"],), (found["ask"],)
+                columns[ours] = at
+        if side == "both" and columns.keys() >= {"bid", "ask"} and "price" not in self._mapped:
+            return (columns["bid"],), (columns["ask"],)
         for ours in ("price",) if side == "both" else (side, "price"):
-            if ours in found:
-                return (found[ours],), ()
+            if ours in columns:
+                return (columns[ours],), ()
         return None
 
     def time(self) -> tuple[int, ...]:
-        for told in (("open_time",), ("date", "time")):
-            if mapped := tuple(self._mapped[ours] for ours in told if ours in self._mapped):
+        for names in (("open_time",), ("date", "time")):
+            if mapped := tuple(self._mapped[ours] for ours in names if ours in self._mapped):
                 return mapped
         at = self.first(_INSTANTS)
         if at is not None:
@@ -236,7 +236,7 @@ class _Columns:
         if at is None and self._keys[0] in _UNNAMED:
             at = 0
         if at is None:
-            raise self._error(f"no column for the time; {self._listed()}", "Say which it is with --columns time=NAME.")
+            raise self._error(f"no column for the time; {self._listed()}", "Name it with --columns time=NAME.")
         return (at,)
 
     def tick_count(self) -> int | None:
@@ -250,5 +250,5 @@ class _Columns:
         in_base = (f"volume{base}", f"{base}volume", "volumefrom", "basevolume", "volumebase", "baseassetvolume")
         in_quote = (*_QUOTE_VOLUMES, *((f"volume{quote}", f"{quote}volume") if quote else ()))
         sizes = _SIZES if of_ticks else _TICK_COUNTS
-        found = (self.first((alias,)) for alias in (*in_base, *_VOLUMES, *sizes, *in_quote))
-        return tuple(dict.fromkeys(i for i in found if i is not None))
+        columns = (self.first((alias,)) for alias in (*in_base, *_VOLUMES, *sizes, *in_quote))
+        return tuple(dict.fromkeys(i for i in columns if i is not None))

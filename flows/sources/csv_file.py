@@ -67,7 +67,7 @@ def read_text(data: bytes, file: str, options: SourceOptions, exports: Sequence[
     """
     lines = _Lines(data)
     if not len(lines):
-        raise SourceError("the file is empty", remedy="Download it again, or take it away.", file=file)
+        raise SourceError("the file is empty", remedy="Download it again, or remove it.", file=file)
     sample = [lines[i][:_SAMPLED_CHARACTERS] for i in range(min(_SAMPLED_LINES, len(lines)))]
     layout = find_layout(sample, options, exports)
     if layout.nameless:
@@ -79,8 +79,8 @@ def read_text(data: bytes, file: str, options: SourceOptions, exports: Sequence[
         )
     if options.format not in ("auto", "csv", "excel", layout.format):
         raise SourceError(
-            f"not as {options.format} exports are: {shown(lines[layout.skipped])}",
-            remedy="Leave --format out, or say --format csv and give the file a header line.",
+            f"not like an export of {options.format}: {shown(lines[layout.skipped])}",
+            remedy="Omit --format, or use --format csv and give the file a header line.",
             file=file,
             line=int(lines.numbers[layout.skipped]),
         )

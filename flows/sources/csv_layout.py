@@ -1,4 +1,4 @@
-"""How a text of separated values is laid out: its delimiter, its header if it has one, and what stands above."""
+"""How a text of separated values is laid out: its delimiter, its header if it has one, and the lines above it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Layout:
 
     @property
     def skipped(self) -> int:
-        """How many lines stand above."""
+        """How many lines are above."""
         return self.body if self.header is None else self.header
 
     @property
     def nameless(self) -> bool:
-        """Whether the names are not names but a row of data, whose columns cannot be told."""
+        """Whether the names are not names but a row of data, whose columns are unknown."""
         return any(is_time(name) for name in self.names)
 
 
@@ -80,7 +80,7 @@ def _layout(delimiter: str, sample: Sequence[str], options: SourceOptions, expor
         if _is_bar(row) and all(len(above) != len(row) for above in rows[:at]) and _high_then_low(rows[at:]):
             names = _HEADERLESS[: len(row)]
             return Layout(delimiter=delimiter, names=names, header=None, body=at, certainty=len(row))
-    # No name that we know: the first line as wide as most is the header, and its names will be told to the user.
+    # No name that we know: the first line as wide as most is the header, and its names are shown to the user.
     widths = Counter(len(row) for row in rows)
     usual = max(widths, key=lambda width: (widths[width], width))
     at = next(i for i, row in enumerate(rows) if len(row) == usual)
@@ -93,17 +93,17 @@ def _is_bar(row: Sequence[str]) -> bool:
 
 
 def _high_then_low(rows: Iterable[Sequence[str]]) -> bool:
-    """Whether the third column mostly is the high and the fourth the low: some write open, close, high, low."""
+    """Whether the third column is mostly the high and the fourth the low: some write open, close, high, low."""
     bars = [_numbers(row[1:5]) for row in rows if _is_bar(row)]
     return 2 * sum(max(bar) <= bar[1] and min(bar) >= bar[2] for bar in bars) > len(bars)
 
 
 def _numbers(fields: Iterable[str]) -> list[float]:
-    """The fields as numbers, up to the first that is none."""
-    found = []
+    """The fields as numbers, up to the first that is not one."""
+    numbers = []
     for field in fields:
         try:
-            found.append(float(field))
+            numbers.append(float(field))
         except ValueError:
             break
-    return found
+    return numbers

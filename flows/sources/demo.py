@@ -17,7 +17,7 @@ DEMO: tuple[tuple[str, str, str], ...] = (
 
 
 def bundled(file: str) -> Path:
-    """The path of a file of ``DEMO``. The package is found, not imported: importing it draws in a plotting library.
+    """The path of a file of ``DEMO``. The package is located, not imported: that would load a plotting library.
 
     Raises:
         MissingExtraError: the package is not installed.

@@ -8,10 +8,10 @@ _SHOWN_CHARACTERS = 40
 
 
 class SourceError(ValueError):
-    """A source that cannot be read; nothing of it was taken. ``str()`` is one line: where, what, and the remedy.
+    """A source that cannot be read; nothing was taken from it. ``str()`` is one line: where, what, and the remedy.
 
     Attributes:
-        file: the file or folder, None where none is to blame.
+        file: the file or folder, None where no file is to blame.
         line: 1-based line in the file (row number for Parquet), None where not known.
     """
 

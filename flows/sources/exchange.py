@@ -22,7 +22,7 @@ _ATTEMPTS = 6
 _LONGEST_WAIT_S = 120.0
 _TIMEOUT_MS = 20_000
 _SHOWN_CHARACTERS = 200
-_PAGE = 500  # where ccxt does not know how much the exchange gives at once
+_PAGE = 500  # where ccxt does not know how much the exchange returns at once
 
 Candle = list[float]  # open time in milliseconds, open, high, low, close, volume in the base asset
 T = TypeVar("T")
@@ -49,7 +49,7 @@ def read_exchange(
     """
     label = f"exchange:{name}"
     if options.start is None:
-        raise SourceError("from when on?", remedy="Say --start, as 2024-01-01.", file=label)
+        raise SourceError("from when on?", remedy="Use --start, as 2024-01-01.", file=label)
     ccxt = _ccxt(label)
     if name not in ccxt.exchanges:
         near = difflib.get_close_matches(name.lower(), ccxt.exchanges, n=3)
@@ -97,7 +97,7 @@ def pages(
         yield from (fresh[opened] for opened in sorted(fresh) if opened < end_ms)
         if fresh:
             since_ms = max(fresh) + step_ms
-        else:  # an empty page is how some answer a stretch without trades: the candles go on behind it
+        else:  # some return an empty page for a stretch without trades: the candles go on after it
             since_ms += step_ms * (1 if candles else limit)
 
 
@@ -135,8 +135,8 @@ class _Calls:
 
     def _wait_s(self, attempt: int) -> float:
         """What the exchange asks for, else twice as long every time, half of it by chance."""
-        told = (self._exchange.last_response_headers or {}).get("Retry-After", "")
-        return float(told) if told.isdigit() else 2.0 ** (attempt - 1) * (1 + self._chance()) / 2
+        retry_after = (self._exchange.last_response_headers or {}).get("Retry-After", "")
+        return float(retry_after) if retry_after.isdigit() else 2.0 ** (attempt - 1) * (1 + self._chance()) / 2
 
 
 def _ccxt(label: str) -> Any:

@@ -1,6 +1,6 @@
-"""Exports of trading programs and data vendors that have no header, or one of their own: known by how a row looks.
+"""Exports of trading programs and data vendors without a header, or with one of their own: known by their rows.
 
-Two of them can only be told apart by their volume: HistData writes 0 on every row, MetaTrader counts at least one tick
+Two of them differ only in their volume: HistData writes 0 on every row, MetaTrader counts at least one tick
 a bar.
 """
 
@@ -71,7 +71,7 @@ SHEETS: tuple[Export, ...] = (_histdata(",", time=r"\d{4}-\d\d-\d\d \d\d:\d\d:\d
 
 
 def is_mt5(names: Sequence[str]) -> bool:
-    """Whether this is the header of MetaTrader 5's bars or ticks, or of the bars that its Python package gives."""
+    """Whether this is the header of MetaTrader 5's bars or ticks, or of the bars that its Python package returns."""
     return any(
         header <= {name.upper() for name in names}
         for header in (

@@ -38,8 +38,10 @@ def read_files(path: Path, options: SourceOptions) -> Origin:
             with file.open("rb") as stream:
                 content.update(hashlib.file_digest(stream, "sha256").digest())
                 stream.seek(0)
-                found = _BEGINNINGS.get(stream.read(4), "csv")
-            tables.append(FORMATS[found if options.format in ("auto", "histdata") else options.format](file, options))
+                content_format = _BEGINNINGS.get(stream.read(4), "csv")
+            tables.append(
+                FORMATS[content_format if options.format in ("auto", "histdata") else options.format](file, options)
+            )
         except OSError as error:
             raise SourceError(
                 f"cannot be read ({error.strerror})", remedy="Check its permissions.", file=file

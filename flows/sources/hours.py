@@ -92,11 +92,12 @@ def _whole_on_time(weekends: Weekends, zone: str) -> NDArray[np.bool_]:
     return on_time(weekends, zone) & (np.abs(_offsets(weekends.opens, _OPEN, zone)) <= _NEAR_US)
 
 
-def fitting_zones(weekends: Weekends) -> list[str]:
-    """The usual clocks by which most of the weekends begin and end when they should, the best first."""
-    fits = {zone: int(_whole_on_time(weekends, zone).sum()) for zone in _ZONES}
-    enough = [zone for zone in _ZONES if fits[zone] and fits[zone] >= _MIN_SHARE * len(weekends)]
-    return sorted(enough, key=lambda zone: -fits[zone])
+def fitting_zones(weekends: Weekends, own: str = "UTC") -> list[str]:
+    """The usual clocks, and a symbol's ``own``, by which most weekends begin and end on time: its own, then the best."""
+    zones = dict.fromkeys((own, *_ZONES))
+    fits = {zone: int(_whole_on_time(weekends, zone).sum()) for zone in zones}
+    enough = [zone for zone in zones if fits[zone] and fits[zone] >= _MIN_SHARE * len(weekends)]
+    return sorted(enough, key=lambda zone: (zone != own, -fits[zone]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +164,8 @@ def _offsets(times: Instants, edge: np.datetime64, zone: str) -> NDArray[np.int6
 
 
 def _since(times: Instants, edge: np.datetime64) -> NDArray[np.int64]:
-    away = times.view(np.int64) - int(edge.astype(np.int64))
-    nearest: NDArray[np.int64] = (away + _WEEK_US // 2) % _WEEK_US - _WEEK_US // 2
+    offset = times.view(np.int64) - int(edge.astype(np.int64))
+    nearest: NDArray[np.int64] = (offset + _WEEK_US // 2) % _WEEK_US - _WEEK_US // 2
     return nearest
 
 
@@ -176,7 +177,7 @@ class ZoneDoubt:
         hours: by how many hours the week is displaced, 0 where there is no such pattern.
         settled: weekends are among the times, and begin and end when they should.
         text: the pattern, as shown to a user; empty without one.
-        remedy: zones by which the week would be right, or what a zone is written like.
+        remedy: zones by which the week would be right, or an example of one.
     """
 
     hours: int = 0
@@ -185,12 +186,13 @@ class ZoneDoubt:
     remedy: str = ""
 
 
-def doubt_zone(opens: Instants, bar_us: int) -> ZoneDoubt:
+def doubt_zone(opens: Instants, bar_us: int, own: str = "UTC") -> ZoneDoubt:
     """Whether the week of a series of currencies begins and ends by UTC when it should.
 
     Args:
         opens: open times of bars that moved, datetime64[us]: a closed market's flat bars say nothing.
         bar_us: length of the bars.
+        own: the clock of the symbol's session, which a broker's own symbol is likely to be on.
     """
     if bar_us > MAX_BAR_S * 1_000_000:
         return ZoneDoubt()
@@ -198,7 +200,7 @@ def doubt_zone(opens: Instants, bar_us: int) -> ZoneDoubt:
     hours, displaced = displacement(weekends)
     if not hours:
         return ZoneDoubt(settled=bool(len(weekends)) and 2 * int(on_time(weekends, "UTC").sum()) > len(weekends))
-    zones = fitting_zones(weekends)
+    zones = fitting_zones(weekends, own)
     late = f"{abs(hours)} hour{'s' if abs(hours) > 1 else ''} {'late' if hours > 0 else 'early'}"
     which = "its weekend begins and ends"
     if len(weekends) > 1:

@@ -1,4 +1,4 @@
-"""What a user may say about a source when the source does not say it itself."""
+"""What a user may state about a source that does not state it itself."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class SourceOptions:
         volume_unit: what volumes are multiplied by, as 100000 for lots.
         query: SQL for a database; may use ``:symbol``, ``:timeframe``, ``:start`` and ``:end``, which are bound.
         table: a database's table or view, with its schema if need be, in place of a query.
-        start, end: the first moment wanted and the first no longer wanted, in time zone UTC if naive. An exchange
-            needs ``start``; a query may use both; of ticks, ``end`` says up to when they are complete.
+        start, end: the first moment wanted and the first one after the range, UTC if naive. An exchange
+            needs ``start``; a query may use both; of ticks, ``end`` is the moment up to which they are complete.
         exchange_url: address that stands in for the exchange's own, as of a mirror: scheme and host.
 
     Raises:
@@ -104,7 +104,7 @@ class SourceOptions:
             if factor is not None and not 0 < factor < math.inf:
                 raise SourceError(f"--{option} {factor:g} cannot be", remedy="Give a number above zero, as 0.00001.")
         if self.volume == "none" and (self.volume_unit is not None or "volume" in (self.columns or {})):
-            raise SourceError("--volume none, and an option about the volume", remedy="Leave one of them out.")
+            raise SourceError("--volume none, and an option about the volume", remedy="Omit one of them.")
         if self.query is not None and self.table is not None:
             raise SourceError("both a query and a table", remedy="Give one of --query and --table.")
         for name in ("start", "end"):

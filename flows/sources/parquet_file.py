@@ -16,7 +16,7 @@ def read_parquet(path: Path, options: SourceOptions) -> Table:  # noqa: ARG001 -
     """Read one Parquet file, all of its row groups.
 
     Raises:
-        SourceError: it is none, or damaged.
+        SourceError: it is not a Parquet file, or damaged.
     """
     try:
         with pq.ParquetFile(path) as file:

@@ -28,7 +28,7 @@ from flows.sources.zones import declared_zone
 _MINUTE_US, _MAX_EARLY_US = 60_000_000, 1_000_000
 _LISTED = 10  # instruments named in an error
 _TIME_REMEDY = "Correct or delete the line; times are best written as 2019-10-17T09:00:00Z."
-_EITHER_REMEDY = "Say --dayfirst if they are written day/month/year, or --monthfirst if month/day/year."
+_EITHER_REMEDY = "Use --dayfirst if they are written day/month/year, or --monthfirst if month/day/year."
 _NUMBER_REMEDY = "Correct or delete the line; numbers are written with a point, as 1.0716."
 
 
@@ -46,7 +46,7 @@ class Rows:
         out_of_order: rows that step against the order of the file.
         zone_assumed: the zone of times that state none is nowhere stated and was taken to be UTC.
         brokers_clock: the times are on a broker's clock, which only the user can name.
-        detected: what was found out, as shown to a user.
+        detected: what was detected, as shown to a user.
     """
 
     frame: pd.DataFrame
@@ -134,11 +134,11 @@ def reject(tables: Sequence[Table], rows: pd.DataFrame, rule: str, details: Sequ
 def _times(table: Table, choice: Choice, timeframe: Timeframe, options: SourceOptions, declared: str | None) -> Times:
     bar_us = 0 if choice.of_ticks else timeframe.microseconds
 
-    def found(wall: Instants) -> str:
+    def clock(wall: Instants) -> str:
         return _found_clock(table, wall, bar_us)
 
     stated = options.tz or declared or (table.clocks[0] if len(table.clocks) == 1 else None)
-    zone = stated or (found if table.clocks else "UTC")
+    zone = stated or (clock if table.clocks else "UTC")
     name = " and ".join(table.names[i] for i in choice.time) or "the time"
     columns = [table.columns[i] for i in choice.time]
     try:
@@ -160,9 +160,9 @@ def _found_clock(table: Table, wall: Instants, bar_us: int) -> str:
     program, ways = table.detected.get("format", ""), ", ".join(f"--tz {zone}" for zone in table.clocks[:2])
     if clock.rivals:
         what = f"its summer hours can be on several of {program}'s clocks, and no weekend in it shows which"
-        raise SourceError(what, remedy=f"Give a longer file, or say {ways} or another zone.", file=table.file)
+        raise SourceError(what, remedy=f"Give a longer file, or use {ways} or another zone.", file=table.file)
     what = f"its weeks end on {clock.close}, as on none of {program}'s clocks ({'; '.join(table.clocks)})"
-    raise SourceError(what, remedy="Say which zone its times are in with --tz.", file=table.file)
+    raise SourceError(what, remedy="Name the zone of its times with --tz.", file=table.file)
 
 
 def _are_closes(instants: Instants, choice: Choice, options: SourceOptions) -> bool:
@@ -193,7 +193,7 @@ def _unfinished(table: Table, choice: Choice) -> NDArray[np.bool_]:
 
 
 def _prices(table: Table, choice: Choice, symbol: Symbol, options: SourceOptions) -> tuple[NDArray[np.float64], str]:
-    """The prices as the symbol is quoted, shape (rows, prices), and a word on their unit in the file."""
+    """The prices as the symbol is quoted, shape (rows, prices), and a note on their unit in the file."""
     prices = np.column_stack([_numbers(table, at) for at in (*choice.prices, *choice.ask_prices)])
     factor, unit = price_factor(prices, symbol, options.unit, table.error_in_header)
     return in_units(prices, factor), unit
@@ -229,7 +229,7 @@ def _of_one_instrument(table: Table, choice: Choice, symbol: Symbol, wanted: str
     """The rows of the instrument that is wanted, or of the only one, and its name in the file."""
     if choice.symbol is None:
         if wanted is not None:
-            raise table.error_in_header("no column names the instruments", "Leave --instrument out.")
+            raise table.error_in_header("no column names the instruments", "Omit --instrument.")
         return table, ""
     column = pc.cast(table.columns[choice.symbol], pa.string())
     names = [name for name in pc.unique(pc.drop_null(column)).to_pylist() if name.strip()]
@@ -245,7 +245,7 @@ def _of_one_instrument(table: Table, choice: Choice, symbol: Symbol, wanted: str
         raise table.error_in_row(row, what, f"Name the one to take, as --instrument {example}.")
     if names and not may_be(names[0], symbol):
         what = f"bars of {shown(names[0])}, which is not how {symbol.name} is written"
-        remedy = f"Give the file of {symbol.name}, or say --instrument {names[0]} if this is its name there."
+        remedy = f"Give the file of {symbol.name}, or use --instrument {names[0]} if this is its name there."
         raise table.error_in_row(pc.index(column, names[0]).as_py(), what, remedy)
     return table, names[0] if names else ""
 
@@ -263,13 +263,13 @@ def _zone_text(times: Times, zone: str, asked: str | None, declared: str | None,
         return stated
     program = table.detected.get("format", "")
     if asked:
-        how = "as told"
+        how = "as stated"
     elif declared:
         how = "declared in the file"
     elif table.clocks:
         how = f"as {program} has it" if zone == table.clocks[0] else "found by the hours of the week"
     elif _on_brokers_clock(table):
-        how = "assumed; MetaTrader writes the broker's clock, which --tz tells"
+        how = "assumed; MetaTrader writes the broker's clock, which --tz states"
     else:
         how = "assumed"
     return f"{zone} ({how}), stated in some times" if stated else f"{zone} ({how})"
@@ -283,4 +283,4 @@ def _on_brokers_clock(table: Table) -> bool:
 def _stamp_text(choice: Choice, options: SourceOptions, *, closes: bool) -> str:
     if choice.of_ticks:
         return "ticks"
-    return f"bar {'close' if closes else 'open'} ({'as told' if options.stamp != 'auto' else 'detected'})"
+    return f"bar {'close' if closes else 'open'} ({'as stated' if options.stamp != 'auto' else 'detected'})"

@@ -1,4 +1,4 @@
-"""Whether bars are as long as they are said to be."""
+"""Whether bars are as long as stated."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _TYPICAL = 0.5
 
 
 def check_spacing(open_times: pd.Series, timeframe: Timeframe, file: str) -> None:
-    """Refuses bars that are longer than told: an hour's high would be known a minute after its open.
+    """Refuses bars that are longer than stated: an hour's high would be known a minute after its open.
 
     Such bars follow each other at more than the timeframe: one distance is usual (that of half of them, and hardly any
     is shorter) and too long. A market that seldom trades leaves bars out too, but at no usual distance. Fewer than a
-    dozen tell nothing.
+    dozen show nothing.
 
     Args:
         open_times: datetime64[us, UTC], in any order.
@@ -37,7 +37,7 @@ def check_spacing(open_times: pd.Series, timeframe: Timeframe, file: str) -> Non
     longer = next((tf.name for tf in TIMEFRAMES.values() if tf.microseconds == usual), None)
     apart = longer or f"{usual // 60_000_000:,} min"
     raise SourceError(
-        f"its bars are {apart} apart, so they are none of {timeframe.name}: each would be known before it had closed",
-        remedy=f"Give --timeframe {longer}." if longer else f"There are {', '.join(TIMEFRAMES)}.",
+        f"its bars are {apart} apart, so they are not {timeframe.name} bars: each would be known before it had closed",
+        remedy=f"Use --timeframe {longer}." if longer else f"There are {', '.join(TIMEFRAMES)}.",
         file=file,
     )

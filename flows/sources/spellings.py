@@ -70,7 +70,7 @@ def parse(
 
 
 def from_unix(counts: NDArray[np.float64]) -> Instants:
-    """Seconds, milli-, micro- or nanoseconds since 1970, told by their size; NaT for a size that tells none."""
+    """Seconds, milli-, micro- or nanoseconds since 1970, recognised by their size; NaT for a size that fits no unit."""
     count_us = np.full(len(counts), np.nan)
     for unit_us in _UNIX_UNITS_US:
         with np.errstate(over="ignore"):
@@ -85,10 +85,10 @@ def from_unix(counts: NDArray[np.float64]) -> Instants:
 
 def _matches(text: pa.StringArray, spelling: str, wanted: Mask) -> Iterator[tuple[NDArray[np.intp], _Parts]]:
     rows = np.flatnonzero(wanted)
-    found = pc.extract_regex(text.take(pa.array(rows)), spelling)
-    matched = _numpy(found.is_valid())
+    parts = pc.extract_regex(text.take(pa.array(rows)), spelling)
+    matched = _numpy(parts.is_valid())
     if matched.any():
-        yield rows[matched], _Parts(found.drop_null())
+        yield rows[matched], _Parts(parts.drop_null())
 
 
 def _numpy(values: pa.Array) -> NDArray[Any]:
@@ -99,12 +99,12 @@ def _numpy(values: pa.Array) -> NDArray[Any]:
 class _Parts:
     """The parts of times of one spelling, as arrays."""
 
-    def __init__(self, found: pa.StructArray) -> None:
-        self._found = found
+    def __init__(self, parts: pa.StructArray) -> None:
+        self._parts = parts
         self._day, self._month, self._year = (self._integers(part) for part in ("day", "month", "year"))
 
     def _text(self, part: str) -> pa.Array:
-        return self._found.field(self._found.type.get_field_index(part))
+        return self._parts.field(self._parts.type.get_field_index(part))
 
     def _integers(self, part: str) -> NDArray[np.int64]:
         text = self._text(part)
@@ -132,7 +132,7 @@ class _Parts:
         return open_rows if not agreed else np.zeros_like(open_rows), bool(day_leads.any() or month_leads.any())
 
     def in_utc(self) -> Mask:
-        """Which times say their zone."""
+        """Which times state their zone."""
         said = pc.or_(pc.not_equal(self._text("zone"), ""), pc.not_equal(self._text("offset"), ""))
         return _numpy(said).astype(bool)
 

@@ -1,4 +1,4 @@
-"""Bars in a database, by any SQLAlchemy URL: a table, or what a query gives."""
+"""Bars in a database, by any SQLAlchemy URL: a table, or the rows of a query."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def read_sql(url: str, *, symbol: Symbol, timeframe: Timeframe, options: SourceO
     """Read all rows of ``options.table``, or those of ``options.query``, in chunks. Nothing is ever committed.
 
     A query's ``:symbol`` and ``:timeframe`` are bound to the catalog's names, ``:start`` and ``:end`` to times in UTC
-    without an offset. The URL's secrets are shown nowhere.
+    without an offset. The URL's secrets are never shown.
 
     Raises:
-        SourceError: no such database, table or driver, a query that fails, or one that wants what was not given.
+        SourceError: no such database, table or driver, a query that fails, or one with a parameter that was not given.
     """
     label = f"sql:{options.table or 'query'}"
     with _connection(url, label) as connection:
@@ -57,7 +57,7 @@ def read_sql(url: str, *, symbol: Symbol, timeframe: Timeframe, options: SourceO
 
 @contextmanager
 def _connection(url: str, label: str) -> Iterator[sa.Connection]:
-    """A connection that only reads; what goes wrong in its use is told without secrets."""
+    """A connection that only reads; errors of its use are reported without secrets."""
     try:
         address = sa.make_url(url)
         backend = address.get_backend_name()
@@ -112,11 +112,11 @@ def _statement(
     moments = {"start": options.start, "end": options.end}
     if options.table is not None:
         if options.start is not None:
-            raise SourceError("a table takes no --start", remedy="Say --query with :start in it.", file=label)
+            raise SourceError("a table takes no --start", remedy="Use --query with :start in it.", file=label)
         schema, _, name = options.table.rpartition(".")
         return sa.select(sa.Table(name, sa.MetaData(), schema=schema or None, autoload_with=connection)), {}
     if options.query is None:
-        raise SourceError("which rows of the database?", remedy="Say --table NAME or --query SQL.", file=label)
+        raise SourceError("which rows of the database?", remedy="Use --table NAME or --query SQL.", file=label)
     statement = sa.text(options.query)
     wanted = set(statement.compile().params)
     known: dict[str, Any] = {"symbol": symbol.name, "timeframe": timeframe.name}
@@ -128,7 +128,7 @@ def _statement(
             file=label,
         )
     if options.start is not None and "start" not in wanted:
-        raise SourceError("--start, and no :start in the query", remedy="Use it, or leave it out.", file=label)
+        raise SourceError("--start, and no :start in the query", remedy="Use it, or omit --start.", file=label)
     return statement, {name: known[name] for name in wanted}
 
 
@@ -139,10 +139,10 @@ def _bound(moment: datetime, connection: sa.Connection) -> datetime | str:
 
 def _array(cells: Sequence[Any]) -> pa.Array:
     """One chunk of a column as Arrow has it, exact numbers as their nearest float."""
-    some = next((cell for cell in cells if cell is not None), None)
-    if isinstance(some, Decimal):
+    sample = next((cell for cell in cells if cell is not None), None)
+    if isinstance(sample, Decimal):
         cells = [None if cell is None else float(cell) for cell in cells]
-    elif isinstance(some, datetime) and some.tzinfo is not None:
+    elif isinstance(sample, datetime) and sample.tzinfo is not None:
         cells = [None if cell is None else cell.astimezone(UTC) for cell in cells]
     try:
         return pa.array(cells)

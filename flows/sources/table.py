@@ -1,4 +1,4 @@
-"""What every source hands on: columns as they are, not yet understood. Each new format makes a ``Table``."""
+"""What every source returns: columns as they are, not yet interpreted. Each new format makes a ``Table``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Table:
         clocks: clocks that times of this format may be on, as ``zones.clock`` reads them, the documented one first;
             empty where the format does not say.
         held: bars that were not closed yet, left out.
-        detected: what was found out about the file, as shown to a user.
+        detected: what was detected about the file, as shown to a user.
     """
 
     file: str
@@ -64,12 +64,12 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What a source gave.
+    """What was read from a source.
 
     Attributes:
         tables: one a file; of a database or an exchange one.
         content: hex digest of the bytes of all files, in their order; None of what has no bytes of its own.
-        written_at: when the newest file was written, UTC; None where nothing tells.
+        written_at: when the newest file was written, UTC; None where unknown.
     """
 
     tables: Sequence[Table]

@@ -1,4 +1,4 @@
-"""Columns that hold times, as UTC instants. What cannot be known is not guessed."""
+"""Columns of times as UTC instants. What cannot be known is not guessed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def read_times(
 
 
 def of_a_stopped_clock(instants: Instants, *, intraday: bool) -> Mask:
-    """Which times are those of a clock that was never set: its day zero, 1970-01-01, in whatever zone.
+    """Which times are those of a clock that was never set: day zero, 1970-01-01, in any zone.
 
     Shorter bars than daily ones were not kept before, so of those all earlier times count too. Daily ones were: New
     York's reach back to the nineteenth century.

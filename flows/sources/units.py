@@ -1,4 +1,4 @@
-"""The unit that a source's numbers are in: as quoted, or in integer points."""
+"""The unit of a source's numbers: as quoted, or in integer points; and the decimals beneath their float noise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_repo.catalog import Symbol
-from flows.sources.decimals import nearest_decimal
 from flows.sources.error import SourceError
 
 _DIGITS = 14  # one fewer than survive, for the rounding of factor and product
@@ -21,24 +20,35 @@ def in_units(numbers: NDArray[np.float64], factor: float) -> NDArray[np.float64]
     return numbers if factor == 1 else nearest_decimal(numbers * factor, _DIGITS)
 
 
+def nearest_decimal(numbers: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
+    """``numbers`` to so many significant digits: 103428.00000000001 is 103428.0, and 0.17600000000000002 is 0.176.
+
+    Every decimal of up to 15 significant digits survives float64. Zeros, infinities and NaN stay as they are.
+    """
+    with np.errstate(all="ignore"):  # zeros, infinities and the tiniest numbers come out as NaN
+        scale = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(numbers))))
+        rounded = np.rint(numbers * scale) / scale
+    return np.where(np.isfinite(rounded), rounded, numbers)
+
+
 def price_factor(
-    prices: NDArray[np.float64], symbol: Symbol, told: float | None, error: Callable[[str, str], SourceError]
+    prices: NDArray[np.float64], symbol: Symbol, stated: float | None, error: Callable[[str, str], SourceError]
 ) -> tuple[float, str]:
-    """What prices are multiplied by to be as the symbol is quoted, and a word on it, empty for 1.
+    """What prices are multiplied by to be as the symbol is quoted, and a note on it, empty for 1.
 
     Prices are points when all are whole numbers, none lies within the symbol's bounds, and all do when divided by
     10 ** digits. Prices that only look like it are neither taken nor left as they are.
 
     Args:
         prices: all prices of a file, any shape.
-        told: the user's factor.
+        stated: the user's factor.
         error: makes the error for what and remedy, naming the file.
 
     Raises:
         SourceError: most prices fit the symbol in another unit only, but not beyond doubt.
     """
-    if told is not None:
-        return told, "" if told == 1 else f"times {told:g} (as told)"
+    if stated is not None:
+        return stated, "" if stated == 1 else f"times {stated:g} (as stated)"
     finite = prices[np.isfinite(prices)]
     if not len(finite) or _fits(finite, symbol, 0).all() or not _whole(finite).all():
         return 1.0, ""
@@ -49,14 +59,14 @@ def price_factor(
         raise error(
             f"{points.sum():,} of {len(finite):,} prices are whole numbers that fit {symbol.name} only as points of "
             f"{_decimal(symbol.digits)}, the others do not",
-            f"Say --unit {_decimal(symbol.digits)} if all are points, or --unit 1 if none is.",
+            f"Use --unit {_decimal(symbol.digits)} if all are points, or --unit 1 if none is.",
         )
     for power in _POWERS:
         if power != symbol.digits and (~_fits(finite, symbol, 0) & _fits(finite, symbol, power)).all():
             raise error(
                 f"all prices are whole numbers that fit {symbol.name} only when divided by {10**power:,}, "
                 f"yet it is quoted with {symbol.digits} decimals",
-                f"Say --unit {_decimal(power)} if they are such points, or --unit 1 if not.",
+                f"Use --unit {_decimal(power)} if they are such points, or --unit 1 if not.",
             )
     return 1.0, ""
 

@@ -1,4 +1,4 @@
-"""Time zones: checked by name, and found where a file declares one; a clock may change its zone at a date."""
+"""Time zones: checked by name, and read where a file declares one; a clock may change its zone at a date."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def clock(text: str) -> tuple[Period, ...]:
     hours that the clock is ahead of it: ``Europe/Zurich-6h`` is six hours behind Zurich's.
 
     Raises:
-        SourceError: a name is no IANA zone (the message names the nearest), or the dates are none or do not ascend.
+        SourceError: a name is not an IANA zone (the message names the nearest), or a date is invalid or out of order.
     """
     first, *rest = text.split(",")
     zones, starts = [first.strip() if rest else first], [np.datetime64(np.iinfo(np.int64).min + 1, "us")]
@@ -52,7 +52,7 @@ def clock(text: str) -> tuple[Period, ...]:
             start = pd.NaT
         if change_match is None or pd.isna(start):
             raise SourceError(
-                f"--tz has {shown(change)}, which is no change of zone",
+                f"--tz has {shown(change)}, which is not a change of zone",
                 remedy="Write ZONE,DATE=ZONE, as Europe/Berlin,2014-11-23=Europe/Athens.",
             )
         _check_zone(change_match[2])

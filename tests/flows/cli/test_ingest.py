@@ -66,7 +66,7 @@ def test_the_zone_is_asked_about_before_anything_is_stored(
     asked = fstore("ingest", str(file), *BARS)
     assert asked.code == 1
     assert "its weekend begins and ends 2 hours late" in asked.err
-    assert "Say --tz Europe/Athens, or --tz UTC if the times are UTC" in asked.err
+    assert "Use --tz Europe/Athens, or --tz UTC if the times are UTC" in asked.err
     assert tables.version("bars") is None
     assert tables.version("quarantine") is None
     strange = fstore("ingest", str(file), *BARS, "--tz", "UTC")
@@ -151,7 +151,7 @@ def test_too_many_bad_rows_end_with_1_and_store_nothing(fstore: Run, file: Path,
         (
             "time,open,high,low\n2024-01-08T00:00:00Z,1.1,1.2,1.0\n",
             "bars.csv, line 1: no column for close; its columns are 'time', 'open', 'high', 'low'. "
-            "Say which they are with --columns close=NAME.",
+            "Name them with --columns close=NAME.",
         ),
         (
             HEADER + GOOD + "2024-01-08T01:00:00Z,1.1,1.2,n.a. [x],1.15,7\n",
@@ -168,7 +168,7 @@ def test_too_many_bad_rows_end_with_1_and_store_nothing(fstore: Run, file: Path,
             "bars.csv, line 2: time is 'noon', not a time. "
             "Correct or delete the line; times are best written as 2019-10-17T09:00:00Z.",
         ),
-        ("", "bars.csv: the file is empty. Download it again, or take it away."),
+        ("", "bars.csv: the file is empty. Download it again, or remove it."),
     ],
 )
 def test_what_cannot_be_read_is_one_line_with_its_place_and_its_remedy(

@@ -12,7 +12,7 @@ Read = Callable[..., SourceBars]
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
-    """Write a text to a file and read its bars, of EUR/USD and one hour unless told otherwise."""
+    """Write a text to a file and read its bars, of EUR/USD and one hour unless stated otherwise."""
 
     def write_and_read(
         text: str | bytes,

@@ -148,7 +148,7 @@ def test_a_folder_does_not_mix_mid_prices_with_prices_of_one_side(tmp_path):
     (tmp_path / "a.csv").write_text(HEADER + ROW)
     sides = ",".join(f"{side}_{price}" for side in ("bid", "ask") for price in ("open", "high", "low", "close"))
     (tmp_path / "b.csv").write_text(f"time,{sides}\n2020-01-01,1,1,1,1,2,2,2,2\n")
-    with pytest.raises(SourceError, match=r"^b\.csv: of this file and a\.csv only one has bid and ask"):
+    with pytest.raises(SourceError, match=r"^b\.csv: of this file and a\.csv, only one has bid and ask"):
         read_bars(tmp_path, symbol=EUR, timeframe=HOUR)
 
 

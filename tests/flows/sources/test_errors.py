@@ -26,7 +26,7 @@ def test_missing_column(read):
     error = error_of(read, "x\n\ntime,open,high,low,Last\n" + ROW)
     assert str(error) == (
         "bars.csv, line 3: no column for close; its columns are 'time', 'open', 'high', 'low', 'Last'. "
-        "Say which they are with --columns close=NAME."
+        "Name them with --columns close=NAME."
     )
     assert (error.file, error.line) == ("bars.csv", 3)
 

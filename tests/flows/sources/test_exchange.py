@@ -133,7 +133,7 @@ def test_it_gives_up(
     assert len(exchange.asked) == attempts
 
 
-def test_nobody_there() -> None:
+def test_an_exchange_that_cannot_be_reached() -> None:
     with pytest.raises(SourceError, match=r"exchange:binance: no answer in 6 attempts"):
         read_exchange(
             "binance",
@@ -149,7 +149,7 @@ def test_nobody_there() -> None:
     [
         ({"source": "exchange://binanse"}, "unknown exchange 'binanse'. Did you mean binance"),
         ({"symbol_name": "ETH/USDT"}, "ETH/USDT is not traded there. It has BTC/USDT."),
-        ({"start": None}, "Say --start"),
+        ({"start": None}, "Use --start"),
         ({"start": START + timedelta(days=1)}, "no closed candle in that time"),
         ({"tz": "Europe/Berlin"}, "an exchange takes no --tz"),
         ({"format": "csv"}, "an exchange has no format csv"),

@@ -13,7 +13,7 @@ from flows.sources import SourceBars, SourceError
 
 Read = Callable[..., SourceBars]
 
-BROKERS = "UTC (assumed; MetaTrader writes the broker's clock, which --tz tells)"
+BROKERS = "UTC (assumed; MetaTrader writes the broker's clock, which --tz states)"
 MT5 = (
     "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>\n"
     "2024.01.08\t09:00:00\t1.09412\t1.09444\t1.09390\t1.09421\t1204\t0\t5\n"
@@ -62,11 +62,11 @@ def test_daily_bars_of_mt5_have_no_time(read: Read) -> None:
 @pytest.mark.parametrize("text", [MT5, MT5_BODY])
 def test_a_volume_of_zero_throughout_gives_way_to_the_count_of_ticks(read: Read, text: str) -> None:
     assert read(text).frame["volume"].tolist() == [1204, 1175]
-    told = read(text.replace("\t0\t5", "\t3\t5", 1))
-    assert told.frame["volume"].tolist() == [3, 0], "one trade reported is a volume reported"
+    stated = read(text.replace("\t0\t5", "\t3\t5", 1))
+    assert stated.frame["volume"].tolist() == [3, 0], "one trade reported is a volume reported"
 
 
-def test_what_the_python_package_of_mt5_gives(read: Read) -> None:
+def test_what_the_python_package_of_mt5_returns(read: Read) -> None:
     text = "time,open,high,low,close,tick_volume,spread,real_volume\n1704704400,1.1,1.2,1.0,1.1,1204,5,0\n"
     source = read(text)
     assert (source.notes.detected["format"], source.frame["volume"].tolist()) == ("mt5", [1204])
@@ -80,13 +80,13 @@ def test_histdata_reports_no_volume(read: Read) -> None:
         assert source.notes.detected["columns"].endswith("volume not reported")
 
 
-def test_a_zone_that_is_told_outweighs_the_formats(read: Read) -> None:
+def test_a_zone_that_is_stated_outweighs_the_formats(read: Read) -> None:
     source = read(ASCII, tz="Europe/Athens")
-    assert source.notes.detected["time_zone"] == "Europe/Athens (as told)"
+    assert source.notes.detected["time_zone"] == "Europe/Athens (as stated)"
     assert source.frame["open_time"].dt.hour.tolist() == [22, 23]
 
 
-def test_a_damaged_line_is_told_and_does_not_hide_the_format(read: Read) -> None:
+def test_a_damaged_line_is_reported_and_does_not_hide_the_format(read: Read) -> None:
     rows = [f"20120201 0{h}0000;1.3066;1.3068;1.3065;1.3067;0" for h in range(10)] * 2
     rows[11] = "20120201 010000;1.3066;1.30"
     with pytest.raises(SourceError, match=r"line 12: unreadable line, 3 fields instead of 6"):
@@ -94,8 +94,8 @@ def test_a_damaged_line_is_told_and_does_not_hide_the_format(read: Read) -> None
 
 
 @pytest.mark.parametrize("form", ["mt4", "mt5", "histdata"])
-def test_what_is_told_is_held_to(read: Read, form: str) -> None:
-    with pytest.raises(SourceError, match=f"not as {form} exports are.*--format csv"):
+def test_a_stated_format_is_held_to(read: Read, form: str) -> None:
+    with pytest.raises(SourceError, match=f"not like an export of {form}.*--format csv"):
         read("time,open,high,low,close\n2020-01-01,1,2,1,2\n", format=form)
 
 

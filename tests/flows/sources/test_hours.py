@@ -185,12 +185,21 @@ def test_the_zone_is_asked_about_where_nobody_stated_it(read: Read) -> None:
     text = head + text_of(wall, "%Y-%m-%d %H:%M", ",1.1,1.2,1.0,1.15")
     question = read(text).notes.zone_question
     assert question.startswith("7 of its 7 weekends begin and end 3 hours late")
-    assert "--tz Europe/Athens, or --tz UTC" in question
+    assert "Use --tz Europe/Athens, or --tz UTC" in question
     for tz in ("Europe/Athens", "UTC"):  # an answer is taken, and a strange one is said to be strange
         notes = read(text, tz=tz).notes
         assert (notes.zone_question, bool(notes.zone_hint)) == ("", tz == "UTC")
     stated = read(head + text_of(wall, "%Y-%m-%dT%H:%MZ", ",1.1,1.2,1.0,1.15")).notes
     assert (stated.zone_question, bool(stated.zone_hint)) == ("", True)
+
+
+def test_the_clock_of_a_brokers_own_symbol_is_proposed_first(read: Read) -> None:
+    opens = market("2014-01-01", "2017-01-01")
+    berlin, athens = on_clock(opens, "Europe/Berlin"), on_clock(opens, "Europe/Athens")
+    wall = pd.DatetimeIndex(np.where(opens < pd.Timestamp("2014-11-22 22:00", tz="UTC"), berlin, athens))
+    text = "time,open,high,low,close\n" + text_of(wall, "%Y-%m-%d %H:%M", ",1.1,1.2,1.0,1.15")
+    question = read(text, symbol_name="AUD/USD.MT").notes.zone_question
+    assert "Use --tz Europe/Berlin,2014-11-23=Europe/Athens" in question
 
 
 def test_a_closed_markets_flat_bars_are_no_hint(read: Read) -> None:

@@ -58,7 +58,7 @@ def test_another_instruments_file_is_refused(read: Read, column: str) -> None:
         read(text("GBPUSD", column=column))
     assert str(caught.value) == (
         "bars.csv, line 2: bars of 'GBPUSD', which is not how EUR/USD is written. "
-        "Give the file of EUR/USD, or say --instrument GBPUSD if this is its name there."
+        "Give the file of EUR/USD, or use --instrument GBPUSD if this is its name there."
     )
 
 
@@ -81,7 +81,7 @@ def test_one_of_several_is_taken_by_its_name(read: Read) -> None:
     ("content", "why"),
     [
         (text("EURUSD"), "no instrument 'EUR'. Its instruments are 'EURUSD'"),
-        (text("EURUSD").replace("symbol", "id"), "no column names the instruments. Leave --instrument out"),
+        (text("EURUSD").replace("symbol", "id"), "no column names the instruments. Omit --instrument"),
     ],
 )
 def test_an_instrument_that_is_not_there(read: Read, content: str, why: str) -> None:

@@ -57,7 +57,7 @@ def test_the_digest_of_a_folder_follows_the_order_of_its_files(tmp_path: Path) -
     assert digests[0] != digests[1]
 
 
-def test_the_newest_file_tells_when_it_was_written(file: Path, tmp_path: Path) -> None:
+def test_the_newest_file_decides_when_a_source_was_written(file: Path, tmp_path: Path) -> None:
     moment = datetime(2024, 1, 8, 10, tzinfo=UTC)
     os.utime(file, (0, moment.timestamp()))
     (tmp_path / "b.csv").write_text(TEXT.replace("09:00", "10:00"))

@@ -1,4 +1,4 @@
-"""Bars that are longer than told are refused; a market that seldom trades is not."""
+"""Bars that are longer than stated are refused; a market that seldom trades is not."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def opens(symbol: str, timeframe: str, days: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("told", "real"), [(a, b) for i, a in enumerate(TIMEFRAMES) for b in list(TIMEFRAMES)[i + 1 :]]
+    ("stated", "real"), [(a, b) for i, a in enumerate(TIMEFRAMES) for b in list(TIMEFRAMES)[i + 1 :]]
 )
 @pytest.mark.parametrize("symbol", ["EUR/USD", "BTC/USD"])
-def test_bars_of_a_longer_timeframe_are_refused_with_its_name(symbol: str, told: str, real: str) -> None:
+def test_bars_of_a_longer_timeframe_are_refused_with_its_name(symbol: str, stated: str, real: str) -> None:
     """Over a change of clocks too, where a step of 4h is one of 3h or 5h."""
-    with pytest.raises(SourceError, match=f"bars.csv: its bars are {real} apart.*Give --timeframe {real}"):
-        check_spacing(times(opens(symbol, real, 90)), TIMEFRAMES[told], "bars.csv")
+    with pytest.raises(SourceError, match=f"bars.csv: its bars are {real} apart.*Use --timeframe {real}"):
+        check_spacing(times(opens(symbol, real, 90)), TIMEFRAMES[stated], "bars.csv")
 
 
 @pytest.mark.parametrize("timeframe", TIMEFRAMES)
@@ -70,6 +70,6 @@ def test_weeks_are_no_timeframe_and_no_days(tmp_path: Path) -> None:
     weeks = pd.date_range("2023-01-02", periods=40, freq="7D")
     pd.DataFrame({"time": weeks, "open": 1.1, "high": 1.2, "low": 1.0, "close": 1.1}).to_csv(path, index=False)
     with pytest.raises(
-        SourceError, match=r"weeks.csv: its bars are 10,080 min apart, so they are none of 1d.*There are 1m"
+        SourceError, match=r"weeks.csv: its bars are 10,080 min apart, so they are not 1d bars.*There are 1m"
     ):
         read_bars(path, symbol=SYMBOLS["BTC/USD"], timeframe=TIMEFRAMES["1d"])

@@ -107,7 +107,7 @@ def test_nothing_is_written(read: Read, query: str) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({}, "Say --table NAME or --query SQL"),
+        ({}, "Use --table NAME or --query SQL"),
         ({"table": "bar"}, "no such table or view. There are 'bars'"),
         ({"table": "none"}, "sql:none: no rows"),
         ({"table": "euro", "start": datetime(2024, 1, 1, tzinfo=UTC)}, "a table takes no --start"),
@@ -159,7 +159,7 @@ def test_the_types_of_servers() -> None:
     assert module._array([1, "x"]).to_pylist() == ["1", "x"]
 
 
-def test_a_server_is_told_to_refuse_writing() -> None:
+def test_a_server_is_asked_to_refuse_writing() -> None:
     """Each dialect that can: read-only before anything else, and times without an offset in UTC."""
     for backend in ("postgresql", "mysql", "mariadb"):
         first, second = module._READ_ONLY[backend]

@@ -180,7 +180,7 @@ def test_a_row_without_a_time_is_rejected(read):
     assert source.frame["line"].tolist() == [3]
 
 
-def test_day_and_month_follow_the_dates_that_tell():
+def test_day_and_month_follow_the_dates_that_show_them():
     assert instants("02/03/2020", "13/03/2020") == ["2020-03-02 00:00:00", "2020-03-13 00:00:00"]
     assert instants("02/03/2020", "03/13/2020") == ["2020-02-03 00:00:00", "2020-03-13 00:00:00"]
     assert instants("02-03-2020 01:00", "03-13-2020 01:00")[0] == "2020-02-03 01:00:00"
@@ -200,7 +200,7 @@ def test_a_file_whose_every_date_could_be_either_way_asks_which(read, head):
     with pytest.raises(SourceError) as caught:
         read(text)
     assert f"line {2 + bool(head)}: every date could be day or month first, as '02/03/2020'" in str(caught.value)
-    assert "Say --dayfirst" in str(caught.value)
+    assert "Use --dayfirst" in str(caught.value)
     for day_first, date in ((True, "2020-03-02"), (False, "2020-02-03")):
         assert str(read(text, day_first=day_first).frame["open_time"][0])[:10] == date
 
@@ -226,7 +226,7 @@ def test_an_offset_in_the_text_outweighs_the_zone_asked_for(read):
     text = "time,o,h,l,c\n2020-07-01T12:00:00Z,1,2,1,2\n2020-07-01 12:00,1,2,1,2\n1593604800,1,2,1,1\n"
     source = read(text, tz="America/New_York")
     assert source.frame["open_time"].dt.hour.tolist() == [12, 16, 16], "the zone is that of counts too"
-    assert source.notes.detected["time_zone"] == "America/New_York (as told), stated in some times"
+    assert source.notes.detected["time_zone"] == "America/New_York (as stated), stated in some times"
 
 
 def test_where_the_zone_comes_from(read):

@@ -73,10 +73,10 @@ def test_doubt_is_an_error_that_names_the_option(read: Read, bars: tuple[str, ..
     assert str(caught.value).startswith("bars.csv, line 1:")
 
 
-def test_a_unit_that_is_told_is_taken(read: Read) -> None:
-    told = read(rows("10342,10343,10317,10325"), unit=0.0001, volume_unit=100_000)
-    assert told.frame[["open", "volume"]].to_numpy().tolist() == [[1.0342, 700_000]]
-    assert told.notes.detected["unit"] == "times 0.0001 (as told)"
+def test_a_stated_unit_is_taken(read: Read) -> None:
+    stated = read(rows("10342,10343,10317,10325"), unit=0.0001, volume_unit=100_000)
+    assert stated.frame[["open", "volume"]].to_numpy().tolist() == [[1.0342, 700_000]]
+    assert stated.notes.detected["unit"] == "times 0.0001 (as stated)"
     assert read(rows("103428,103430,103176,103259"), unit=1).frame["open"].tolist() == [103428]
 
 
@@ -88,7 +88,7 @@ def test_a_unit_is_above_zero(unit: float) -> None:
         SourceOptions(volume_unit=unit)
 
 
-def test_of_bid_and_ask_both_sides_are_told_by_one(read: Read) -> None:
+def test_bid_and_ask_have_one_unit(read: Read) -> None:
     text = (
         "time,bid_open,bid_high,bid_low,bid_close,ask_open,ask_high,ask_low,ask_close\n"
         "2020-01-01,103428,103430,103176,103258,103430,103432,103178,103260\n"
