@@ -253,6 +253,6 @@ def test_down_ends_all(up: subprocess.Popen[str], api: httpx.Client, settings: S
     assert up.returncode == 0
     assert owned_by(settings.home) == []
     assert running_server(settings.home) is None
-    assert dict(stack_lines(settings)) == {"stack": "down; fstore up starts it"}
+    assert dict(stack_lines(settings)) == {"stack": "down; start it with fstore up"}
     with socket.create_server(("127.0.0.1", port)):
         pass
