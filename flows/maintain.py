@@ -20,7 +20,7 @@ from flows.ledger import Ledger
 from flows.settings import load_settings
 
 log = logging.getLogger("fstore")
-_COUNTS = ("partitions", "removed", "added", "deleted_files", "deleted_rows")
+_COUNTS = ("partitions", "removed", "added", "rewritten_rows", "deleted_files", "deleted_rows")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,7 @@ class Maintained:
 
     Attributes:
         partitions: months that were rewritten, ordered by symbol; ``removed`` files became ``added`` ones.
+        rewritten_rows: rows of version 0.1 that held NaN for what is unknown, and hold null now.
         deleted_files: files that no version of the last days needs.
         deleted_rows: rows that were older than they are kept; of the quarantine and the ledger only.
         version: the table's version at the end, written down as a checkpoint.
@@ -59,6 +60,7 @@ class Maintained:
     partitions: int = 0
     removed: int = 0
     added: int = 0
+    rewritten_rows: int = 0
     deleted_files: int = 0
     deleted_rows: int = 0
     version: int | None = None

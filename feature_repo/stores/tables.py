@@ -44,6 +44,7 @@ class Upkeep:
 
     Attributes:
         partitions: partitions that were rewritten; ``removed`` files became ``added`` ones.
+        rewritten_rows: rows of version 0.1 that held NaN for what is unknown, and hold null now.
         deleted_files: files that no version of the retention needs.
         deleted_rows: quarantined rows that were older than they are kept.
         version: the table's version at the end, written down as a checkpoint; None when there is no table.
@@ -52,6 +53,7 @@ class Upkeep:
     partitions: int = 0
     removed: int = 0
     added: int = 0
+    rewritten_rows: int = 0
     deleted_files: int = 0
     deleted_rows: int = 0
     version: int | None = None
@@ -105,6 +107,8 @@ class OfflineTables(Protocol):
         all_revisions: bool = False,
     ) -> pa.Table:
         """Rows of a table, ascending by symbol and open time, the newest revision of each (of quarantine, all rows).
+
+        A number that is unknown is null in the tables, for every engine that reads them, and reads as NaN here.
 
         Args:
             timeframe, symbols: only these.

@@ -155,7 +155,8 @@ def maintain(
         show.dump([asdict(table) for table in upkeep])
         return
     columns = {"table": "table", "partitions": "months rewritten", "removed": "files before", "added": "files after",
-               "deleted_files": "files deleted", "deleted_rows": "rows deleted", "version": "version"}  # fmt: skip
+               "rewritten_rows": "rows rewritten", "deleted_files": "files deleted",
+               "deleted_rows": "rows deleted", "version": "version"}  # fmt: skip
     show.table("Maintained", [asdict(table) for table in upkeep], columns)
 
 

@@ -72,7 +72,7 @@ def newest(
         begin_us = opens_us[first] // step * step
         if below_zero or opens_us[-1] >= begin_us + step:
             computed = compute_from(first, inputs, opens_us, timeframe, whole=whole, stored=stored)
-            return np.stack([computed[name] for name in INDICATOR_FIELDS])
+            return _as_read(np.stack([computed[name] for name in INDICATOR_FIELDS]))
         begins[bars] = int(np.searchsorted(opens_us, begin_us))
     values = np.empty((len(INDICATOR_FIELDS), n - first))
     unknown = {name: _last_unknown(inputs[name]) for name in INPUTS}
@@ -101,7 +101,13 @@ def newest(
             continue
         for row, name in zip(range(rows.start, rows.stop), indicator.outputs, strict=True):
             values[row] = part[name][-(n - first) :]
-    return np.where(unclipped[:, None], _within(values), values)
+    return _as_read(np.where(unclipped[:, None], _within(values), values))
+
+
+def _as_read(values: FloatArray) -> FloatArray:
+    """Every NaN with the bits that it has when it is read back from the offline store: a kernel's 0/0 has a sign."""
+    values[np.isnan(values)] = np.nan
+    return values
 
 
 def _last_unknown(column: FloatArray) -> int:

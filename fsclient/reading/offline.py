@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_repo.catalog import BAR_FIELDS
+from feature_repo.catalog import BAR_FIELDS, PRODUCER
 from feature_repo.stores.delta.window import column, microseconds
 from feature_repo.stores.redis.codec import FloatArray
 from feature_repo.stores.tables import OfflineTables
@@ -34,13 +35,28 @@ def read_range(tables: OfflineTables, request: RangeRequest) -> RangeValues:
     for at in opens[1:]:
         shared = np.intersect1d(shared, at, assume_unique=True)
     columns: dict[str, FloatArray] = {}
-    unstored: dict[str, int] = {}
     for (rows, names), at in zip(parts, opens, strict=True):
         kept = np.searchsorted(at, shared) if len(at) != len(shared) else slice(None)
         columns |= {name: column(rows, name)[kept] for name in names}
-        for name in (n for n in names if n not in BAR_FIELDS and rows[n].null_count):
-            unstored[name] = int(rows[name].is_null().to_numpy()[kept].sum())  # NaN is a value, null is none
+    unstored = dict.fromkeys(_never_stored(tables, request, columns), len(shared))
     return RangeValues(opens_us=shared, columns={name: columns[name] for name in request.columns}, unstored=unstored)
+
+
+def _never_stored(tables: OfflineTables, request: RangeRequest, columns: Mapping[str, FloatArray]) -> list[str]:
+    """The indicators without a value in the range that have none anywhere in the series, which no warm-up explains.
+
+    The tables hold null for what is unknown and for what came to the catalog later, so the series tells them apart.
+    """
+    empty = [n for n, values in columns.items() if n not in BAR_FIELDS and len(values) and np.isnan(values).all()]
+    if not empty:
+        return []
+    whole = _span(request) | {"start": None, "end": None}
+    rows = tables.read_range("indicators", columns=empty, **whole)
+    never = [n for n in empty if rows.num_rows > PRODUCER[n].lookback and np.isnan(column(rows, n)).all()]
+    needs_volume = [n for n in never if "volume" in PRODUCER[n].inputs]
+    if needs_volume and np.isnan(column(tables.read_range("bars", columns=["volume"], **whole), "volume")).all():
+        return [n for n in never if n not in needs_volume]
+    return never
 
 
 def read_opens(tables: OfflineTables, request: RangeRequest) -> npt.NDArray[np.int64]:

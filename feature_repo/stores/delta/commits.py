@@ -12,7 +12,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from feature_repo.stores.delta.root import TableRoot
-from feature_repo.stores.delta.schemas import PARTITIONS, SCHEMAS, TableName, month_of
+from feature_repo.stores.delta.schemas import PARTITIONS, SCHEMAS, TableName, month_of, unknown_as_null
 from feature_repo.stores.fence import FencedOutError
 
 _TRIES = 10
@@ -33,7 +33,7 @@ def append(
         Path(root.path(table)).mkdir(parents=True, exist_ok=True)
     moment = rows["open_time"] if table != "quarantine" else pc.coalesce(rows["open_time"], rows["created"])
     schema = SCHEMAS[table]
-    rows = rows.append_column("month", month_of(moment)).select(schema.names).cast(schema)
+    rows = unknown_as_null(rows.append_column("month", month_of(moment)).select(schema.names).cast(schema))
     properties, upon, seen = None, None, dict[str, int | None]()
     if fences:
         properties = CommitProperties(app_transactions=[Transaction(s, token) for s, token in fences.items()])

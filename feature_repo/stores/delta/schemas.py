@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -48,6 +49,29 @@ SCHEMAS: Mapping[TableName, pa.Schema] = {
         ]
     ),
 }
+
+
+def unknown_as_null(rows: pa.Table) -> pa.Table:
+    """Rows as they are stored: NaN of a float column becomes null, which every engine that reads Delta leaves out.
+
+    NaN would be larger than any number to some of them (``rsi_14 > 70``) and spoil every average.
+    """
+    for position, field in enumerate(rows.schema):
+        if field.type == pa.float64():
+            values = rows[field.name]
+            is_unknown = pc.is_nan(values)
+            if pc.any(is_unknown).as_py():
+                nothing = pa.scalar(None, pa.float64())
+                rows = rows.set_column(position, field, pc.if_else(is_unknown, nothing, values))
+    return rows
+
+
+def null_as_unknown(rows: pa.Table) -> pa.Table:
+    """Rows as they are read: null of a float column becomes NaN, which is what unknown is in arrays."""
+    for position, field in enumerate(rows.schema):
+        if field.type == pa.float64() and rows[field.name].null_count:
+            rows = rows.set_column(position, field, pc.fill_null(rows[field.name], math.nan))
+    return rows
 
 
 def month_of(moment: Any) -> Any:

@@ -18,7 +18,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from feature_repo.stores.delta import commits, upkeep
 from feature_repo.stores.delta.files import Files
 from feature_repo.stores.delta.root import TableRoot
-from feature_repo.stores.delta.schemas import SCHEMAS, TIME, TableName, empty
+from feature_repo.stores.delta.schemas import SCHEMAS, TIME, TableName, empty, null_as_unknown
 from feature_repo.stores.delta.selection import in_order, of_span, where
 from feature_repo.stores.delta.snapshots import Snapshots
 from feature_repo.stores.tables import OfflineTablesError, Upkeep, check_retention
@@ -92,7 +92,7 @@ class DeltaTables:
             if dataset is None:
                 return empty(table, names)
             condition = where(timeframe, symbols, start, end, as_known_at, written_after)
-            rows = dataset.to_table(columns=names, filter=condition)
+            rows = null_as_unknown(dataset.to_table(columns=names, filter=condition))
         return in_order(rows, all_revisions=all_revisions or table == "quarantine")
 
     def read_range(
@@ -116,7 +116,7 @@ class DeltaTables:
                 known = pc.field("created") <= pa.scalar(as_known_at, TIME)
                 condition = known if condition is None else condition & known
             rows = dataset.to_table(columns=["open_time", "created", *columns], filter=condition)
-        return of_span(rows, start, end).select(["open_time", *columns])
+        return null_as_unknown(of_span(rows, start, end).select(["open_time", *columns]))
 
     def maintain(self, table: TableName, *, retention: timedelta, quarantined_before: datetime | None = None) -> Upkeep:
         check_retention(retention)
@@ -127,10 +127,17 @@ class DeltaTables:
             deleted_rows = 0
             if table == "quarantine" and quarantined_before is not None:
                 deleted_rows = upkeep.forget_quarantined(handle, quarantined_before)
+            rewritten_rows = upkeep.store_unknown_as_null(self._root.open(table))
             compacted = upkeep.compact(self._root.open(table))
             deleted_files = upkeep.vacuum(self._root.open(table), retention)
             version = upkeep.checkpoint(self._root.open(table))
-        return replace(compacted, deleted_rows=deleted_rows, deleted_files=deleted_files, version=version)
+        return replace(
+            compacted,
+            rewritten_rows=rewritten_rows,
+            deleted_rows=deleted_rows,
+            deleted_files=deleted_files,
+            version=version,
+        )
 
 
 @contextmanager

@@ -13,10 +13,13 @@ from datetime import UTC, datetime, timedelta
 
 from deltalake import DeltaTable, WriterProperties
 from deltalake.exceptions import CommitFailedError
+from deltalake.schema import PrimitiveType
 
 from feature_repo.stores.delta.files import list_files
 from feature_repo.stores.tables import Upkeep, check_retention
 
+_NULLS = "fstore.unknown"
+"""The property of a table that says how its rows store what is unknown; without it there may be NaN among them."""
 _FILE_BYTES = 100 * 1024 * 1024
 _GROUP_ROWS = 16_384
 
@@ -43,6 +46,29 @@ def compact(table: DeltaTable) -> Upkeep:
         removed += int(counts["numFilesRemoved"])
         added += int(counts["numFilesAdded"])
     return Upkeep(partitions=partitions, removed=removed, added=added)
+
+
+def store_unknown_as_null(table: DeltaTable) -> int:
+    """Rewrites the files of version 0.1, which stored an unknown number as NaN. Returns how many rows had one.
+
+    One commit per partition, then a property that says it is done: later calls look at nothing. A partition that
+    another writer appended to at the same time is left for the next time, and so is the property.
+    """
+    columns = [field.name for field in table.schema().fields if field.type == PrimitiveType("double")]
+    if not columns or table.metadata().configuration.get(_NULLS) == "null":
+        return 0
+    nulls = {name: f'CASE WHEN isnan("{name}") THEN NULL ELSE "{name}" END' for name in columns}
+    any_unknown = " OR ".join(f'isnan("{name}")' for name in columns)
+    rows = 0
+    try:
+        for timeframe, month in sorted({(file.timeframe, file.month) for file in list_files(table)}):
+            table.update_incremental()
+            partition = f"timeframe = '{timeframe}' AND month = '{month}'"
+            rows += int(table.update(nulls, predicate=f"{partition} AND ({any_unknown})")["num_updated_rows"])
+        table.alter.set_table_properties({_NULLS: "null"}, raise_if_not_exists=False)
+    except CommitFailedError:
+        pass
+    return rows
 
 
 def vacuum(table: DeltaTable, retention: timedelta) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from feature_repo.stores.delta.schemas import SCHEMAS, TableName
+from feature_repo.stores.delta.schemas import SCHEMAS, TableName, null_as_unknown, unknown_as_null
 from feature_repo.stores.fence import FencedOutError
 from feature_repo.stores.tables import Upkeep, check_retention
 
@@ -45,7 +45,7 @@ class MemoryTables:
                         symbols = first if not others else f"{first} or one of {len(others)} more symbols"
                         raise FencedOutError(f"another run has written {table} of {symbols} meanwhile")
             version = self._versions[table] = self._versions.get(table, -1) + 1
-            self._rows.setdefault(table, []).extend(rows.to_pylist())
+            self._rows.setdefault(table, []).extend(unknown_as_null(rows).to_pylist())
             for symbol, token in (fences or {}).items():
                 self._fences.setdefault((table, symbol), []).append((version, token))
 
@@ -124,4 +124,4 @@ def _bar(row: Row) -> tuple[Any, ...]:
 
 def _as_table(table: TableName, names: Sequence[str], rows: Sequence[Row]) -> pa.Table:
     fields = [SCHEMAS[table].field(name) for name in names]
-    return pa.table({f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in fields})
+    return null_as_unknown(pa.table({f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in fields}))

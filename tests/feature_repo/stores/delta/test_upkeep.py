@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from feature_repo.stores.delta.schemas import SCHEMAS, TableName
 from feature_repo.stores.delta.tables import DeltaTables
-from feature_repo.stores.delta.upkeep import checkpoint, compact, forget_quarantined, vacuum
+from feature_repo.stores.delta.upkeep import checkpoint, compact, forget_quarantined, store_unknown_as_null, vacuum
 from feature_repo.stores.fence import FencedOutError
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -124,6 +125,41 @@ def test_rows_that_are_appended_meanwhile_stay(tables: DeltaTables, monkeypatch:
     assert rounds
     assert tables.read("bars", all_revisions=True).num_rows == 30 * len(SYMBOLS)
     assert sorted(set(tables.read("bars")["close"].to_pylist())) == [1.0 + hour for hour in range(30)]
+
+
+def old_rows(hours: range) -> pa.Table:
+    """Bars without a volume as version 0.1 stored them: its unknown is NaN."""
+    whole = pa.concat_tables([rows(hour) for hour in hours])
+    unknown = pa.array([math.nan] * whole.num_rows)
+    month = pa.array(["2024-01"] * whole.num_rows)
+    return whole.set_column(whole.column_names.index("volume"), "volume", unknown).append_column("month", month)
+
+
+def test_what_version_0_1_stored_as_nan_becomes_null(tables: DeltaTables) -> None:
+    write_deltalake(f"{tables.root}/bars", old_rows(range(6)), partition_by=["timeframe", "month"])
+    fill(tables, range(6, 8))
+    since, before = tables.version("bars"), tables.read("bars", all_revisions=True)
+    assert handle(tables).to_pyarrow_table()["volume"].null_count == 0
+    assert tables.maintain("bars", retention=timedelta(days=7)).rewritten_rows == 6 * len(SYMBOLS)
+    assert handle(tables).to_pyarrow_table()["volume"].null_count == 6 * len(SYMBOLS)
+    after = tables.read("bars", all_revisions=True)
+    assert str(after.to_pydict()) == str(before.to_pydict())  # NaN as before, for who reads through the platform
+    tables.append("bars", rows(9), fences={"EUR/USD": 2000}, since=since)  # a run that read before it
+    version = tables.version("bars")
+    assert store_unknown_as_null(handle(tables)) == 0
+    assert tables.version("bars") == version
+
+
+def test_rows_that_come_in_while_nan_becomes_null_leave_it_for_the_next_time(
+    tables: DeltaTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_deltalake(f"{tables.root}/bars", old_rows(range(2)), partition_by=["timeframe", "month"])
+    stale = handle(tables)
+    monkeypatch.setattr(stale, "update_incremental", lambda: None)
+    fill(tables, range(2, 3))
+    assert store_unknown_as_null(stale) == 0
+    assert store_unknown_as_null(handle(tables)) == 2 * len(SYMBOLS)
+    assert tables.read("bars").num_rows == 3 * len(SYMBOLS)
 
 
 def test_a_reader_goes_on_with_the_files_it_has_open(tables: DeltaTables) -> None:
