@@ -93,7 +93,7 @@ def _whole_on_time(weekends: Weekends, zone: str) -> NDArray[np.bool_]:
 
 
 def fitting_zones(weekends: Weekends, own: str = "UTC") -> list[str]:
-    """The usual clocks, and a symbol's ``own``, by which most weekends begin and end on time: its own, then the best."""
+    """The usual clocks, and a symbol's ``own``, by which most weekends begin and end on time; its own first."""
     zones = dict.fromkeys((own, *_ZONES))
     fits = {zone: int(_whole_on_time(weekends, zone).sum()) for zone in zones}
     enough = [zone for zone in zones if fits[zone] and fits[zone] >= _MIN_SHARE * len(weekends)]
