@@ -37,6 +37,9 @@ def ingest(
     format: Literal["auto", "csv", "parquet", "excel", "mt5", "mt4", "histdata", "sql", "ccxt"] = "auto",  # noqa: A002
     tz: str | None = None,
     stamp: Literal["auto", "open", "close"] = "auto",
+    day_first: bool | None = None,
+    instrument: str | None = None,
+    volume: Literal["auto", "none"] = "auto",
     columns: dict[str, str] | None = None,
     query: str | None = None,
     table: str | None = None,
@@ -54,6 +57,9 @@ def ingest(
         format: of a file; told by its content when auto.
         tz: zone of times that name none, such as America/New_York; UTC, or what the file declares, when not given.
         stamp: which end of its bar a time is.
+        day_first: whether 02/03/2020 is the second of March, where the dates of the source do not show it.
+        instrument: the source's own name of what is wanted; {symbol} in it is filled in, as in {symbol}.US.
+        volume: none when the volume column reports no volume.
         columns: our names to theirs, such as close to Last, where they are not recognised.
         query: SQL for a database; may use :symbol, :timeframe, :start and :end.
         table: a database's table, in place of a query.
@@ -61,7 +67,17 @@ def ingest(
         end: first moment no longer wanted.
     """
     options = SourceOptions(
-        format=format, tz=tz, stamp=stamp, columns=columns, query=query, table=table, start=start, end=end
+        format=format,
+        tz=tz,
+        stamp=stamp,
+        day_first=day_first,
+        instrument=instrument,
+        volume=volume,
+        columns=columns,
+        query=query,
+        table=table,
+        start=start,
+        end=end,
     )
     reports, problems = ingest_symbols(source, symbols, timeframe, options)
     newest = max((report.last_open for report in reports if report.last_open), default=None)

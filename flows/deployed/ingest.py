@@ -50,7 +50,9 @@ def ingest_symbols(
     problems: list[str] = []
     for name in dict.fromkeys(symbols):
         try:
-            report = ingest_symbol(locate(source, name, timeframe), name, timeframe, options)
+            instrument = options.instrument and locate(options.instrument, name, timeframe)
+            its_options = replace(options, instrument=instrument)
+            report = ingest_symbol(locate(source, name, timeframe), name, timeframe, its_options)
         except (SourceError, SymbolBusyError, OSError) as error:
             problems.append(f"{name} {timeframe}: {error}")
             continue
