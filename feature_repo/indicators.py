@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from feature_repo.catalog import BAR_FIELDS, INDICATORS, Indicator, Session
+from feature_repo.catalog import BAR_FIELDS, INDICATORS, Indicator, Session, Timeframe
 from feature_repo.kernels import BoolArray, FloatArray
 from feature_repo.sessions import session_day
 
@@ -15,7 +15,7 @@ _PRICES = {*BAR_FIELDS} - {"volume"}
 
 
 def kernel_inputs(
-    session: Session, opens_us: npt.NDArray[np.int64], columns: Mapping[str, FloatArray]
+    session: Session, timeframe: Timeframe, opens_us: npt.NDArray[np.int64], columns: Mapping[str, FloatArray]
 ) -> dict[str, FloatArray]:
     """The bar columns and ``session_day``.
 
@@ -24,7 +24,7 @@ def kernel_inputs(
         columns: (n,) float64 for each of ``BAR_FIELDS``.
     """
     inputs = {name: np.asarray(columns[name], dtype=np.float64) for name in BAR_FIELDS}
-    inputs["session_day"] = session_day(session, opens_us).astype(np.float64)
+    inputs["session_day"] = session_day(session, opens_us, timeframe).astype(np.float64)
     return inputs
 
 

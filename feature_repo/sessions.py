@@ -11,6 +11,7 @@ likely cause, and whatever ``zoneinfo`` raises for a session whose time zone doe
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import replace
 from datetime import date, datetime, time
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -65,11 +66,21 @@ def on_grid(session: Session, timeframe: Timeframe, opens_us: Times) -> Mask:
     return same
 
 
-def session_day(session: Session, times_us: Times) -> Times:
+def session_day(session: Session, times_us: Times, timeframe: Timeframe | None = None) -> Times:
     """The trading day of each moment, as days since 1970-01-01: the local date on which that day ends.
 
     With a day start of 17:00, Sunday evening belongs to Monday; with one of 00:00 it is the local date itself.
+
+    Args:
+        timeframe: of the bars that open at these moments. The daily bars of an exchange may be labelled by their date
+            at 00:00 UTC; its shorter bars belong to the date at the exchange all the same: the hour from 19:00 New York
+            in winter to the day that it ends, and not to the next.
+
+    Raises:
+        ValueError: the session's calendar is unknown.
     """
+    if timeframe is not None and timeframe.microseconds < DAY_US:
+        session = _at_the_exchange(session)
     days, _, day = _days(session, times_us)
     return days[day] + (time.fromisoformat(session.day_start) > time.min)
 
@@ -187,6 +198,20 @@ def _trading_hours(session: Session, first_us: int, last_us: int) -> tuple[Times
 
 def _is_fx_date(day: date) -> bool:
     return day.weekday() < 5 and (day.month, day.day) not in FX_HOLIDAYS
+
+
+@lru_cache(maxsize=32)
+def _at_the_exchange(session: Session) -> Session:
+    """An exchange's session with days of the exchange's own zone, where it cuts its bars from UTC's."""
+    if session.kind != "exchange" or session.calendar is None or session.timezone != "UTC":
+        return session
+    import exchange_calendars
+
+    try:
+        zone = exchange_calendars.get_calendar(session.calendar, start="2020-01-01", end="2020-12-31").tz
+    except (ValueError, exchange_calendars.errors.CalendarError) as error:
+        raise ValueError(f"calendar {session.calendar!r}: {error} Name a code that exchange_calendars has.") from error
+    return replace(session, timezone=str(zone))
 
 
 @lru_cache(maxsize=32)

@@ -20,7 +20,7 @@ def compute_features(bars: pd.DataFrame, *, symbol: Symbol, timeframe: Timeframe
         A row a bar: ``open_time``, ``event_timestamp`` (datetime64[us, UTC]), every indicator field (float64, NaN in
         its warm-up).
     """
-    values = compute_all(input_columns(bars, symbol))
+    values = compute_all(input_columns(bars, symbol, timeframe))
     frame = pd.DataFrame({name: values[name] for name in INDICATOR_FIELDS}, index=bars.index)
     frame.insert(0, "open_time", bars["open_time"])
     frame.insert(1, "event_timestamp", closes(bars, timeframe))

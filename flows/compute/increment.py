@@ -53,9 +53,10 @@ def stretch_start(indicator: Indicator, timeframe: Timeframe, open_us: int) -> i
     return open_us // step * step
 
 
-def input_columns(bars: pd.DataFrame, symbol: Symbol) -> dict[str, FloatArray]:
-    """What the kernels take, from the bars table of one symbol: name -> (rows,) float64."""
-    return kernel_inputs(symbol.session, opens_us(bars), {name: bars[name].to_numpy() for name in BAR_FIELDS})
+def input_columns(bars: pd.DataFrame, symbol: Symbol, timeframe: Timeframe) -> dict[str, FloatArray]:
+    """What the kernels take, from the bars table of one symbol and timeframe: name -> (rows,) float64."""
+    columns = {name: bars[name].to_numpy() for name in BAR_FIELDS}
+    return kernel_inputs(symbol.session, timeframe, opens_us(bars), columns)
 
 
 def compute_from(

@@ -148,7 +148,7 @@ def _features(
     job: Job, history: History, bars: pd.DataFrame, first: int
 ) -> tuple[pd.DataFrame, Mapping[str, np.typing.NDArray[np.bool_]]]:
     """The indicators of ``bars`` from row ``first`` on, and where they may be unknown."""
-    inputs, opens = input_columns(bars, job.symbol), opens_us(bars)
+    inputs, opens = input_columns(bars, job.symbol, job.timeframe), opens_us(bars)
     state = {name: np.full(len(bars), np.nan) for name in STATE_FIELDS}
     held = microseconds(history.state, "open_time")
     at = np.searchsorted(held, opens)

@@ -94,7 +94,7 @@ def compare_overlap(fresh: pd.DataFrame, stored: pd.DataFrame, timeframe: Timefr
     rounding = 0.51 * (_tick(now[:_PRICES]) + _tick(was[:_PRICES]))
     with np.errstate(invalid="ignore"):
         same[:_PRICES] |= np.abs(now[:_PRICES] - was[:_PRICES]) <= rounding
-    differs = ~same.all(axis=0)
+    differs = np.asarray(~same.all(axis=0))
     if not differs.any():
         return Overlap(bars=len(differs), differing=0)
     close_now, close_was = now[3], was[3]
@@ -148,7 +148,7 @@ def _constant_factor(now: FloatArray, was: FloatArray) -> float:
         simple = float(1 / Fraction(1 / factor).limit_denominator(20))
     if abs(simple / factor - 1) <= typical:
         factor = simple  # 0.1, and not the 0.09999983 that rounded prices make of it
-    fits = (np.abs(ratios / factor - 1) <= rounding + typical).all(axis=0)
+    fits = np.asarray((np.abs(ratios / factor - 1) <= rounding + typical).all(axis=0))
     return factor if (~fits).sum() <= max(len(fits) >= 4, 0.05 * len(fits)) else 1.0
 
 

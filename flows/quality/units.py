@@ -113,7 +113,8 @@ def _usable(bars: pd.DataFrame) -> BoolArray:
 
 
 def _prices(bars: pd.DataFrame) -> FloatArray:
-    return bars[[*_PRICES]].to_numpy(dtype=np.float64)
+    prices: FloatArray = bars[[*_PRICES]].to_numpy(dtype=np.float64)
+    return prices
 
 
 def _times(bars: pd.DataFrame) -> IntArray:

@@ -155,7 +155,7 @@ class LiveSeries:
         self.due: tuple[int, int] | None = None
         self.step_us = timeframe.microseconds
         self.close_us = int(opens_us[-1]) + self.step_us if len(opens_us) else 0
-        cells = np.concatenate([bars, session_day(symbol.session, opens_us).astype(np.float64)[None], state])
+        cells = np.concatenate([bars, _days(symbol.session, timeframe, opens_us)[None], state])
         recent = (
             np.stack([window.columns[name] for name in WINDOW_FIELDS]) if window else np.empty((len(WINDOW_FIELDS), 0))
         )
@@ -193,7 +193,7 @@ class LiveSeries:
         """
         unknown = np.full((len(STATE_FIELDS), len(opens_us)), np.nan)
         self._opens.extend(opens_us[None])
-        self._cells.extend(np.concatenate([bars, _days(self.symbol.session, opens_us)[None], unknown]))
+        self._cells.extend(np.concatenate([bars, _days(self.symbol.session, self.timeframe, opens_us)[None], unknown]))
         self.close_us = int(opens_us[-1]) + self.step_us
         opens, columns = self.opens_us, self._columns()
         first = len(opens) - len(opens_us)
@@ -233,15 +233,15 @@ class LiveSeries:
         return dict(zip(_COLUMNS, self._cells.rows, strict=True))
 
 
-def _days(session: Session, opens_us: IntArray) -> FloatArray:
+def _days(session: Session, timeframe: Timeframe, opens_us: IntArray) -> FloatArray:
     if len(opens_us) == 1:
-        return np.array([_day(session, int(opens_us[0]))])
-    return session_day(session, opens_us).astype(np.float64)
+        return np.array([_day(session, timeframe, int(opens_us[0]))])
+    return session_day(session, opens_us, timeframe).astype(np.float64)
 
 
 @lru_cache(maxsize=4096)  # hundreds of symbols are at the same bar, and a zone's clock is slow to read
-def _day(session: Session, open_us: int) -> float:
-    return float(session_day(session, np.array([open_us]))[0])
+def _day(session: Session, timeframe: Timeframe, open_us: int) -> float:
+    return float(session_day(session, np.array([open_us]), timeframe)[0])
 
 
 # ------------------------------------------------------------------------------------------------- what bars make

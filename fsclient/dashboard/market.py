@@ -110,7 +110,7 @@ class Market:
                 indicators[field] = np.full(len(at), np.nan)
                 indicators[field][positions] = column(values, field)
         spec, frame = symbol(name), timeframe(tf)
-        days = session_day(spec.session, at)
+        days = session_day(spec.session, at, frame)
         starts = at[1:][np.diff(days) > 0]
         return Chart(
             symbol=name,

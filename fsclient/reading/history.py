@@ -64,7 +64,9 @@ def compute_range(bars: RangeValues, request: ComputeRequest, span: RangeRequest
     Args:
         bars: those of ``span``, and before them as many as the feature needs.
     """
-    inputs = kernel_inputs(span.symbol.session, bars.opens_us, {name: bars.columns[name] for name in BAR_FIELDS})
+    inputs = kernel_inputs(
+        span.symbol.session, span.timeframe, bars.opens_us, {name: bars.columns[name] for name in BAR_FIELDS}
+    )
     outputs = request.what.compute(inputs, request.parameters)
     first = np.searchsorted(bars.opens_us, span.start.value // 1000, side="left")
     return RangeValues(
@@ -104,7 +106,7 @@ def _newest(
     bars = read_history(tables, symbol, timeframe, start=None, end=end, warm_up=warm_up_of(fields))
     if not len(bars.opens_us):
         return [], NO_BAR
-    inputs = kernel_inputs(symbol.session, bars.opens_us, bars.columns)
+    inputs = kernel_inputs(symbol.session, timeframe, bars.opens_us, bars.columns)
     columns = dict(bars.columns)
     for indicator in {PRODUCER[field].name: PRODUCER[field] for field in fields if field in PRODUCER}.values():
         columns |= compute(indicator, inputs)

@@ -25,7 +25,7 @@ SHOWN_BARS = 5
 def indicator_of(name: str, bars: pd.DataFrame, symbol: Symbol, timeframe: Timeframe) -> dict[str, Any]:
     """What an ``Explanation`` tells of the origin of an indicator's value at the last of ``bars``."""
     indicator, opens = PRODUCER[name], opens_us(bars)
-    inputs = input_columns(bars, symbol)
+    inputs = input_columns(bars, symbol, timeframe)
     last = len(bars) - 1
     unknown = np.full(len(bars), np.nan)
     values = compute_from(

@@ -85,7 +85,9 @@ def explain(
         feature=name,
         open_time=open_time,
         event_timestamp=open_time + step,
-        trading_day=date.fromordinal(int(session_day(spec.session, opens[-1:])[0]) + date(1970, 1, 1).toordinal()),
+        trading_day=date.fromordinal(
+            int(session_day(spec.session, opens[-1:], frame)[0]) + date(1970, 1, 1).toordinal()
+        ),
         session=spec.session.name,
         expected=bool(is_open(spec.session, opens[-1:], frame)[0]),
         **made,

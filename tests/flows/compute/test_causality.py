@@ -80,7 +80,7 @@ def computed(bars: pd.DataFrame, market: str, timeframe: str, now: datetime) -> 
         bars = derive_bars(bars, session=spec.session, source=HOUR, target=frame, watermark_us=until_us)
         bars = bars[["open_time", *BAR_FIELDS]]
     unknown = {name: np.full(len(bars), np.nan) for name in STATE_FIELDS}
-    values = compute_from(0, input_columns(bars, spec), opens_us(bars), frame, whole=True, stored=unknown)
+    values = compute_from(0, input_columns(bars, spec, frame), opens_us(bars), frame, whole=True, stored=unknown)
     return bars.assign(event_timestamp=closes(bars, frame), **values)
 
 

@@ -53,7 +53,22 @@ def test_no_bars_make_no_rows(make_bars: Make) -> None:
 
 def test_the_trading_day_turns_at_five_in_new_york(make_bars: Make) -> None:
     bars = make_bars(60)
-    day = input_columns(bars, EURUSD)["session_day"]
+    day = input_columns(bars, EURUSD, HOUR)["session_day"]
     turns = bars["open_time"][1:][np.diff(day) != 0].dt.tz_convert("America/New_York")
     assert set(turns.dt.hour) == {17}
+
+
+def test_the_evening_of_a_stock_belongs_to_the_day_that_it_ends(make_bars: Make) -> None:
+    """From 19:00 to 20:00 New York it is the next day in UTC, in winter."""
+    stock, times = SYMBOLS["AAPL"], pd.date_range("2024-01-04 09:00", "2024-01-06 00:00", freq="h", tz="UTC")
+    bars = make_bars(len(times), symbol="AAPL").assign(open_time=times.as_unit("us"))
+    day = input_columns(bars, stock, HOUR)["session_day"]
+    new_york = times.tz_convert("America/New_York")
+    np.testing.assert_array_equal(day, new_york.tz_localize(None).normalize().to_numpy("datetime64[D]").astype(float))
+    vwap = compute_features(bars, symbol=stock, timeframe=HOUR)["vwap"].iloc[-1]
+    typical, own = bars[["high", "low", "close"]].mean(axis=1), (new_york.date == new_york[-1].date())
+    np.testing.assert_allclose(vwap, np.average(typical[own], weights=bars["volume"][own]))
+    days = bars.head(2).assign(open_time=pd.DatetimeIndex(["2024-01-04", "2024-01-05"], tz="UTC").as_unit("us"))
+    dates = input_columns(days, stock, TIMEFRAMES["1d"])["session_day"]
+    assert np.array(dates, "datetime64[D]").astype(str).tolist() == ["2024-01-04", "2024-01-05"]
     assert day.dtype == np.float64

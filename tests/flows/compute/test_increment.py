@@ -82,7 +82,7 @@ def from_row(bars: pd.DataFrame, first: int, *, tail: int = 0, stored: Any = Non
         for name in STATE_FIELDS:
             state[name][: first - tail] = stored[name][tail:first]
     opens = rows["open_time"].to_numpy(dtype="datetime64[us]").view(np.int64)
-    return compute_from(first - tail, input_columns(rows, EURUSD), opens, HOUR, whole=tail == 0, stored=state)
+    return compute_from(first - tail, input_columns(rows, EURUSD, HOUR), opens, HOUR, whole=tail == 0, stored=state)
 
 
 def tail_of(bars: pd.DataFrame, first: int) -> int:
@@ -134,7 +134,7 @@ def test_how_bars_are_cut_into_runs_leaves_no_trace(cuts: list[int]) -> None:
 
 
 def test_stretches_keep_the_promise_against_a_computation_at_once() -> None:
-    at_once = compute_all(input_columns(WALK, EURUSD))
+    at_once = compute_all(input_columns(WALK, EURUSD, HOUR))
     for name in INDICATOR_FIELDS:
         assert agree(at_once[name], WHOLE[name]).all(), name
 

@@ -40,7 +40,7 @@ def test_the_newest_bars_have_the_bits_of_an_increment(
     """Whether or not prices fell below zero ``fall`` bars ago."""
     opens, bars = walk(n, seed, digits=digits, unknown=unknown)
     bars[:4, n - fall : n - fall + 2] -= 40_000
-    inputs = kernel_inputs(BTC.session, opens, dict(zip(BAR_FIELDS, bars, strict=True)))
+    inputs = kernel_inputs(BTC.session, MINUTE, opens, dict(zip(BAR_FIELDS, bars, strict=True)))
     none = {name: np.full(n, np.nan) for name in STATE_FIELDS}
     stored = compute_from(0, inputs, opens, MINUTE, whole=True, stored=none)
     first = max(0, n - new)

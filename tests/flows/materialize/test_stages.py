@@ -244,10 +244,10 @@ def test_a_symbol_whose_computation_raises(
 ) -> None:
     make_pairs(make_bars, take)
 
-    def broken(bars: pd.DataFrame, symbol: catalog.Symbol) -> Any:
+    def broken(bars: pd.DataFrame, symbol: catalog.Symbol, timeframe: catalog.Timeframe) -> Any:
         if symbol.name == "GBP/USD":
             raise ValueError("[bold]no such[/] number")
-        return input_columns(bars, symbol)
+        return input_columns(bars, symbol, timeframe)
 
     input_columns = step.input_columns
     monkeypatch.setattr(step, "input_columns", broken)

@@ -26,7 +26,7 @@ def test_bars_in_parts_have_the_bits_of_all_at_once(seed: int, unknown: float, p
     opens, bars = walk(n, seed, digits=2, unknown=unknown)
     series = LiveSeries(BTC, MINUTE, None, opens_us=opens[:0], bars=bars[:, :0], state=np.empty((3, 0)), whole=True,
                     window=None, settled_us=0)  # fmt: skip
-    inputs = kernel_inputs(BTC.session, opens, dict(zip(BAR_FIELDS, bars, strict=True)))
+    inputs = kernel_inputs(BTC.session, MINUTE, opens, dict(zip(BAR_FIELDS, bars, strict=True)))
     none = {name: np.full(n, np.nan) for name in STATE_FIELDS}
     expected = compute_from(0, inputs, opens, MINUTE, whole=True, stored=none)
     allowed = nan_allowed(inputs)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from talib import abstract
 
-from feature_repo.catalog import BAR_FIELDS, INDICATORS, PRODUCER, SYMBOLS
+from feature_repo.catalog import BAR_FIELDS, INDICATORS, PRODUCER, SYMBOLS, TIMEFRAMES
 from feature_repo.indicators import kernel_inputs
 from feature_repo.kinds import KINDS
 from fsclient import FeatureStoreClient, InvalidRequestError, UnknownFeatureError, feature
@@ -50,7 +50,8 @@ def long_history() -> dict[str, Any]:
     """Kernel inputs of 30,000 hourly bars: enough that a beginning is forgotten, or is not."""
     bars = make_bars("EUR/USD", "1h", datetime(2019, 1, 1, tzinfo=UTC), NEWEST, seed=4)
     opens = bars["open_time"].to_numpy(dtype="datetime64[us]").astype(np.int64)
-    return kernel_inputs(SYMBOLS["EUR/USD"].session, opens, {name: bars[name].to_numpy() for name in BAR_FIELDS})
+    columns = {name: bars[name].to_numpy() for name in BAR_FIELDS}
+    return kernel_inputs(SYMBOLS["EUR/USD"].session, TIMEFRAMES["1h"], opens, columns)
 
 
 @pytest.fixture(autouse=True)
