@@ -13,9 +13,11 @@ from feature_repo import catalog
 from feature_repo.catalog import WINDOW_BARS
 from feature_repo.series import Series
 from feature_repo.stores.tables import OfflineTables
-from flows.ingest.ingest import ingest
+from flows.compute.rejected import quarantine_rows
+from flows.ingest.ingest import IngestReport, ingest
 from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols
+from flows.runs.store import store_quarantine
 from flows.settings import Settings
 from flows.sources import SourceBars, SourceNotes
 from flows.stream.bar import LiveBar, frame_of
@@ -52,9 +54,11 @@ def settle(
         for bar in bars[name]:
             by_timeframe[bar.timeframe].append(bar)
         for timeframe, series_bars in by_timeframe.items():
+            source = _source(series_bars)
+            series = Series(symbol=catalog.symbol(name), timeframe=catalog.timeframe(timeframe))
             report = ingest(
-                _source(series_bars),
-                series=Series(symbol=catalog.symbol(name), timeframe=catalog.timeframe(timeframe)),
+                source,
+                series=series,
                 tables=tables,
                 ledger=ledger,
                 now=now,
@@ -63,11 +67,24 @@ def settle(
                 final=True,
             )
             if report.stopped:
-                problems[name] = f"{timeframe} bars: {report.stopped}"
+                _log.error("%s: bars refused: %s", series, report.stopped)
+                _keep_refused(source, series, report, tables, now)
     for outcome in materialize_symbols(work, free, list(catalog.TIMEFRAMES), settings):
         if outcome.problem:  # the bars are stored: the next run computes them
             _log.error("stopped %s %s: %s", outcome.symbol, outcome.timeframe, outcome.problem)
     return problems
+
+
+def _keep_refused(
+    source: SourceBars, series: Series, report: IngestReport, tables: OfflineTables, now: datetime
+) -> None:
+    """Quarantines bars that were refused as a whole, so that they do not hold up those that follow.
+
+    Bars that broke a rule of the gate are in the quarantine already, and were all of the source.
+    """
+    if report.held:
+        rows = source.frame.assign(rule="another_basis", rules="another_basis", detail=report.stopped)
+        store_quarantine(tables, quarantine_rows(rows, kind="bars", timeframe=series.timeframe, now=now), series)
 
 
 def _source(bars: Sequence[LiveBar]) -> SourceBars:

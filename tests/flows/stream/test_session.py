@@ -15,7 +15,7 @@ from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.fence import FencedOutError
 from flows.ledger import LeaseLost
 from flows.settings import Settings
-from flows.stream import Feed
+from flows.stream import Feed, LiveBar
 from flows.stream.bar import to_fields
 from flows.stream.feed import shard_of, stream_key
 from tests.flows.stream.streaming import (
@@ -196,3 +196,34 @@ def test_a_bar_that_arrives_just_before_its_close_waits_for_it(
         clock[0] = close
         running.finish()
         assert (running.stats.bars, running.stats.bad) == (1, 0)
+
+
+def scaled(bar: LiveBar, factor: float) -> LiveBar:
+    return replace(bar, **{price: getattr(bar, price) * factor for price in ("open", "high", "low", "close")})
+
+
+@pytest.mark.parametrize(
+    ("first", "bars", "factor", "rule"),
+    [
+        (1505, 1, 100.0, "unit_error"),
+        (1505, 40, 100.0, "unit_error"),
+        (1380, 60, 4.0, "another_basis"),  # stored bars again, after a reverse split
+    ],
+)
+def test_bars_in_another_unit_or_basis_are_quarantined_and_hold_nothing_up(
+    first: int, bars: int, factor: float, rule: str, settings: Settings, redis: Any, feed: Feed, known: pd.DataFrame
+) -> None:
+    rows = live(known)
+    with Running(settings, redis) as running:
+        feed.put(rows[1500:1505])
+        running.work()
+        feed.put([scaled(bar, factor) for bar in rows[first : first + bars]])
+        running.work()
+        feed.put(rows[1545:1570])
+        running.finish()
+    assert left_in_streams(redis, settings.repo().project) == (0, 0)
+    stored = settings.tables().read("bars", timeframe="1m", columns=["close"]).to_pandas()
+    usual = known["close"].iloc[[*range(1505), *range(1545, 1570)]]
+    np.testing.assert_array_equal(stored["close"], usual)
+    quarantine = settings.tables().read("quarantine").to_pandas()
+    assert (quarantine["rule"] == rule).sum() == bars
