@@ -1,8 +1,9 @@
-"""Time told in bars, the measure that weekends and holidays do not distort: how old a value is, and how far back."""
+"""Age in bars of an open market, which weekends and holidays do not distort: FRESH, LATE or STALE, and how far back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
@@ -21,30 +22,54 @@ class Freshness(StrEnum):
     STALE = "stale"
 
 
-FRESH_BARS = 1
-"""A view is fresh while at most so many bars have closed since its newest: the next run is about to publish them."""
-MAX_AGE_BARS: Mapping[str, int] = MappingProxyType({"1m": 10, "5m": 4, "15m": 3, "30m": 3, "1h": 2, "4h": 2, "1d": 2})
-"""timeframe -> closed bars that a view may lack before it is stale and alerts begin."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What is normal of a timeframe, in closed bars of an open market.
+
+    Attributes:
+        fresh: a view may lack so many: the next run is about to publish them.
+        late: a view that lacks more than ``fresh`` is late; one that lacks more than this is stale, and an alert opens.
+        between_runs: so many may pass between two runs before an alert opens.
+    """
+
+    fresh: int
+    late: int
+    between_runs: int
+
+
+# fmt: off
+LIMITS: Mapping[str, Limits] = MappingProxyType({
+    "1m":  Limits(fresh=1, late=10, between_runs=15),
+    "5m":  Limits(fresh=1, late=4,  between_runs=6),
+    "15m": Limits(fresh=1, late=3,  between_runs=4),
+    "30m": Limits(fresh=1, late=3,  between_runs=4),
+    "1h":  Limits(fresh=1, late=2,  between_runs=3),
+    "4h":  Limits(fresh=1, late=2,  between_runs=2),
+    "1d":  Limits(fresh=1, late=2,  between_runs=2),
+})
+# fmt: on
+"""Timeframe -> what is normal of it. ``fstore status``, the dashboard, Prefect's artifacts and alerts all read this."""
 
 
 def freshness_of(timeframe: str, age_bars: int | None) -> Freshness:
-    """The one word for a view's age; ``age_bars`` is None of a view that is not online or that nobody knows."""
-    if age_bars is None or age_bars > MAX_AGE_BARS[timeframe]:
+    """How fresh a view is that lacks ``age_bars`` closed bars; STALE when that is None: not online, or unknown."""
+    limits = LIMITS[timeframe]
+    if age_bars is None or age_bars > limits.late:
         return Freshness.STALE
-    return Freshness.FRESH if age_bars <= FRESH_BARS else Freshness.LATE
+    return Freshness.FRESH if age_bars <= limits.fresh else Freshness.LATE
 
 
 def bars_behind(session: Session, timeframe: Timeframe, event_us: int, now_us: int) -> int:
-    """How many bars an open market has closed after ``event_us``.
+    """The number of bars that an open market has closed after ``event_us``.
 
     Args:
-        event_us: close of the newest bar that is held, microseconds since 1970-01-01 UTC.
-        now_us: the moment of asking, same unit.
+        event_us: close of the newest stored bar, microseconds since 1970-01-01 UTC.
+        now_us: the present moment, same unit.
 
     Returns:
         0 when nothing newer can exist: over a weekend Friday's last bar is not old.
     """
-    tick = min(timeframe.microseconds, _HOUR_US)  # every bar closes on a whole one, so the count changes at none other
+    tick = min(timeframe.microseconds, _HOUR_US)  # bars close on whole ticks, so the count changes only there
     return _count(session, timeframe, event_us, now_us // tick * tick)
 
 
@@ -54,7 +79,7 @@ def _count(session: Session, timeframe: Timeframe, event_us: int, now_us: int) -
 
 
 def next_close(session: Session, timeframe: Timeframe, now_us: int) -> int:
-    """When the next bar of an open market closes, microseconds since 1970-01-01 UTC; later than ``now_us``."""
+    """The close of the first bar that closes after ``now_us``, microseconds since 1970-01-01 UTC."""
     tick = min(timeframe.microseconds, _HOUR_US)
     return _next_close(session, timeframe, now_us // tick * tick)
 
@@ -71,17 +96,17 @@ def _next_close(session: Session, timeframe: Timeframe, now_us: int) -> int:
 
 
 def open_before(session: Session, timeframe: Timeframe, opens_us: int, bars: int) -> int:
-    """The open of the bar that an open market makes ``bars`` bars before the one that opens at ``opens_us``.
+    """The open of the bar that lies ``bars`` bars of an open market before the one that opens at ``opens_us``.
 
-    Microseconds since 1970-01-01 UTC; at the start of 1970 when that is further back.
+    Microseconds since 1970-01-01 UTC; 0 when that is before 1970.
     """
     tick = max(timeframe.microseconds, _HOUR_US)
     return _open_before(session, timeframe, opens_us // tick * tick, bars)
 
 
-@lru_cache(maxsize=4096)  # a run asks it for hundreds of symbols that are at the same bar
+@lru_cache(maxsize=4096)  # a run asks for hundreds of symbols at the same bar
 def _open_before(session: Session, timeframe: Timeframe, opens_us: int, bars: int) -> int:
-    for stretch in (1.1, 1.6, 6.0, 40.0):  # always open, closed at weekends, closed at night, and holidays beside
+    for stretch in (1.1, 1.6, 6.0, 40.0):  # always open, closed at weekends, at night, on holidays
         start = max(0, opens_us - int((bars + 64) * timeframe.microseconds * stretch))
         opens = expected_opens(session, timeframe, start, opens_us)
         if opens.size >= bars:

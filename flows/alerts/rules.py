@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from feature_repo.freshness import MAX_AGE_BARS, Freshness, freshness_of
+from feature_repo.freshness import LIMITS, Freshness, freshness_of
 from flows.alerts.facts import Facts
 
 Key = tuple[str, str]
@@ -23,9 +23,6 @@ SEEN_WITHIN = timedelta(minutes=2)
 """A client process that published longer ago than this has ended; its last state no longer counts."""
 _BREAKER = "breaker."  # prefix of the states in which a client publishes its breakers
 _NO_FACTS = "nothing is known of it"
-
-MAX_SILENT_BARS: Mapping[str, int] = {"1m": 15, "5m": 6, "15m": 4, "30m": 4, "1h": 3, "4h": 2, "1d": 2}
-"""timeframe -> closed bars of an open market that may pass between two completed runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,13 +191,16 @@ def _moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
+_MAX_AGE_BARS = {timeframe: limits.late for timeframe, limits in LIMITS.items()}
+_MAX_SILENT_BARS = {timeframe: limits.between_runs for timeframe, limits in LIMITS.items()}
+
 # fmt: off
 RULES: tuple[Rule, ...] = (
     Rule(name="store",    needs=(),             unlisted="fine",    judge=_stores),
-    Rule(name="view_age", needs=("views",),     unlisted="unknown", judge=_view_ages, max_bars=MAX_AGE_BARS),
+    Rule(name="view_age", needs=("views",),     unlisted="unknown", judge=_view_ages, max_bars=_MAX_AGE_BARS),
     Rule(name="gate",     needs=(),             unlisted="same",    judge=_gates),
     Rule(name="parity",   needs=(),             unlisted="fine",    judge=_doubts),
     Rule(name="breaker",  needs=("processes",), unlisted="fine",    judge=_breakers),
-    Rule(name="no_run",   needs=("runs",),      unlisted="unknown", judge=_silences, max_bars=MAX_SILENT_BARS),
+    Rule(name="no_run",   needs=("runs",),      unlisted="unknown", judge=_silences, max_bars=_MAX_SILENT_BARS),
 )
 # fmt: on

@@ -100,7 +100,7 @@ def status(as_json: AsJson = False) -> None:
         show.out.print("No bars yet. Try [cyan]fstore demo[/] or [cyan]fstore ingest FILE --symbol … --timeframe …[/]")
         return
     columns = {"name": "symbol", "source": "made from", "offline": "offline as of (UTC)",
-               "online": "online as of (UTC)", "age_bars": "age in bars"}  # fmt: skip
+               "online": "online as of (UTC)", "age_bars": "age in bars", "freshness": "freshness"}  # fmt: skip
     caption = "age: bars closed in open hours since the online one"
     show.table("Freshness", [show.named(row) for row in rows], columns, caption)
     for row in rows:

@@ -9,6 +9,7 @@ from datetime import datetime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from feature_repo import catalog
+from feature_repo.freshness import freshness_of
 from flows.runs.outcome import Outcome
 
 _MAX_REPORTS = 20
@@ -45,7 +46,7 @@ def show_gate(reports: Sequence[str]) -> None:
 
 
 def show_freshness(outcomes: Sequence[Outcome]) -> None:
-    """A table of how old each symbol is online, in bars; a run that made nothing new and has no problem shows none."""
+    """A table of how fresh each symbol is online; a run that made nothing new and has no problem shows none."""
     if any(outcome.bars or outcome.problem for outcome in outcomes):
         create_table_artifact(
             key="freshness",
@@ -54,13 +55,16 @@ def show_freshness(outcomes: Sequence[Outcome]) -> None:
         )
 
 
-def freshness_rows(outcomes: Sequence[Outcome]) -> list[dict[str, str | int]]:
-    """One row per symbol, one column per timeframe: its age in bars. At most 40, the stopped and the stalest first."""
+def freshness_rows(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
+    """One row per symbol, one column per timeframe: its age in bars and whether that is fresh, late or stale.
+
+    At most 40 rows, the stopped and the stalest first.
+    """
     cells = {(outcome.symbol, outcome.timeframe): outcome for outcome in outcomes}
     frames = [tf for tf in catalog.TIMEFRAMES if any(tf == timeframe for _, timeframe in cells)]
     worst = {name: max(_rank(outcome) for outcome in outcomes if outcome.symbol == name) for name, _ in cells}
     names = sorted(worst, key=lambda name: (-worst[name], name))
-    rows: list[dict[str, str | int]] = [
+    rows: list[dict[str, str]] = [
         {"symbol": name, **{tf: _cell(cells.get((name, tf)), cells.get((name, ""))) for tf in frames}}
         for name in names[:_MAX_ROWS]
     ]
@@ -73,7 +77,9 @@ def _rank(outcome: Outcome) -> float:
     return float("inf") if outcome.problem else -1 if outcome.age_bars is None else outcome.age_bars
 
 
-def _cell(outcome: Outcome | None, of_symbol: Outcome | None) -> str | int:
+def _cell(outcome: Outcome | None, of_symbol: Outcome | None) -> str:
     if any(each and each.problem for each in (outcome, of_symbol)):
         return "stopped"
-    return "-" if outcome is None or outcome.age_bars is None else outcome.age_bars
+    if outcome is None or outcome.age_bars is None:
+        return "-"
+    return f"{outcome.age_bars:,} {freshness_of(outcome.timeframe, outcome.age_bars)}"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from feature_repo import catalog
-from feature_repo.freshness import bars_behind
+from feature_repo.freshness import bars_behind, freshness_of
 from feature_repo.stores.redis.codec import decode_timestamp, entity_key, timestamp_key
 from feature_repo.stores.redis.connection import connect, online_url
 from flows.runs.plan import ingested_series, plan
@@ -18,6 +18,7 @@ def freshness(settings: Settings, now: datetime) -> list[dict[str, Any]]:
 
     It reads the ledger and the online store: its cost grows with the number of symbols, not with their history. What
     can't be read of one symbol is the ``problem`` of its rows (empty otherwise) and never hides the others.
+    ``freshness`` is None of a symbol that the catalog has lost, and where no bar has closed yet.
     """
     repo, ledger = settings.repo(), settings.ledger()
     series, marks = ingested_series(settings.tables(), ledger), ledger.watermarks()
@@ -34,10 +35,8 @@ def freshness(settings: Settings, now: datetime) -> list[dict[str, Any]]:
     for name in names:
         reply, unreadable = replies[name], ""
         if isinstance(reply, Exception):  # a key of another type; a lost connection raises
-            reply, unreadable = (
-                [None] * len(stamps),
-                f"its key in the online store can't be read ({type(reply).__name__})",
-            )
+            unreadable = f"its key in the online store can't be read ({type(reply).__name__})"
+            reply = [None] * len(stamps)
         online = dict(zip(stamps, reply, strict=True))
         for tf, source in plan(tf for symbol, tf in series if symbol == name).items():
             mark, own = marks.get((name, tf)), series.get((name, tf))
@@ -58,6 +57,7 @@ def freshness(settings: Settings, now: datetime) -> list[dict[str, Any]]:
                     "offline": _moment(max(closes)),
                     "online": _moment(online_us or 0),
                     "age_bars": age_bars,
+                    "freshness": freshness_of(tf, age_bars) if symbol is not None and max(closes) else None,
                     "problem": problem,
                 }
             )

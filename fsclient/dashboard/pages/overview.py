@@ -10,7 +10,7 @@ from typing import Any
 from dash import Dash, Input, Output, State, html
 
 from feature_repo.catalog import TIMEFRAMES
-from feature_repo.freshness import MAX_AGE_BARS
+from feature_repo.freshness import LIMITS
 from fsclient.dashboard import formats, widgets
 from fsclient.dashboard.charts.calls import calls_by_source, latencies
 from fsclient.dashboard.charts.frame import nothing
@@ -240,7 +240,7 @@ def _attention(
     oldest = sorted(stale, key=lambda age: -(age.age_bars or 0))
     rows += [
         {"what": widgets.tag("stale", "warn"), "about": f"{age.symbol} {age.timeframe}",
-         "detail": f"{formats.bars(age.age_bars)} bars old, stale above {MAX_AGE_BARS[age.timeframe]}",
+         "detail": f"{formats.bars(age.age_bars)} bars old, stale above {LIMITS[age.timeframe].late}",
          "since": widgets.when(_close(age), now)}
         for age in oldest[:40]
     ]  # fmt: skip

@@ -47,8 +47,8 @@ def test_the_freshness_table_shows_the_stalest_and_the_stopped_first() -> None:
     rows = freshness_rows([*fresh, *odd])
     assert rows[:3] == [
         {"symbol": "<BAD>", "1h": "stopped", "4h": "stopped"},
-        {"symbol": "OLD", "1h": 7, "4h": "-"},
-        {"symbol": "S00", "1h": 0, "4h": "-"},
+        {"symbol": "OLD", "1h": "7 stale", "4h": "-"},
+        {"symbol": "S00", "1h": "0 fresh", "4h": "-"},
     ]
     assert len(rows) == 41
     assert rows[-1]["symbol"] == "and 13 fresher symbols"

@@ -86,7 +86,7 @@ def test_one_bad_symbol_never_hides_the_others(
     names = ["EUR/USD", "GBP/USD", "AUD/USD", "USD/CAD"]
     for name in names:
         take(make_bars(30, symbol=name), symbol=name)
-    materialize_symbols(names, ["1h"], settings, ledger, now)
+    materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), names, ["1h"], settings)
     repo = settings.repo()
     foreign, garbled, beyond = (entity_key(name, repo.project) for name in names[1:])
     stamp = timestamp_key(catalog.view("ohlcv", "1h").name)
