@@ -29,6 +29,8 @@ def print_parity(parities: Sequence[Parity], sample: int | None, seed: int) -> N
         name = f"{parity.symbol} {parity.timeframe}"
         if parity.cleared:
             show.line(f"{name}  is no longer in doubt")
+        if parity.state == "due":
+            show.line(f"{name}  waits for a run, so nothing was compared: `fstore materialize`, then verify it")
         if parity.state == "unsettled":
             show.line(f"{name}  another run was working on it; verify it again: {parity.reason}")
 

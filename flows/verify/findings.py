@@ -39,12 +39,24 @@ class Comparison:
         rows: how many stored indicator rows were held against a recomputation.
         online: whether the online store held something to compare.
         due: whether a run is due; what it would change was not looked at.
+
+    What is not compared says nothing: only ``is_proof`` ends a doubt, and only ``is_wrong`` begins one.
     """
 
     rows: int
     online: bool
     due: bool
     findings: tuple[Finding, ...]
+
+    @property
+    def is_proof(self) -> bool:
+        """Whether all of it was compared, online too, and is the same."""
+        return self.rows > 0 and self.online and not self.due and not self.findings
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether a value was compared and is not the one that it should be; a store that lost a view has no value."""
+        return any(finding.rule != "lost" for finding in self.findings)
 
     @property
     def reason(self) -> str:

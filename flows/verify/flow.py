@@ -19,10 +19,11 @@ from flows.engine.parameters import Symbols, Timeframes, symbols_asked, timefram
 from flows.engine.states import final_state
 from flows.runs.plan import known_symbols
 from flows.settings import load_settings
-from flows.verify.symbol import Parity, choose, problems_of, verify_symbol
+from flows.verify.symbol import Parity, choose, problems_of, unsettled, verify_symbol
 
 _log = logging.getLogger("fstore")
-_STATES = ("same", "differs", "unsettled", "failed")
+_STATES = ("same", "differs", "due", "unsettled", "failed")
+_LAST_WAIT_S = 180.0  # in all; longer than the lease of a run that has died
 
 
 @flow(name="verify", flow_run_name=lambda: name_run("verify"))
@@ -62,6 +63,9 @@ def verify(
                 results += verify_symbol(run, name, frames, settings, client)
                 run.touch()
                 _log.info("%d of %d symbols", done, len(names), extra={"done": done, "total": len(names)})
+            for name in (left := unsettled(results)):  # until the runs that worked on them have ended
+                results = [result for result in results if result.symbol != name]
+                results += verify_symbol(run, name, frames, settings, client, wait_s=_LAST_WAIT_S / len(left))
         answered = {result.symbol for result in results}
         nothing = f"no stored bars make {', '.join(frames)}: there is nothing to compare"
         results += [Parity.failed(name, "", nothing) for name in names if asked and name not in answered]

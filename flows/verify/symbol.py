@@ -25,7 +25,7 @@ from flows.verify.findings import Comparison
 
 _WAIT_S = 20.0
 
-ParityState = Literal["same", "differs", "unsettled", "failed"]
+ParityState = Literal["same", "differs", "due", "unsettled", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,8 @@ class Parity:
     """What was found of one symbol and timeframe.
 
     Attributes:
-        state: ``same``; ``differs``: it is in doubt now; ``unsettled``: it seems to differ, but a run was at work on it
+        state: ``same``; ``differs``: it is in doubt now, unless the online store merely lost it; ``due``: all of it
+            waits for a run, so nothing was compared; ``unsettled``: it seems to differ, but a run was at work on it
             all the while, so nobody can say yet; ``failed``: it could not be compared.
         rows: stored indicator rows that were held against a recomputation.
         online: whether the online store held something to compare.
@@ -73,11 +74,15 @@ def verify_symbol(
     settings: Settings,
     client: Any,
     *,
+    wait_s: float = _WAIT_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Parity]:
-    """Compares what one symbol has of these timeframes, casts doubt on what differs and ends it where all is well.
+    """Compares what one symbol has of these timeframes, casts doubt on what differs and ends it where all is proven.
 
     A timeframe that cannot be compared leaves the others alone.
+
+    Args:
+        wait_s: how long to wait for a run that works on the symbol, when something differs.
 
     Raises:
         RedisError: the online store is unavailable, which is no symbol's fault.
@@ -89,7 +94,7 @@ def verify_symbol(
         suspects = [tf for tf, result in compared.items() if isinstance(result, Comparison) and result.findings]
         unsettled: set[str] = set()
         if suspects:
-            with run.lease_of(name, wait_s=_WAIT_S, sleep=sleep) as lease:
+            with run.lease_of(name, wait_s=wait_s, sleep=sleep) as lease:
                 if lease.symbols:
                     compared |= work.compare(suspects)
                 else:
@@ -136,19 +141,19 @@ class _Verification:
         parity = Parity(
             symbol=self.symbol.name,
             timeframe=timeframe,
-            state="unsettled" if unsettled else "differs" if result.findings else "same",
+            state="unsettled" if unsettled else _state(result),
             rows=result.rows,
             online=result.online,
             due=result.due,
             by_rule={str(finding.rule): finding.rows for finding in result.findings},
             reason=result.reason,
         )
-        if unsettled:
+        if parity.state in ("unsettled", "due"):
             return parity
         cleared = False
-        if result.findings:
+        if result.is_wrong:
             cast_doubt(self.client, project, run.ledger, series, result.reason)
-        else:
+        elif result.is_proof:
             cleared = end_doubt(self.client, project, run.ledger, series)
         verdict = Verdict(
             run=run.id,
@@ -166,9 +171,20 @@ class _Verification:
         return replace(parity, cleared=cleared)
 
 
+def _state(result: Comparison) -> ParityState:
+    if result.findings:
+        return "differs"
+    return "due" if result.due and not result.rows else "same"
+
+
 def unproven(results: Sequence[Parity]) -> list[Parity]:
     """Those that did not prove right, or could not be compared."""
     return [result for result in results if result.state in ("differs", "failed")]
+
+
+def unsettled(results: Sequence[Parity]) -> list[str]:
+    """The symbols of which something seems to differ while a run is at work on them."""
+    return list(dict.fromkeys(result.symbol for result in results if result.state == "unsettled"))
 
 
 def problems_of(results: Sequence[Parity]) -> list[str]:

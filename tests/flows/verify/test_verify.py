@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from feature_repo import catalog
 from feature_repo.stores.delta.tables import DeltaTables
+from feature_repo.stores.delta.window import read_window
 from feature_repo.stores.redis.codec import doubt_key, encode_array, encode_double, entity_key, field_key, timestamp_key
 from feature_repo.stores.redis.publish import channel
 from flows import verify as parity
@@ -50,7 +52,7 @@ def verify(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> Ver
             FRAMES,
             settings,
             redis,
-            sleep=lambda _: None,
+            sleep=options.pop("sleep", lambda _: None),
             **options,
         )
         return {one.timeframe: one for one in found}
@@ -136,13 +138,14 @@ def test_a_bar_whose_indicators_the_gate_rejects_is_not_missed(
     judge = step.check_indicators
 
     def strict(frame: pd.DataFrame, **options: Any) -> Any:
-        broken = frame.assign(rsi_14=frame["rsi_14"].where(frame["open_time"].dt.dayofyear != 10, 200.0))
+        broken = frame.assign(rsi_14=frame["rsi_14"].where(frame["open_time"] != bars["open_time"][100], 200.0))
         return judge(broken, **options)
 
     monkeypatch.setattr(step, "check_indicators", strict)
-    take(make_bars(BARS))
+    bars = make_bars(BARS)
+    take(bars)
     materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD"], ["1h"], settings)
-    assert tables.read("indicators", timeframe="1h").num_rows < BARS
+    assert tables.read("indicators", timeframe="1h").num_rows == BARS - 1
     assert verify()["1h"].state == "same"
 
 
@@ -284,6 +287,65 @@ def test_caches_are_told_when_a_doubt_begins_and_ends(
         assert told() == [b"EUR/USD\nohlcv_1h indicators_1h window_1h"]
 
 
+def test_a_comparison_of_nothing_ends_no_doubt(
+    published: pd.DataFrame, make_bars: Make, take: Take, tables: DeltaTables, verify: Verify, mark: Any,
+    now: datetime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Fault: all of history waits for a run, because a definition changed; nothing of it is compared."""
+    revise(tables, "indicators", "1h", 100, "rsi_14", 12.5, now)
+    reason = verify()["1h"].reason
+    monkeypatch.setattr("flows.runs.plan.DEFINITIONS_DIGEST", "another")
+    found = verify()
+    assert {tf: (one.state, one.rows, one.due, one.cleared) for tf, one in found.items()} == {
+        "1h": ("due", 0, True, False),
+        "4h": ("due", 0, True, False),
+    }
+    assert mark() == ledger.doubts()["EUR/USD", "1h"].reason == reason
+
+
+def test_a_comparison_of_some_ends_no_doubt(
+    published: pd.DataFrame, take: Take, tables: DeltaTables, verify: Verify, mark: Any, mend: Any, now: datetime
+) -> None:
+    """The doubt may be about what waits for a run."""
+    revise(tables, "indicators", "1h", 100, "rsi_14", 12.5, now)
+    reason = verify()["1h"].reason
+    bars = published.copy()
+    bars.loc[90, "open"] = bars.loc[90, "low"]
+    take(bars, now=now + timedelta(minutes=1))
+    found = verify()["1h"]
+    assert (found.state, found.due, found.rows, found.cleared) == ("same", True, 90, False)
+    assert mark() == reason
+
+
+def test_an_indicator_that_is_not_materialized_yet_puts_nothing_in_doubt(
+    published: pd.DataFrame, redis: Any, settings: Settings, verify: Verify, mark: Any, ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Its column is null in every row that was stored before, and online there is no such field."""
+
+    def before(*args: Any, **options: Any) -> Any:
+        window = read_window(*args, **options)
+        return replace(window, columns={**window.columns, "zscore_20": np.full(len(window.columns["close"]), np.nan)})
+
+    monkeypatch.setattr("flows.verify.online.read_window", before)
+    for tf in FRAMES:
+        for kind in ("indicators", "window"):
+            name = catalog.view(kind, tf).name  # type: ignore[arg-type]
+            redis.hdel(entity_key("EUR/USD", settings.repo().project), field_key(name, "zscore_20"))
+    monkeypatch.setattr("flows.runs.plan.DEFINITIONS_DIGEST", "another")
+    assert {one.state for one in verify().values()} == {"due"}
+    assert not ledger.doubts()
+    assert not any(mark(tf) for tf in FRAMES)
+
+
+def test_a_store_that_lost_its_views_puts_nothing_in_doubt(
+    published: pd.DataFrame, redis: Any, verify: Verify, ledger: Ledger
+) -> None:
+    redis.flushall()
+    assert {one.state for one in verify().values()} == {"differs"}
+    assert not ledger.doubts()
+
+
 # ------------------------------------------------------------------------------------- runs at the same time
 
 
@@ -318,6 +380,24 @@ def test_what_a_run_holds_all_the_while_is_unsettled(
     assert found["4h"].state == "same"
     assert not mark()
     assert verify()["1h"].state == "differs"
+
+
+def test_unsettled_ends_when_the_run_does(
+    published: pd.DataFrame, tables: DeltaTables, verify: Verify, ledger: Ledger, now: datetime, mark: Any
+) -> None:
+    """It is compared again as soon as the run that worked on it lets go."""
+    revise(tables, "indicators", "1h", 100, "rsi_14", 12.5, now)
+    lease = ledger.lease(["EUR/USD"], owner="another run")
+    waits: list[float] = []
+
+    def end_the_run(pause_s: float) -> None:
+        waits.append(pause_s)
+        if len(waits) == 50:  # long after the first look
+            lease.release()
+
+    found = verify(wait_s=180.0, sleep=end_the_run)
+    assert (found["1h"].state, len(waits)) == ("differs", 50)
+    assert mark()
 
 
 # ------------------------------------------------------------------------------------------- one, the others
