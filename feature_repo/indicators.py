@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_repo.catalog import BAR_FIELDS, INDICATORS, Indicator, Session, Timeframe
+from feature_repo.convergence import is_settled
 from feature_repo.kernels import BoolArray, FloatArray
 from feature_repo.sessions import session_day
 
@@ -73,6 +74,25 @@ def compute_all(columns: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     Args and Raises as for :func:`compute`; ``columns`` holds high, low, close, volume and session_day.
     """
     return {name: values for i in INDICATORS.values() for name, values in compute(i, columns).items()}
+
+
+def forgets(indicator: Indicator, columns: Mapping[str, FloatArray]) -> bool:
+    """Whether what preceded these bars is of no matter to the values that follow them, within the promise.
+
+    An average forgets after ``indicator.warm_up`` bars, whatever these are; the quotient of two averages only if the
+    market moved in them. After an unknown bar an indicator begins again, so there is nothing to forget.
+
+    Args:
+        columns: as for :func:`compute`; at least ``indicator.warm_up`` bars.
+    """
+    if not indicator.kind.is_quotient or unknown_inputs(indicator, columns).any():
+        return True
+
+    def run(bars: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        results = indicator.kind.kernel(*(bars[name] for name in indicator.inputs), **indicator.parameters)
+        return dict(zip(indicator.outputs, results, strict=True))
+
+    return is_settled(run, {name: columns[name] for name in indicator.inputs}, indicator.lookback)
 
 
 def unknown_inputs(indicator: Indicator, columns: Mapping[str, FloatArray]) -> BoolArray:

@@ -109,8 +109,15 @@ def williams_r(high: FloatArray, low: FloatArray, close: FloatArray, *, window: 
 
 
 def cci(high: FloatArray, low: FloatArray, close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
-    """(typical - SMA(typical)) / (0.015 * mean absolute deviation), typical = (high + low + close) / 3. TA-Lib CCI."""
-    return (talib.CCI(high, low, close, window),)
+    """(typical - SMA(typical)) / (0.015 * mean absolute deviation), typical = (high + low + close) / 3. As TA-Lib's
+    CCI, of differences to the window's last bar as in _spread.
+    """
+    typical = (high + low + close) / 3
+    distance, _ = _spread(typical, window)
+    deviation = np.abs(distance)
+    for age in range(1, min(window, typical.size)):
+        deviation[age:] += np.abs(distance[age:] - (typical[age:] - typical[:-age]))
+    return (_ratio(distance, 0.015 * deviation / window),)
 
 
 def dmi(high: FloatArray, low: FloatArray, close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
@@ -127,9 +134,15 @@ def mfi(
     high: FloatArray, low: FloatArray, close: FloatArray, volume: FloatArray, *, window: int
 ) -> tuple[FloatArray, ...]:
     """100 * rising / (rising + falling) money flow over ``window`` bars; a bar's flow is its typical price * volume,
-    rising or falling as the typical price (high + low + close) / 3 does. 0.0 without any flow. TA-Lib MFI.
+    rising or falling as the typical price (high + low + close) / 3 does. 0.0 without any flow. As TA-Lib's MFI, whose
+    running sums keep a residue of flows that have left the window.
     """
-    return (talib.MFI(high, low, close, volume, window),)
+    typical = (high + low + close) / 3
+    change, flow = np.diff(typical, prepend=np.nan), typical * volume
+    rising = _window_sum(np.where(change > 0, flow, 0.0), window)
+    falling = _window_sum(np.where(change < 0, flow, 0.0), window)
+    rising[:window] = np.nan
+    return (100 * _ratio(rising, rising + falling),)
 
 
 def obv(close: FloatArray, volume: FloatArray) -> tuple[FloatArray, ...]:
@@ -196,14 +209,37 @@ def log_returns(close: FloatArray) -> tuple[FloatArray, ...]:
 
 
 def volatility(close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
-    """Population deviation of the last ``window`` log returns, per bar, not annualised. TA-Lib STDDEV."""
+    """Population deviation of the last ``window`` log returns, per bar, not annualised. As TA-Lib's STDDEV, see
+    _spread.
+    """
     (changes,) = log_returns(close)
-    return (talib.STDDEV(changes, window),)
+    return (_spread(changes, window)[1],)
 
 
 def zscore(close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
     """(close - SMA) / population deviation of the last ``window`` closes. As TA-Lib's SMA and STDDEV, see _spread."""
     return (_ratio(*_spread(close, window)),)
+
+
+def _window_sum(values: FloatArray, window: int) -> FloatArray:
+    """Sum of the last ``window`` values; a function of these alone, so that nothing is left of those before.
+
+    Sums of 1, 2, 4, ... values are added up as the binary digits of ``window`` say. The first ``window - 1`` rows hold
+    the sum of what there is.
+    """
+    if window < 1:
+        raise ValueError(f"window must be at least 1 bar, was {window}")
+    total, sums, size, taken = np.zeros_like(values), values, 1, 0
+    while True:
+        if window & size:
+            total[taken:] += sums[: values.size - taken]
+            taken += size
+        size *= 2
+        if size > window or taken >= values.size:
+            return total
+        longer = sums.copy()
+        longer[size // 2 :] += sums[: -(size // 2)]
+        sums = longer
 
 
 def _spread(close: FloatArray, window: int) -> tuple[FloatArray, FloatArray]:

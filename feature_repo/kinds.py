@@ -50,6 +50,9 @@ class Kind:
         lookback: from parameters, bars that must precede a bar before its value exists.
         settled: from parameters, bars that must precede a bar until its value is within 1e-9 of the value computed from
             all history; of a recursive kind only.
+        is_quotient: whether it divides one decaying average by another, so that what came before fades only while the
+            market moves; ``settled`` then holds in a market that does, and ``feature_repo.convergence`` tells whether
+            it has.
         resume: carries values on from stored ones; of a cumulative kind only. It takes the input columns, the outputs
             as computed from the first row on and as stored, the first row that is new, and the parameters; it returns
             the outputs from that row on, or None when the stored values do not say how they go on.
@@ -72,6 +75,7 @@ class Kind:
     defaults: Parameters = field(default_factory=dict)
     lookback: Callable[[Parameters], float]
     settled: Callable[[Parameters], float] | None = None
+    is_quotient: bool = False
     resume: Resume | None = None
     undefined: Callable[[Mapping[str, FloatArray]], BoolArray] | None = None
     is_relative: bool = False
@@ -133,6 +137,8 @@ def _problems(kind: Kind) -> list[str]:
         problems.append(
             "`settled` says when a recursive kind has converged: give it to recursive kinds, and only to them"
         )
+    if kind.is_quotient and kind.memory != "recursive":
+        problems.append("`is_quotient` speaks of decaying averages: set it for recursive kinds only")
     if (kind.resume is not None) != (kind.memory == "cumulative"):
         problems.append("`resume` carries a cumulative kind on: give it to cumulative kinds, and only to them")
     if kind.memory == "day" and "session_day" not in kind.inputs:
@@ -197,7 +203,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                  panes=("price",), memory="day", lookback=_none, undefined=kernels.no_day_volume),
             Kind(name="rsi", kernel=kernels.rsi, inputs=_CLOSE, outputs=("rsi",), panes=("indicator",),
                  memory="recursive", defaults={"window": 14}, lookback=_window,
-                 settled=lambda p: p["window"] + _wilder(p["window"])),
+                 settled=lambda p: p["window"] + _wilder(p["window"]), is_quotient=True),
             Kind(name="roc", kernel=kernels.roc, inputs=_CLOSE, outputs=("roc",), panes=("indicator",),
                  memory="window", defaults={"window": 10}, lookback=_window, is_relative=True, is_exact=True),
             Kind(name="stochastic", kernel=kernels.stochastic, inputs=_HLC, outputs=("k", "d"),
@@ -206,13 +212,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind(name="williams_r", kernel=kernels.williams_r, inputs=_HLC, outputs=("williams_r",),
                  panes=("indicator",), memory="window", defaults={"window": 14}, lookback=_before, is_exact=True),
             Kind(name="cci", kernel=kernels.cci, inputs=_HLC, outputs=("cci",), panes=("indicator",),
-                 memory="window", defaults={"window": 20}, lookback=_before, reads_whole_window=True),
+                 memory="window", defaults={"window": 20}, lookback=_before, is_exact=True,
+                 reads_whole_window=True),
             Kind(name="dmi", kernel=kernels.dmi, inputs=_HLC, outputs=("adx", "plus_di", "minus_di"),
                  panes=("indicator",) * 3, memory="recursive", defaults={"window": 14},
                  lookback=lambda p: 2 * p["window"] - 1,
-                 settled=lambda p: 2 * p["window"] - 1 + 2 * _wilder(p["window"])),
+                 settled=lambda p: 2 * p["window"] - 1 + 2 * _wilder(p["window"]), is_quotient=True),
             Kind(name="mfi", kernel=kernels.mfi, inputs=(*_HLC, "volume"), outputs=("mfi",), panes=("indicator",),
-                 memory="window", defaults={"window": 14}, lookback=_window, is_relative=True),
+                 memory="window", defaults={"window": 14}, lookback=_window, is_relative=True, is_exact=True),
             Kind(name="obv", kernel=kernels.obv, inputs=("close", "volume"), outputs=("obv",), panes=("indicator",),
                  memory="cumulative", lookback=_none, resume=kernels.resume_obv),
             Kind(name="atr", kernel=kernels.atr, inputs=_HLC, outputs=("atr",), panes=("indicator",),
@@ -239,7 +246,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind(name="log_returns", kernel=kernels.log_returns, inputs=_CLOSE, outputs=("log_returns",),
                  panes=("indicator",), memory="window", lookback=_one, is_relative=True, is_exact=True),
             Kind(name="volatility", kernel=kernels.volatility, inputs=_CLOSE, outputs=("volatility",),
-                 panes=("indicator",), memory="window", defaults={"window": 20}, lookback=_window, is_relative=True),
+                 panes=("indicator",), memory="window", defaults={"window": 20}, lookback=_window, is_relative=True,
+                 is_exact=True, reads_whole_window=True),
             Kind(name="zscore", kernel=kernels.zscore, inputs=_CLOSE, outputs=("zscore",), panes=("indicator",),
                  memory="window", defaults={"window": 20}, lookback=_before, is_exact=True, reads_whole_window=True),
         )

@@ -5,6 +5,10 @@ Every indicator is computed in stretches that begin at fixed moments: a stretch 
 bars alone, and not on how they were cut into runs: bar by bar, once a day, or all of ten years give the same bits.
 Within the promise (``feature_repo.agreement.RELATIVE``) they are those of a computation over all history at once.
 
+The quotient of two decaying averages (``Kind.is_quotient``) needs more bars where the market hardly moves: its stretch
+reaches back until what lies before is proven not to matter, in a dead market to the beginning of history. That again
+depends on the bars alone.
+
 A cumulative indicator never forgets, so it goes on from its stored state, as its kind says (``Kind.resume``).
 """
 
@@ -18,7 +22,7 @@ import pandas as pd
 
 from feature_repo.agreement import FloatArray
 from feature_repo.catalog import BAR_FIELDS, INDICATORS, Indicator, Symbol, Timeframe
-from feature_repo.indicators import compute, kernel_inputs
+from feature_repo.indicators import compute, forgets, kernel_inputs
 from flows.compute.derive import opens_us
 
 Times = npt.NDArray[np.int64]
@@ -27,6 +31,9 @@ STATE_FIELDS: tuple[str, ...] = tuple(n for i in INDICATORS.values() if i.warm_u
 """The fields of cumulative indicators, whose stored values an increment goes on from."""
 _STATE_BARS = 2047  # SuperTrend turns every few dozen bars, so both of its bands meet in so many
 _SHORTEST = 1024
+_REACHES = (2, 4, 8)
+"""How many times its warm-up a quotient reaches back, in turn, before it takes all of history. Once the warm-up is too
+little for most series: between pasts with moves as large as the price, and bars that move by a ten-thousandth of it."""
 
 
 class TailTooShort(Exception):  # noqa: N818  # answered by reading more
@@ -34,8 +41,10 @@ class TailTooShort(Exception):  # noqa: N818  # answered by reading more
 
 
 def warm_up(indicator: Indicator) -> int:
-    """Bars before a stretch that it is computed from."""
-    return _STATE_BARS if indicator.warm_up is None else indicator.warm_up
+    """Bars before a stretch that it is computed from, in an ordinary market."""
+    if indicator.warm_up is None:
+        return _STATE_BARS
+    return indicator.warm_up * (_REACHES[0] if indicator.kind.is_quotient else 1)
 
 
 def stretch_bars(indicator: Indicator) -> int:
@@ -57,6 +66,30 @@ def input_columns(bars: pd.DataFrame, symbol: Symbol, timeframe: Timeframe) -> d
     """What the kernels take, from the bars table of one symbol and timeframe: name -> (rows,) float64."""
     columns = {name: bars[name].to_numpy() for name in BAR_FIELDS}
     return kernel_inputs(symbol.session, timeframe, opens_us(bars), columns)
+
+
+def stretch_begin(indicator: Indicator, inputs: Mapping[str, FloatArray], start: int, *, whole: bool) -> int:
+    """The row from which a stretch is computed whose first row is ``start``.
+
+    Args:
+        inputs: the columns that kernels take, (n,) float64 each, rows before ``start`` are read.
+        whole: whether row 0 is the first bar of all.
+
+    Raises:
+        TailTooShort: more bars are needed.
+    """
+    reaches = [warm_up(indicator)]
+    if indicator.kind.is_quotient:
+        reaches = [(indicator.warm_up or 0) * times for times in _REACHES]
+    for reach in reaches:
+        begin = start - reach
+        if begin < 0:
+            break
+        if forgets(indicator, {name: inputs[name][begin:start] for name in indicator.inputs}):
+            return begin
+    if not whole:
+        raise TailTooShort
+    return 0
 
 
 def compute_from(
@@ -86,8 +119,13 @@ def compute_from(
     for indicator in INDICATORS.values():
         state = {name: stored[name].copy() for name in indicator.outputs} if indicator.warm_up is None else None
         parts: list[dict[str, FloatArray]] = []
-        for begin, start, stop in _stretches(indicator, timeframe, opens_us, first, whole=whole):
-            part = compute_stretch(indicator, inputs, begin, start, stop, whole=whole, state=state)
+        at_once: dict[str, FloatArray] | None = None  # several stretches of a dead market take all of history
+        for begin, start, stop in _stretches(indicator, inputs, timeframe, opens_us, first, whole=whole):
+            if begin == 0 and indicator.kind.is_quotient:
+                at_once = at_once or compute(indicator, inputs)
+                part = {name: values[start:stop] for name, values in at_once.items()}
+            else:
+                part = compute_stretch(indicator, inputs, begin, start, stop, whole=whole, state=state)
             parts.append(part)
             if state is not None:
                 for name, values in part.items():
@@ -98,18 +136,22 @@ def compute_from(
 
 
 def _stretches(
-    indicator: Indicator, timeframe: Timeframe, opens_us: Times, first: int, *, whole: bool
+    indicator: Indicator,
+    inputs: Mapping[str, FloatArray],
+    timeframe: Timeframe,
+    opens_us: Times,
+    first: int,
+    *,
+    whole: bool,
 ) -> Iterator[tuple[int, int, int]]:
     """Rows ``(begin, start, stop)``: values of rows ``start`` to ``stop`` are computed from row ``begin`` on."""
-    step, needed = stretch_bars(indicator) * timeframe.microseconds, warm_up(indicator)
+    step = stretch_bars(indicator) * timeframe.microseconds
     start = first
     while start < len(opens_us):
         begins_us = opens_us[start] // step * step
         stop = int(np.searchsorted(opens_us, begins_us + step))
-        begin = int(np.searchsorted(opens_us, begins_us)) - needed
-        if begin < 0 and not whole:
-            raise TailTooShort
-        yield max(begin, 0), start, stop
+        begin = stretch_begin(indicator, inputs, int(np.searchsorted(opens_us, begins_us)), whole=whole)
+        yield begin, start, stop
         start = stop
 
 

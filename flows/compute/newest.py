@@ -17,12 +17,11 @@ import numpy.typing as npt
 from feature_repo.catalog import INDICATOR_FIELDS, INDICATORS, Indicator, Timeframe
 from feature_repo.indicators import compute
 from flows.compute.increment import (
-    TailTooShort,
     Times,
     compute_from,
     compute_stretch,
     stretch_bars,
-    warm_up,
+    stretch_begin,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,13 +34,11 @@ INPUTS = tuple(dict.fromkeys(name for i in INDICATORS.values() for name in i.inp
 class _Plan:
     indicator: Indicator
     bars: int
-    warm_up: int
     first: int  # row of its first output in INDICATOR_FIELDS
 
 
 _PLANS = tuple(
-    _Plan(indicator=i, bars=stretch_bars(i), warm_up=warm_up(i), first=INDICATOR_FIELDS.index(i.outputs[0]))
-    for i in INDICATORS.values()
+    _Plan(indicator=i, bars=stretch_bars(i), first=INDICATOR_FIELDS.index(i.outputs[0])) for i in INDICATORS.values()
 )
 _LENGTHS = tuple(dict.fromkeys(plan.bars for plan in _PLANS))
 _LOW, _HIGH = (
@@ -49,6 +46,10 @@ _LOW, _HIGH = (
     for side, no_bound in (("low", -np.inf), ("high", np.inf))
 )
 _ROUNDING = 1e-9
+
+Reaches = dict[str, tuple[int, int]]
+"""Indicator -> its newest stretch, and from how many bars before that it is computed. Kept between calls for one series
+whose bars are only added to."""
 
 
 def newest(
@@ -59,8 +60,12 @@ def newest(
     *,
     whole: bool,
     stored: Mapping[str, FloatArray],
+    reaches: Reaches | None = None,
 ) -> FloatArray:
     """Every indicator of the bars from row ``first`` on; arguments and errors as for ``increment.compute_from``.
+
+    Args:
+        reaches: what earlier calls for the series found out, so that it is not proven again for each bar.
 
     Returns:
         (fields, n - first) float64, in the order of ``INDICATOR_FIELDS``, NaN in warm-up.
@@ -78,10 +83,15 @@ def newest(
     unknown = {name: _last_unknown(inputs[name]) for name in INPUTS}
     unclipped = np.zeros(len(values), dtype=bool)
     for plan in _PLANS:
-        indicator, begin = plan.indicator, begins[plan.bars] - plan.warm_up
-        if begin < 0 and not whole:
-            raise TailTooShort
-        begin = max(begin, 0)
+        indicator, start = plan.indicator, begins[plan.bars]
+        stretch_us = int(opens_us[first]) // (plan.bars * timeframe.microseconds)
+        known = reaches.get(indicator.name) if reaches is not None and indicator.kind.is_quotient else None
+        if known is not None and known[0] == stretch_us and known[1] <= start:
+            begin = start - known[1]
+        else:
+            begin = stretch_begin(indicator, inputs, start, whole=whole)
+            if reaches is not None and begin > 0:
+                reaches[indicator.name] = stretch_us, start - begin
         rows = slice(plan.first, plan.first + len(indicator.outputs))
         if indicator.warm_up is None:
             state = {name: stored[name] for name in indicator.outputs}

@@ -28,8 +28,6 @@ from flows.ledger import IngestedSeries, Ledger, Watermark
 
 DEFINITIONS_DIGEST = definitions_digest()
 """What was computed under definitions of another meaning is computed again from all of history."""
-_DIGEST_OF_0_1 = {"5653d2ec9c5f102f": "3285a6893cd751e1"}
-"""The digest that version 0.1 gave its definitions, and theirs today: an upgrade alone changes no meaning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +203,7 @@ def _job(
     closed = rows["open_us"] + origin.microseconds <= now_us
     waiting = rows["created_us"][~closed]
     since_us: int | None = None
-    if mark is not None and _DIGEST_OF_0_1.get(mark.recipe, mark.recipe) == DEFINITIONS_DIGEST:
+    if mark is not None and mark.recipe == DEFINITIONS_DIGEST:
         if not closed.any() and not (source and _has_closed(symbol, target, origin, series.last_us, mark, now_us)):
             return mark
         changed_us = min([mark.event_us, *rows["open_us"][closed].tolist()])

@@ -36,7 +36,7 @@ from feature_repo.stores.delta.window import Window
 from flows.compute import step
 from flows.compute.derive import complete_until, opens_us
 from flows.compute.increment import LONGEST, STATE_FIELDS, TailTooShort, stretch_bars, warm_up
-from flows.compute.newest import newest
+from flows.compute.newest import Reaches, newest
 from flows.quality import bar_rules, indicator_rules
 from flows.quality.closed_hours import idle_bars
 from flows.quality.fast_rules import FastRules
@@ -163,6 +163,7 @@ class LiveSeries:
         self._opens = RollingColumns(opens_us[None], keep=TAIL_BARS, spare=1024)
         self._cells = RollingColumns(cells, keep=TAIL_BARS, spare=1024)
         self._window = RollingColumns(recent, keep=WINDOW_BARS, spare=256)
+        self._reaches: Reaches = {}
         self._created_us = window.created_us if window else 0
 
     @property
@@ -197,7 +198,9 @@ class LiveSeries:
         self.close_us = int(opens_us[-1]) + self.step_us
         opens, columns = self.opens_us, self._columns()
         first = len(opens) - len(opens_us)
-        features = newest(first, columns, opens, self.timeframe, whole=self.is_whole, stored=columns)
+        features = newest(
+            first, columns, opens, self.timeframe, whole=self.is_whole, stored=columns, reaches=self._reaches
+        )
         self._cells.rows[_STATE, first:] = features[_STATE_ROWS]
         return features
 

@@ -26,6 +26,7 @@ from flows.compute.increment import (
     compute_from,
     input_columns,
     stretch_bars,
+    stretch_begin,
     stretch_start,
     warm_up,
 )
@@ -137,6 +138,92 @@ def test_stretches_keep_the_promise_against_a_computation_at_once() -> None:
     at_once = compute_all(input_columns(WALK, EURUSD, HOUR))
     for name in INDICATOR_FIELDS:
         assert agree(at_once[name], WHOLE[name]).all(), name
+
+
+# ------------------------------------------------------------------------------------------------- quiet markets
+
+REMEMBERING = [i for i in INDICATORS.values() if i.kind.memory in ("recursive", "cumulative")]
+
+
+def segments(parts: list[tuple[str, int, int]], seed: int, *, gaps: bool) -> pd.DataFrame:
+    """Hourly bars of one market after another, each ``(market, bars, size)``; its moves are 10**-size of the price."""
+    rng = np.random.default_rng(seed)
+    moves, ranges, volumes = [], [], []
+    for market, n, size in parts:
+        step = 10.0**-size
+        noise = {"dead": np.zeros(n), "walk": rng.normal(0, step, n), "rising": np.full(n, step / 3),
+                 "falling": np.full(n, -step / 3), "jump": np.where(np.arange(n) == 0, 2.0, 0.0),
+                 "inside": np.zeros(n)}[market]  # fmt: skip
+        moves.append(noise)
+        ranges.append(np.full(n, 0.0 if market in ("dead", "jump") else step))
+        volumes.append(np.zeros(n) if market == "dead" else np.round(rng.lognormal(3, 2, n), 4))
+    path, width = np.cumsum(np.concatenate(moves)), np.concatenate(ranges)
+    close = 1.1 * np.exp(np.clip(path, -12, 12))
+    before = np.concatenate([close[:1], close[:-1]])
+    n = len(close)
+    hours = np.cumsum(np.where(gaps & (rng.random(n) < 0.003), 900, 1))
+    opens = (pd.Timestamp("2012-01-01", tz="UTC") + pd.to_timedelta(hours, unit="h")).as_unit("us")
+    return pd.DataFrame(
+        {"open_time": opens, "open": before, "high": np.maximum(before, close) * (1 + width * rng.random(n)),
+         "low": np.minimum(before, close) * (1 - width * rng.random(n)), "close": close,
+         "volume": np.concatenate(volumes)}
+    )  # fmt: skip
+
+
+MARKET = st.tuples(
+    st.sampled_from(["dead", "dead", "walk", "walk", "rising", "falling", "jump", "inside"]),
+    st.sampled_from([1, 30, 300, 800, 1500, 3500]),
+    st.sampled_from([2, 3, 4, 6, 9]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(parts=st.lists(MARKET, min_size=2, max_size=5), seed=st.integers(0, 2**32 - 1), gaps=st.booleans(),
+       at=st.floats(0.05, 0.999))  # fmt: skip
+def test_an_increment_from_anywhere_gives_what_all_of_history_gives(
+    parts: list[tuple[str, int, int]], seed: int, gaps: bool, at: float
+) -> None:
+    """Through dead markets, gaps, markets that only rise or fall, and moves of very different sizes."""
+    bars = segments([("walk", 60, 3), *parts], seed, gaps=gaps)
+    at_once = compute_all(input_columns(bars, EURUSD))
+    first = max(1, int(at * len(bars)))
+    stored = from_row(bars, 0)
+    try:
+        increment = from_row(bars, first, tail=max(tail_of(bars, first), 0), stored=stored)
+    except TailTooShort:
+        increment = from_row(bars, first, stored=stored)
+    for name in [name for i in REMEMBERING for name in i.outputs]:
+        for values, since in ((stored[name], 0), (increment[name], first)):
+            both = np.concatenate([at_once[name][:since], values])  # near zero is a share of the column's largest
+            wrong = np.flatnonzero(~agree(at_once[name], both))
+            assert not wrong.size, (name, len(bars), wrong[:3], at_once[name][wrong[:3]], both[wrong[:3]])
+
+
+def test_a_dead_market_is_computed_from_before_it_died() -> None:
+    """0/0 over a warm-up without a move was 0.0 where all of history gives the value at which trading stopped."""
+    bars = segments([("walk", 800, 4), ("dead", 5200, 0)], 1, gaps=False)
+    at_once = compute_all(input_columns(bars, EURUSD))
+    whole = from_row(bars, 0)
+    for name in ("rsi_7", "rsi_14", "rsi_21", "plus_di_14", "minus_di_14", "adx_14"):
+        assert at_once[name][-1] > 1.0
+        np.testing.assert_allclose(whole[name], at_once[name], rtol=1e-9, err_msg=name)
+
+
+def test_a_market_that_never_moved_has_the_value_that_all_of_history_gives() -> None:
+    bars = segments([("dead", 6000, 0)], 1, gaps=False)
+    for name in ("rsi_14", "plus_di_14", "minus_di_14", "adx_14"):
+        assert (from_row(bars, 0)[name][30:] == 0.0).all()
+    first = len(bars) - 1
+    with pytest.raises(TailTooShort):
+        from_row(bars, first, tail=tail_of(bars, first), stored=from_row(bars, 0))
+
+
+def test_a_quotient_in_an_ordinary_market_needs_no_more_than_the_tail() -> None:
+    for indicator in REMEMBERING:
+        if indicator.kind.is_quotient:
+            assert warm_up(indicator) == 2 * (indicator.warm_up or 0)
+            begin = stretch_begin(indicator, input_columns(WALK, EURUSD), 8192, whole=False)
+            assert 8192 - begin == warm_up(indicator)
 
 
 def test_one_bar_less_than_the_warm_up_is_not_enough() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, TIMEFRAMES
 from feature_repo.indicators import kernel_inputs
 from flows.compute.increment import STATE_FIELDS, TailTooShort, compute_from
-from flows.compute.newest import newest
+from flows.compute.newest import Reaches, newest
 
 MINUTE, BTC = TIMEFRAMES["1m"], SYMBOLS["BTC/USD"]
 START_US = 1_700_000_040_000_000
@@ -53,3 +53,20 @@ def test_the_newest_bars_have_the_bits_of_an_increment(
     found = newest(first, inputs, opens, MINUTE, whole=whole, stored=stored)
     for row, name in enumerate(INDICATOR_FIELDS):
         np.testing.assert_array_equal(found[row], expected[name], err_msg=name)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), dead=st.sampled_from([0, 0, 500, 1500, 5000]))
+def test_what_was_proven_for_one_bar_holds_for_the_next_of_its_stretch(seed: int, dead: int) -> None:
+    opens, bars = walk(7000, seed, digits=2, unknown=0.0)
+    bars[:4, 7000 - dead :] = bars[3, 7000 - dead - 1]
+    inputs = kernel_inputs(BTC.session, opens, dict(zip(BAR_FIELDS, bars, strict=True)))
+    none = {name: np.full(7000, np.nan) for name in STATE_FIELDS}
+    whole = compute_from(0, inputs, opens, MINUTE, whole=True, stored=none)
+    reaches: Reaches = {}
+    for n in (6990, 6991, 6992, 7000):
+        some = {name: values[:n] for name, values in inputs.items()}
+        stored = {name: whole[name][:n] for name in STATE_FIELDS}
+        found = newest(n - 1, some, opens[:n], MINUTE, whole=True, stored=stored, reaches=reaches)
+        for row, name in enumerate(INDICATOR_FIELDS):
+            np.testing.assert_array_equal(found[row], whole[name][n - 1 : n], err_msg=name)
