@@ -60,7 +60,7 @@ def test_the_newest_bars_have_the_bits_of_an_increment(
 def test_what_was_proven_for_one_bar_holds_for_the_next_of_its_stretch(seed: int, dead: int) -> None:
     opens, bars = walk(7000, seed, digits=2, unknown=0.0)
     bars[:4, 7000 - dead :] = bars[3, 7000 - dead - 1]
-    inputs = kernel_inputs(BTC.session, opens, dict(zip(BAR_FIELDS, bars, strict=True)))
+    inputs = kernel_inputs(BTC.session, MINUTE, opens, dict(zip(BAR_FIELDS, bars, strict=True)))
     none = {name: np.full(7000, np.nan) for name in STATE_FIELDS}
     whole = compute_from(0, inputs, opens, MINUTE, whole=True, stored=none)
     reaches: Reaches = {}
