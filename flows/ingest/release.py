@@ -85,7 +85,7 @@ def _bars(series: Series, rows: Sequence[QuarantinedRow]) -> pd.DataFrame:
             prices = [float(values[field]) for field in BAR_FIELDS[:4]]
         except (KeyError, TypeError, ValueError):
             raise NotReleasableError(f"{where} lacks a price") from None
-        if not np.isfinite(prices).all() or min(prices) <= 0:
+        if not np.isfinite(prices).all() or (min(prices) <= 0 and not series.symbol.may_be_below_zero):
             raise NotReleasableError(f"{where} has a price that is no positive number")
         volume = values.get("volume")
         bars.append([row.open_time, *prices, np.nan if volume is None else float(volume)])

@@ -197,7 +197,8 @@ def judge(
     elif not first.success and not bad.all():
         last = evaluate(rules, columns[~bad]) if bad.any() else first
         if not last.success:
-            reason = f"great-expectations and the masks disagree: {', '.join(last.failed)} fails on rows found good"
+            failed = ", ".join(last.failed)
+            reason = f"great-expectations and the masks disagree: {failed} fails on rows that the masks pass"
     good = frame if first.success else frame[~bad]
     return Verdict(subject=subject, passed=not reason, good=frame.iloc[:0] if reason else good,
                    bad=_annotated(frame[bad], columns[bad], rules, {name: mask[bad] for name, mask in masks.items()}),

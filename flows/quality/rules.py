@@ -87,8 +87,8 @@ class Unique:
     """No two rows have the column's value, the key. A missing key is not judged.
 
     Attributes:
-        values: columns that tell a repetition from a contradiction. Of rows that agree in all of them the first is
-            good; of rows that differ none is, as nobody can say which is true.
+        values: columns that distinguish a repetition from a contradiction. Of rows that agree in all of them the first
+            is good; of rows that differ none is, because nobody can say which is true.
     """
 
     values: tuple[str, ...]

@@ -49,7 +49,7 @@ def unit_factors(bars: pd.DataFrame, around: pd.DataFrame | None = None) -> Floa
     Args:
         bars: ``open_time`` (datetime64, UTC), ``open high low close volume`` (float64) of one symbol and timeframe.
             What cannot be compared (a price that is not finite or not positive, a row out of order) is left out.
-        around: stored bars before and after them, likewise; none of them opens with one of ``bars``.
+        around: stored bars before and after them, likewise, at other open times.
 
     Returns:
         float64 of shape (bars,): 1.0 where nothing is wrong; 100.0 where pence stand for pounds; inf where the four
@@ -134,7 +134,7 @@ def _volatility(prices: FloatArray) -> float:
 
 def _in_two_units(prices: FloatArray, sigma: float) -> BoolArray:
     """Which bars hold prices of two units: they lie in two bunches, a power of ten apart."""
-    found = np.zeros(len(prices), dtype=np.bool_)
+    in_two = np.zeros(len(prices), dtype=np.bool_)
     for i in np.flatnonzero(_torn(prices)).tolist():
         steps = np.diff(ordered := np.sort(prices[i]))
         at = int(steps.argmax())
@@ -149,8 +149,8 @@ def _in_two_units(prices: FloatArray, sigma: float) -> BoolArray:
             and (i == 0 or (prices[i - 1, 3] > middle) == open_up)
             and (i == len(prices) - 1 or (prices[i + 1, 0] > middle) == close_up)
         )
-        found[i] = not continuous or steps[at] > np.log(50.0)
-    return found
+        in_two[i] = not continuous or steps[at] > np.log(50.0)
+    return in_two
 
 
 # --------------------------------------------------------------------------------------------- leaps between bars

@@ -124,6 +124,7 @@ def test_a_symbol_that_another_run_works_on_is_left_alone(
     assert contents() == before
 
 
+@pytest.mark.usefixtures("prefect_server")
 def test_a_download_after_a_split_follows_the_remedy_that_its_refusal_names(
     make_bars: Make, take: Any, fstore: Any, tables: DeltaTables
 ) -> None:

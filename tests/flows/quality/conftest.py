@@ -1,4 +1,4 @@
-"""Bars and indicator rows without fault, to be broken by the tests."""
+"""Flawless bars and indicator rows, for the tests to break."""
 
 from datetime import UTC, datetime
 
@@ -37,7 +37,7 @@ def make_bars():
 
 @pytest.fixture(scope="session")
 def check():
-    """``check_bars`` of EUR/USD minute bars at 2024-03-01, all of them on the grid unless told otherwise."""
+    """``check_bars`` of EUR/USD minute bars at 2024-03-01, all of them on the grid by default."""
 
     def judge(frame, *, on_grid=None, now=NOW, **options):
         on_grid = np.ones(len(frame), dtype=bool) if on_grid is None else on_grid
@@ -65,7 +65,7 @@ def make_indicators():
 
 @pytest.fixture(scope="session")
 def check_rows():
-    """``check_indicators`` of rows in which nothing may be NaN but the fields told."""
+    """``check_indicators`` of rows in which only the named fields may be NaN."""
 
     def judge(frame, *, may_be_nan=None, **options):
         masks = {name: np.zeros(len(frame), dtype=bool) for name in INDICATOR_FIELDS} | (may_be_nan or {})

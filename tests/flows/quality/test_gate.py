@@ -61,7 +61,7 @@ def test_the_index_is_the_callers(make_bars, check):
     assert verdict.bad["rule"].tolist() == ["low_not_finite"]
 
 
-# -------------------------------------------------------------------------------- what lets bad rows by elsewhere
+# -------------------------------------------------------------------------------- where bad rows slip through elsewhere
 
 
 def test_an_empty_batch_does_not_pass(make_bars, check):
@@ -135,7 +135,7 @@ def test_a_fault_is_named_by_its_rule(make_bars, check, change, rule):
     assert verdict.passed
 
 
-def test_all_rules_that_a_row_breaks_are_told(make_bars, check):
+def test_all_rules_that_a_row_breaks_are_listed(make_bars, check):
     bars = make_bars()
     bars.loc[17, "high"] = 0.9
     bad = check(bars).bad.iloc[0]
@@ -266,7 +266,7 @@ def test_no_share_at_all(make_bars, check):
 
 
 @pytest.mark.parametrize("share", [-0.1, 1, float("nan")])
-def test_a_share_that_is_none_is_refused(make_bars, check, share):
+def test_an_invalid_share_is_refused(make_bars, check, share):
     with pytest.raises(ValueError, match="max_bad_share"):
         check(make_bars(), max_bad_share=share)
 

@@ -1,4 +1,4 @@
-"""Great-expectations and the masks read one rule alike: whatever the table, both find fault or neither does."""
+"""Great-expectations and the masks read a rule the same way: for any table, both find a fault or neither does."""
 
 import math
 

@@ -65,7 +65,7 @@ def test_results_hold_no_rows(make_bars, check, validations):
     assert all(result.result == {} for result in validations[0].results)
 
 
-def test_a_batch_is_let_go():
+def test_a_batch_is_released():
     table = pd.DataFrame({"a": [0.5], "b": [0.5]})
     alive = weakref.ref(table)
     evaluate(RULES, table)
@@ -74,17 +74,17 @@ def test_a_batch_is_let_go():
     assert alive() is None
 
 
-def test_threads_are_told_the_verdict_on_their_own_batch():
+def test_each_thread_gets_the_verdict_on_its_own_batch():
     good = pd.DataFrame({"a": np.full(500, 0.5), "b": 0.5})
     bad = good.assign(b=2.0)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda i: evaluate(RULES, bad if i % 2 else good).success, range(100)))
+            successes = list(pool.map(lambda i: evaluate(RULES, bad if i % 2 else good).success, range(100)))
     finally:
         sys.setswitchinterval(interval)
-    assert found == [True, False] * 50
+    assert successes == [True, False] * 50
 
 
 QUIET = """

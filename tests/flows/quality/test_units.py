@@ -1,4 +1,4 @@
-"""Errors of unit and basis are told from real moves: by the neighbours, and by the symbol's own volatility."""
+"""Errors of unit and basis are distinguished from real moves by the neighbours and the symbol's own volatility."""
 
 import numpy as np
 import pandas as pd

@@ -1,7 +1,7 @@
 import numpy as np
 
 
-def test_a_passed_batch_is_told_in_a_line(make_bars, check):
+def test_a_passed_batch_is_reported_in_one_line(make_bars, check):
     report = check(make_bars()).as_markdown()
     assert report == (
         "## EUR/USD 1m bars: passed\n\n"
@@ -34,7 +34,7 @@ def test_the_report_of_a_refused_batch_says_why(make_bars, check):
     assert "| wrong_columns |" in report
 
 
-def test_the_report_counts_what_was_rejected_before_and_shows_the_gates_own(make_bars, check):
+def test_the_report_counts_rows_rejected_by_the_reader_and_shows_those_of_the_gate(make_bars, check):
     bars = make_bars()
     bars.loc[3, "close"] = np.nan
     verdict = check(bars, rejected={"ask_below_bid": 4})

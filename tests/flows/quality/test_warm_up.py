@@ -26,7 +26,7 @@ def test_the_first_bars_of_history_may_be_nan(name):
     assert np.array_equal(nan_allowed(columns_of(300))[name], np.arange(300) < lookback)
 
 
-def test_later_bars_may_not_wherever_the_columns_begin():
+def test_later_bars_may_not_be_nan_wherever_the_columns_begin():
     position = np.arange(50) + 5
     mask = undefined_bars(INDICATORS["sma_20"], columns_of(50), position)
     assert mask.sum() == 14
@@ -39,7 +39,7 @@ def test_volume_that_is_never_reported_excuses_what_needs_it():
     assert excused == {"mfi_14", "obv", "vwap"}
 
 
-def test_an_unknown_volume_excuses_the_bars_that_warm_up_anew():
+def test_an_unknown_volume_excuses_the_bars_that_warm_up_again():
     columns = columns_of(100)
     columns["volume"][50] = np.nan
     masks = nan_allowed(columns)
