@@ -12,8 +12,7 @@ from datetime import datetime, timedelta
 from feature_repo.moments import to_us
 from feature_repo.stores.delta.schemas import REVISED, TableName
 from feature_repo.stores.delta.window import microseconds
-from feature_repo.stores.tables import OfflineTables
-from flows.ledger import Holder, Lease, Ledger
+from flows.ledger import Holder, Lease, Run
 
 _SKEW = timedelta(seconds=60)  # how far another host's clock may be behind
 
@@ -26,8 +25,8 @@ class StreamLeases:
         versions: the tables' versions when everything held was last known to be written by no one else.
     """
 
-    def __init__(self, ledger: Ledger, tables: OfflineTables, *, owner: str, ttl_s: float) -> None:
-        self._ledger, self._tables, self._owner, self._ttl_s = ledger, tables, owner, ttl_s
+    def __init__(self, run: Run, *, owner: str, ttl_s: float) -> None:
+        self._ledger, self._tables, self._owner, self._ttl_s = run.ledger, run.tables, owner, ttl_s
         self.leases: dict[str, Lease] = {}
         self.versions: dict[TableName, int | None] = dict.fromkeys(REVISED)
         self._active: dict[str, None] = {}  # every symbol ever held: all are leased together when bars arrive again

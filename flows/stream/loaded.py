@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -35,15 +36,14 @@ class LoadedSymbols:
     def __init__(
         self,
         settings: Settings,
-        ledger: Ledger,
+        run: Run,
         leases: StreamLeases,
         writer: Writer,
         *,
-        run: str,
         now: Callable[[], datetime],
     ) -> None:
-        self._settings, self._tables, self._ledger = settings, settings.tables(), ledger
-        self._leases, self._writer, self._run, self._now = leases, writer, run, now
+        self._settings, self._run = settings, run
+        self._leases, self._writer, self._now = leases, writer, now
         self._symbols: OrderedDict[str, dict[str, LiveSeries]] = OrderedDict()
 
     def of(self, symbol: str) -> Mapping[str, LiveSeries]:
@@ -81,7 +81,7 @@ class LoadedSymbols:
             if behind:
                 self._writer.store_all()
                 self._leases.release()
-                run = Run(id=self._run, ledger=self._ledger, tables=self._tables, now=now)
+                run = replace(self._run, now=now)
                 for outcome in materialize_symbols(run, behind, list(TIMEFRAMES), self._settings):
                     if outcome.problem:
                         _log.warning("%s %s: %s", outcome.symbol, outcome.timeframe, outcome.problem)
@@ -89,7 +89,7 @@ class LoadedSymbols:
                 lacking = [n for n in names if n not in self._symbols and n not in refused]
                 behind = self._behind(lacking, now)
             loadable = [catalog.symbol(n) for n in lacking if n not in behind]
-            loaded = load(loadable, self._tables, self._ledger, now)
+            loaded = load(loadable, self._run.tables, self._run.ledger, now)
             for name in lacking:
                 self._symbols[name] = loaded.get(name, {})
         return refused
@@ -103,7 +103,7 @@ class LoadedSymbols:
     def _behind(self, names: Sequence[str], now: datetime) -> list[str]:
         """The symbols for which the batch flow has something to do."""
         symbols = [catalog.symbol(name) for name in names]
-        work = pending(symbols, list(TIMEFRAMES), self._tables, self._ledger, now=now) if symbols else None
+        work = pending(symbols, list(TIMEFRAMES), self._run.tables, self._run.ledger, now=now) if symbols else None
         return sorted({job.symbol.name for job in work.jobs}) if work else []
 
 

@@ -17,12 +17,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from feature_repo.stores.redis.connection import connect, online_url
-from flows.ledger import Lease, Ledger, LedgerError
+from flows.ledger import Lease, Ledger, LedgerError, Run
 from flows.settings import Settings, load_settings
 from flows.stream.config import StreamConfig
 from flows.stream.feed import SHARDS, Feed
@@ -55,13 +56,14 @@ def stream(
     import flows.quality.suite  # noqa: F401  # great-expectations takes seconds: not when the first bad bar comes
 
     config, stats, ledger = config or StreamConfig(), StreamStats(), settings.ledger()
-    run = ledger.begin("stream", parameters={"shards": [*shards]}, flow_run=flow_run)
-    owner = f"stream {run} on {socket.gethostname()} (process {os.getpid()})"
+    run_id = ledger.begin("stream", parameters={"shards": [*shards]}, flow_run=flow_run)
+    owner = f"stream {run_id} on {socket.gethostname()} (process {os.getpid()})"
     problems, failures = [], 0
     while not stop.is_set():
         try:
             with _owned(ledger, shards, owner=owner, ttl_s=config.ttl_s, stop=stop) as lease:
-                _work(settings, ledger, lease, owner=owner, run=run, config=config, stats=stats, stop=stop, ready=ready)
+                run = Run(id=run_id, ledger=ledger, tables=settings.tables(), now=datetime.now(UTC)).holding(lease)
+                _work(settings, run, owner=owner, config=config, stats=stats, stop=stop, ready=ready)
             failures = 0
         except Exception as error:  # the next session starts from what is durable
             failures += 1
@@ -70,7 +72,7 @@ def stream(
             _log.warning("the stream starts again from what is stored: %s", problem, exc_info=_is_bug(error))
             stop.wait(_RESTART_S[min(failures, len(_RESTART_S)) - 1])
     with contextlib.suppress(LedgerError):
-        ledger.end(run, state="completed", counts=stats.counts, problems=problems[-20:])
+        ledger.end(run_id, state="completed", counts=stats.counts, problems=problems[-20:])
     return stats
 
 
@@ -99,24 +101,23 @@ def _owned(
 
 def _work(
     settings: Settings,
-    ledger: Ledger,
-    lease: Lease,
+    run: Run,
     *,
     owner: str,
-    run: str,
     config: StreamConfig,
     stats: StreamStats,
     stop: threading.Event,
     ready: Callable[[], None],
 ) -> None:
-    repo = settings.repo()
+    """Runs a session on the shards that the run holds, until ``stop`` is set or others can be had."""
+    repo, lease = settings.repo(), run.lease
     shards = [int(name.rpartition(" ")[2]) for name in lease.symbols]
     if not shards:
         return
     with connect(online_url(repo), repo.redis_type) as client:
         reader = Reader(client, repo.project, shards, consumer=f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}")
         session = Session(
-            settings, ledger, client, reader, shards=shards, owner=owner, run=run, config=config, stats=stats, stop=stop
+            settings, run, client, reader, shards=shards, owner=owner, config=config, stats=stats, stop=stop
         )
         feed, taken = Feed(client, repo.project), 0
         logged_s = checked_s = time.monotonic()
@@ -128,20 +129,20 @@ def _work(
                 now_s = time.monotonic()
                 if now_s - logged_s >= _LOG_EVERY_S:
                     stats.log(seconds=now_s - logged_s, before=taken, backlog=feed.backlog())
-                    ledger.touch(run)
+                    run.touch()
                     logged_s, taken = now_s, stats.bars + stats.settled
                 if lease.refused and now_s - checked_s >= config.ttl_s:
                     checked_s = now_s
-                    if _is_free(ledger, lease, owner):
+                    if _is_free(run, owner):
                         break  # and start again, with them
             session.end()
         finally:
             session.close()
 
 
-def _is_free(ledger: Ledger, lease: Lease, owner: str) -> bool:
+def _is_free(run: Run, owner: str) -> bool:
     """Whether a shard that another process owned is free now."""
-    others = ledger.lease([*lease.refused], owner=owner, ttl_s=1.0)
+    others = run.ledger.lease([*run.lease.refused], owner=owner, ttl_s=1.0)
     others.release()
     return bool(others.symbols)
 

@@ -10,13 +10,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from feature_repo import catalog
-from flows.ledger import Ledger
+from flows.ledger import Run
 from flows.runs.publish import publish_window
 from flows.runs.record import at_stage
 from flows.settings import Settings
@@ -39,6 +40,7 @@ class Session:
     """From ``begin`` to ``end``, one ``step`` at a time; not thread-safe.
 
     Args:
+        run: whose work this is; each step has its own ``now``.
         client: a synchronous redis-py client of the online store.
         stop: once it is set, an unavailable offline store is no longer waited for.
         now: the clock, aware UTC.
@@ -47,37 +49,34 @@ class Session:
     def __init__(
         self,
         settings: Settings,
-        ledger: Ledger,
+        run: Run,
         client: Any,
         reader: Reader,
         *,
         shards: Sequence[int],
         owner: str,
-        run: str,
         config: StreamConfig,
         stats: StreamStats,
         stop: threading.Event,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings, self._ledger, self._client, self._reader = settings, ledger, client, reader
-        self._shards, self._run, self._config, self._stats = frozenset(shards), run, config, stats
+        self._settings, self._run, self._client, self._reader = settings, run, client, reader
+        self._shards, self._config, self._stats = frozenset(shards), config, stats
         self._now, self._monotonic = now, monotonic
-        self._tables, self._project = settings.tables(), settings.repo().project
-        self._leases = StreamLeases(ledger, self._tables, owner=owner, ttl_s=config.ttl_s)
+        self._project = settings.repo().project
+        self._leases = StreamLeases(run, owner=owner, ttl_s=config.ttl_s)
         self._writer = Writer(
-            self._tables,
-            ledger,
+            run,
             self._leases,
             reader,
-            run=run,
             config=config,
             stop=stop,
             now=now,
             monotonic=monotonic,
             stored=self._forget_oldest,
         )
-        self._loaded = LoadedSymbols(settings, ledger, self._leases, self._writer, run=run, now=now)
+        self._loaded = LoadedSymbols(settings, run, self._leases, self._writer, now=now)
         self._arrivals = Arrivals(early_s=config.early_s, now=now, monotonic=monotonic)
         self._for_batch: dict[str, list[Item]] = {}  # by symbol; a symbol without bars is only brought up to date
         self._last_bar_s = monotonic()
@@ -86,7 +85,7 @@ class Session:
 
     def begin(self) -> None:
         """Brings the known symbols of the shards up to date and into memory, and works off what is pending."""
-        series = self._ledger.series()
+        series = self._run.ledger.series()
         names = [name for name, _ in series if name in catalog.SYMBOLS and shard_of(name) in self._shards]
         known = list(dict.fromkeys(names))[: self._config.max_symbols]
         if known:
@@ -241,7 +240,7 @@ class Session:
         self._leases.release()
         waiting, self._for_batch = self._for_batch, {}
         bars = {symbol: [bar for _, bar in items] for symbol, items in waiting.items()}
-        problems = slow_path.settle(bars, self._settings, self._tables, self._ledger, run=self._run, now=self._now())
+        problems = slow_path.settle(replace(self._run, now=self._now()), bars, self._settings)
         for symbol, items in waiting.items():
             self._loaded.forget(symbol)
             if symbol in problems:

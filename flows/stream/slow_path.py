@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 import numpy as np
 
 from feature_repo import catalog
 from feature_repo.catalog import WINDOW_BARS
 from feature_repo.series import Series
-from feature_repo.stores.tables import OfflineTables
 from flows.compute.rejected import quarantine_rows
 from flows.ingest.ingest import IngestReport, ingest
-from flows.ledger import Ledger, Run
+from flows.ledger import Run
 from flows.materialize import materialize_symbols
 from flows.runs.store import store_quarantine
 from flows.settings import Settings
@@ -27,15 +25,7 @@ _EACH_ON_ITS_OWN = 0.999
 _log = logging.getLogger("fstore")
 
 
-def settle(
-    bars: Mapping[str, Sequence[LiveBar]],
-    settings: Settings,
-    tables: OfflineTables,
-    ledger: Ledger,
-    *,
-    run: str,
-    now: datetime,
-) -> dict[str, str]:
+def settle(run: Run, bars: Mapping[str, Sequence[LiveBar]], settings: Settings) -> dict[str, str]:
     """Stores bars as ``fstore ingest`` does and brings their symbols up to date as ``fstore materialize`` does.
 
     Args:
@@ -45,8 +35,7 @@ def settle(
     Returns:
         The symbols that have to wait, none of whose bars were stored, and why: another run works on them.
     """
-    work = Run(id=run, ledger=ledger, tables=tables, now=now)
-    with ledger.lease([*bars], owner=work.owner) as lease:
+    with run.ledger.lease([*bars], owner=run.owner) as lease:
         problems = {name: f"{holder.owner} is working on it" for name, holder in lease.refused.items()}
     free = [name for name in bars if name not in problems]
     for name in free:
@@ -59,32 +48,32 @@ def settle(
             report = ingest(
                 source,
                 series=series,
-                tables=tables,
-                ledger=ledger,
-                now=now,
+                tables=run.tables,
+                ledger=run.ledger,
+                now=run.now,
                 max_bad_share=_EACH_ON_ITS_OWN,
                 good_before=WINDOW_BARS,
                 final=True,
             )
             if report.stopped:
                 _log.error("%s: bars refused: %s", series, report.stopped)
-                _keep_refused(source, series, report, tables, now)
-    for outcome in materialize_symbols(work, free, list(catalog.TIMEFRAMES), settings):
+                _keep_refused(run, series, source, report)
+    for outcome in materialize_symbols(run, free, list(catalog.TIMEFRAMES), settings):
         if outcome.problem:  # the bars are stored: the next run computes them
             _log.error("stopped %s %s: %s", outcome.symbol, outcome.timeframe, outcome.problem)
     return problems
 
 
-def _keep_refused(
-    source: SourceBars, series: Series, report: IngestReport, tables: OfflineTables, now: datetime
-) -> None:
+def _keep_refused(run: Run, series: Series, source: SourceBars, report: IngestReport) -> None:
     """Quarantines bars that were refused as a whole, so that they do not hold up those that follow.
 
     Bars that broke a rule of the gate are in the quarantine already, and were all of the source.
     """
     if report.held:
         rows = source.frame.assign(rule="another_basis", rules="another_basis", detail=report.stopped)
-        store_quarantine(tables, quarantine_rows(rows, kind="bars", timeframe=series.timeframe, now=now), series)
+        store_quarantine(
+            run.tables, quarantine_rows(rows, kind="bars", timeframe=series.timeframe, now=run.now), series
+        )
 
 
 def _source(bars: Sequence[LiveBar]) -> SourceBars:

@@ -19,17 +19,16 @@ import pandas as pd
 import pyarrow as pa
 
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, Symbol, Timeframe
-from feature_repo.catalog import symbol as known_symbol
 from feature_repo.catalog import timeframe as known_timeframe
 from feature_repo.series import Series
+from feature_repo.series import series as series_of
 from feature_repo.sessions import on_grid
 from feature_repo.stores.delta.schemas import REVISED, SCHEMAS, TIME, TableName
 from feature_repo.stores.fence import FencedOutError
-from feature_repo.stores.tables import OfflineTables
 from flows.compute.changes import as_table
 from flows.compute.derive import opens_us
 from flows.compute.rejected import quarantine_rows
-from flows.ledger import Lease, LeaseLost, Ledger, Revision, Run, Watermark
+from flows.ledger import Lease, LeaseLost, Revision, Run, Watermark
 from flows.quality import check_bars
 from flows.runs.plan import DEFINITIONS_DIGEST
 from flows.runs.record import at_stage, verdict_record
@@ -91,20 +90,18 @@ class Writer:
 
     def __init__(
         self,
-        tables: OfflineTables,
-        ledger: Ledger,
+        run: Run,
         leases: StreamLeases,
         reader: Reader,
         *,
-        run: str,
         config: StreamConfig,
         stop: threading.Event,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
         stored: Callable[[], None],
     ) -> None:
-        self._tables, self._ledger, self._leases, self._reader = tables, ledger, leases, reader
-        self._run, self._config, self._stop, self._now, self._monotonic = run, config, stop, now, monotonic
+        self._run, self._leases, self._reader = run, leases, reader
+        self._config, self._stop, self._now, self._monotonic = config, stop, now, monotonic
         self._stored = stored
         self.batch, self._storing = Batch(), Batch()
         self._future: Future[None] | None = None
@@ -177,15 +174,7 @@ class Writer:
         """In the thread: retries until the stores are available."""
         for failures in itertools.count():
             try:
-                store(
-                    batch,
-                    leases,
-                    self._tables,
-                    self._ledger,
-                    self._leases.versions,
-                    run=self._run,
-                    now=self._now(),
-                )
+                store(replace(self._run, now=self._now()), batch, leases, self._leases.versions)
                 return
             except (FencedOutError, LeaseLost):
                 raise
@@ -199,16 +188,7 @@ class Writer:
 # ---------------------------------------------------------------------------------------------- storing a batch
 
 
-def store(
-    batch: Batch,
-    leases: Mapping[str, Lease],
-    tables: OfflineTables,
-    ledger: Ledger,
-    versions: dict[TableName, int | None],
-    *,
-    run: str,
-    now: datetime,
-) -> None:
+def store(run: Run, batch: Batch, leases: Mapping[str, Lease], versions: dict[TableName, int | None]) -> None:
     """Makes a batch durable. Called again after a failure, it goes on with the steps that are not done yet.
 
     Args:
@@ -219,10 +199,10 @@ def store(
         LeaseLost: another run holds one.
     """
     steps: dict[str, Callable[[], None]] = {
-        "quarantine": lambda: _quarantine(batch, tables, ledger, run, now),
-        "bars": lambda: _append(batch, "bars", leases, tables, versions),
-        "indicators": lambda: _append(batch, "indicators", leases, tables, versions),
-        "note": lambda: _note(batch, leases, ledger, run),
+        "quarantine": lambda: _quarantine(run, batch),
+        "bars": lambda: _append(run, batch, "bars", leases, versions),
+        "indicators": lambda: _append(run, batch, "indicators", leases, versions),
+        "note": lambda: _note(run, batch, leases),
     }
     for name, step in steps.items():
         if name not in batch.done:
@@ -233,17 +213,17 @@ def store(
 
 
 def _append(
+    run: Run,
     batch: Batch,
     table: TableName,
     leases: Mapping[str, Lease],
-    tables: OfflineTables,
     versions: dict[TableName, int | None],
 ) -> None:
     if not batch.fresh:
         return
     fences = {part.symbol.name: leases[part.symbol.name].token for part in batch.fresh}
-    tables.append(table, rows_of(batch.fresh, table), fences=fences, since=versions[table])
-    versions[table] = tables.version(table)
+    run.tables.append(table, rows_of(batch.fresh, table), fences=fences, since=versions[table])
+    versions[table] = run.tables.version(table)
 
 
 def rows_of(fresh: Sequence[Fresh], table: TableName) -> pa.Table:
@@ -277,42 +257,42 @@ def rows_of(fresh: Sequence[Fresh], table: TableName) -> pa.Table:
     return pa.table(columns)
 
 
-def _quarantine(batch: Batch, tables: OfflineTables, ledger: Ledger, run: str, now: datetime) -> None:
+def _quarantine(run: Run, batch: Batch) -> None:
     verdicts = []
     rejected: dict[Key, list[LiveBar]] = defaultdict(list)
     for bar in batch.bad:
         rejected[bar.symbol, bar.timeframe].append(bar)
-    for (name, tf), bars in rejected.items():
-        symbol, timeframe = known_symbol(name), known_timeframe(tf)
-        frame = frame_of(bars)
+    for key, bars in rejected.items():
+        series, frame = series_of(*key), frame_of(bars)
         # Great-expectations judges them too, so the reasons read as they do for a file.
         verdict = check_bars(
             frame,
-            symbol=symbol,
-            timeframe=timeframe,
-            now=now,
-            on_grid=on_grid(symbol.session, timeframe, opens_us(frame)),
+            symbol=series.symbol,
+            timeframe=series.timeframe,
+            now=run.now,
+            on_grid=on_grid(series.session, series.timeframe, opens_us(frame)),
             max_bad_share=_ALL_BAD,
             good_before=_CONTEXT,
         )
-        rows = quarantine_rows(verdict.bad, kind="bars", timeframe=timeframe, now=now)
-        store_quarantine(tables, rows, Series(symbol=symbol, timeframe=timeframe))
-        work = Run(id=run, ledger=ledger, tables=tables, now=now)
-        verdicts.append(verdict_record(work, Series(symbol=symbol, timeframe=timeframe), "bars", verdict))
-    for (name, tf), short in batch.short:
-        symbol, timeframe = known_symbol(name), known_timeframe(tf)
-        rows = quarantine_rows(short, kind="bars", timeframe=timeframe, now=now)
-        store_quarantine(tables, rows, Series(symbol=symbol, timeframe=timeframe))
+        _keep(run, series, verdict.bad)
+        verdicts.append(verdict_record(run, series, "bars", verdict))
+    for key, short in batch.short:
+        _keep(run, series_of(*key), short)
     if batch.unreadable:
         rules, details, texts = zip(*batch.unreadable, strict=True)
         rows = pd.DataFrame({"rule": rules, "rules": rules, "detail": details, "row": texts})
-        rows = rows.assign(kind="bars", created=pd.Timestamp(now), file="stream")
-        tables.append("quarantine", as_table(rows, SCHEMAS["quarantine"], symbol=UNKNOWN, timeframe=UNKNOWN))
-    if verdicts:
-        ledger.record(verdicts=verdicts)
+        rows = rows.assign(kind="bars", created=pd.Timestamp(run.now), file="stream")
+        run.tables.append("quarantine", as_table(rows, SCHEMAS["quarantine"], symbol=UNKNOWN, timeframe=UNKNOWN))
+    run.record(verdicts=verdicts)
 
 
-def _note(batch: Batch, leases: Mapping[str, Lease], ledger: Ledger, run: str) -> None:
+def _keep(run: Run, series: Series, bad: pd.DataFrame) -> None:
+    rows = quarantine_rows(bad, kind="bars", timeframe=series.timeframe, now=run.now)
+    store_quarantine(run.tables, rows, series)
+
+
+def _note(run: Run, batch: Batch, leases: Mapping[str, Lease]) -> None:
+    ledger = run.ledger
     listed = ledger.series(sorted({name for name, _ in batch.touched}))
     grown = []
     marks: dict[int, list[tuple[Lease, Watermark]]] = defaultdict(list)
@@ -328,17 +308,17 @@ def _note(batch: Batch, leases: Mapping[str, Lease], ledger: Ledger, run: str) -
         ledger.advance(rows[0][0], [mark for _, mark in rows])
     ledger.list_series(grown)
     if batch.fresh:
-        ledger.record(revisions=[r for table in REVISED for r in _revisions(batch.fresh, table, run)])
+        run.record(revisions=[r for table in REVISED for r in _revisions(run, batch.fresh, table)])
 
 
-def _revisions(fresh: Sequence[Fresh], table: TableName, run: str) -> Iterable[Revision]:
+def _revisions(run: Run, fresh: Sequence[Fresh], table: TableName) -> Iterable[Revision]:
     """What was written, one event per series."""
     series: dict[tuple[Symbol, Timeframe], list[Fresh]] = defaultdict(list)
     for part in fresh:
         series[part.symbol, part.timeframe].append(part)
     for (symbol, timeframe), parts in series.items():
         yield Revision(
-            run=run,
+            run=run.id,
             symbol=symbol.name,
             timeframe=timeframe.name,
             table=table,  # type: ignore[arg-type]

@@ -89,8 +89,9 @@ class Running:
     def __init__(self, settings: Settings, redis: Any, *, config: StreamConfig = FAST, **options: Any) -> None:
         self.ledger, self.stats, self.stop = ledger_of(settings), StreamStats(), threading.Event()
         self.reader = Reader(redis, settings.repo().project, range(SHARDS), consumer=options.pop("consumer", "test"))
-        run = self.ledger.begin("stream", parameters={})
-        self.session = Session(settings, self.ledger, redis, self.reader, shards=range(SHARDS), owner="test", run=run,
+        run = Run(id=self.ledger.begin("stream", parameters={}), ledger=self.ledger, tables=settings.tables(),
+                  now=datetime.now(UTC))  # fmt: skip
+        self.session = Session(settings, run, redis, self.reader, shards=range(SHARDS), owner="test",
                                config=config, stats=self.stats, stop=self.stop, **options)  # fmt: skip
 
     def __enter__(self) -> Running:
