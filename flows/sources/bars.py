@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
 from flows.sources.columns import PRICES, Side
 from flows.sources.error import SourceError
-from flows.sources.hours import ZoneDoubt, doubt_zone
+from flows.sources.hours import ZoneDoubt, doubt_zone, doubt_zone_of_days
 from flows.sources.options import SourceOptions
 from flows.sources.origin import is_path, read_origin
 from flows.sources.quotes import mid, pair
@@ -262,9 +262,11 @@ def _sorted(bars: pd.DataFrame) -> pd.DataFrame:
 
 
 def _zone_doubt(frame: pd.DataFrame, symbol: Symbol, timeframe: Timeframe) -> ZoneDoubt:
-    """What the week says against the zone of the times, of currencies only: no other market has one week everywhere."""
-    if symbol.session.kind != "fx":
+    """What the hours of the market say against the zone of the times."""
+    if symbol.session.kind == "24x7":
         return ZoneDoubt()
+    if symbol.session.kind == "exchange":
+        return doubt_zone_of_days(frame["open_time"].to_numpy(dtype="datetime64[us]"), timeframe, symbol.session)
     prices = frame[list(PRICES)].to_numpy()
     moved = (prices[:, 1:] != prices[:, :-1]).any(axis=1)
     opens = frame["open_time"].to_numpy(dtype="datetime64[us]")[moved]

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from feature_repo.catalog import TIMEFRAMES, Session, Timeframe
+from feature_repo.sessions import expected_opens
 from flows.sources.spellings import Instants
 from flows.sources.zones import to_utc
 
@@ -20,6 +22,8 @@ _CLOSE = np.datetime64("1970-01-02T17:00", "us")  # a Friday
 _OPEN = np.datetime64("1970-01-04T17:00", "us")
 _WEEK_US, _HOUR_US = 7 * 86_400_000_000, 3_600_000_000
 _MIN_REST_US, _MAX_REST_US = 24 * _HOUR_US, 120 * _HOUR_US
+_DAY_US, _MIN_NIGHT_US = 24 * _HOUR_US, 3 * _HOUR_US
+_MAX_SPAN = np.timedelta64(40 * 366, "D")
 _MAX_OFFSET_US = 14 * _HOUR_US  # of a zone
 _NEAR_US = 25 * 60_000_000  # how far from the hour quotes may begin and end
 _MIN_SHARE = 2 / 3
@@ -67,17 +71,27 @@ def displacement(weekends: Weekends, zone: str = "UTC") -> tuple[int, int]:
         The hours that are most frequent, 0 unless most weekends are displaced the same way, both of their edges by the
         same whole hours; and of how many weekends that holds. An odd bar, an early close or a late open is no pattern.
     """
-    if not len(weekends):
-        return 0, 0
-    late = [_offsets(times, edge, zone) for times, edge in ((weekends.closes, _CLOSE), (weekends.opens, _OPEN))]
-    hours = [np.rint(offset / _HOUR_US).astype(np.int64) for offset in late]
-    whole = [np.abs(offset - hour * _HOUR_US) <= _NEAR_US for offset, hour in zip(late, hours, strict=True)]
+    closes, opens = (_offsets(*edge, zone) for edge in ((weekends.closes, _CLOSE), (weekends.opens, _OPEN)))
+    # Metals begin an hour after currencies, and some feeds do with all. An early close alone is no displacement.
+    hour_late = (np.rint(closes / _HOUR_US) > 0) | (np.rint(closes / _HOUR_US) < -1)
+    opens = np.where(hour_late & (np.abs(opens - closes - _HOUR_US) <= _NEAR_US), closes, opens)
+    return _usual_displacement(closes, opens)
+
+
+def _usual_displacement(ends: NDArray[np.int64], begins: NDArray[np.int64]) -> tuple[int, int]:
+    """The whole hours by which most rests of a market are displaced at both edges, and how many are; 0 if they differ.
+
+    Args:
+        ends, begins: microseconds by which trading ended late before each rest, and began late after it.
+    """
+    hours = [np.rint(late / _HOUR_US).astype(np.int64) for late in (ends, begins)]
+    whole = [np.abs(late - hour * _HOUR_US) <= _NEAR_US for late, hour in zip((ends, begins), hours, strict=True)]
     both = np.where(whole[0] & whole[1] & (hours[0] == hours[1]), hours[0], 0)
     for moved in (both[both > 0], both[both < 0]):
-        # A clock that changes on other days than New York's is off by one hour more or less for a part of the year.
+        # A clock that changes on other days than the market's is off by one hour more or less for a part of the year.
         values, counts = np.unique(moved, return_counts=True)
         usual = np.sort(counts)[-2:].sum() if len(counts) else 0
-        if usual >= _MIN_SHARE * len(weekends):
+        if usual and usual >= _MIN_SHARE * len(ends):
             return int(values[np.argmax(counts)]), int(usual)
     return 0, 0
 
@@ -95,7 +109,11 @@ def _whole_on_time(weekends: Weekends, zone: str) -> NDArray[np.bool_]:
 def fitting_zones(weekends: Weekends, own: str = "UTC") -> list[str]:
     """The usual clocks, and a symbol's ``own``, by which most weekends begin and end on time; its own first."""
     zones = dict.fromkeys((own, *_ZONES))
-    fits = {zone: int(_whole_on_time(weekends, zone).sum()) for zone in zones}
+    fits = {}
+    for zone in zones:
+        late = _offsets(weekends.opens, _OPEN, zone)
+        begins = (np.abs(late) <= _NEAR_US) | (np.abs(late - _HOUR_US) <= _NEAR_US)
+        fits[zone] = int((on_time(weekends, zone) & begins).sum())
     enough = [zone for zone in zones if fits[zone] and fits[zone] >= _MIN_SHARE * len(weekends)]
     return sorted(enough, key=lambda zone: (zone != own, -fits[zone]))
 
@@ -200,10 +218,60 @@ def doubt_zone(opens: Instants, bar_us: int, own: str = "UTC") -> ZoneDoubt:
     hours, displaced = displacement(weekends)
     if not hours:
         return ZoneDoubt(settled=bool(len(weekends)) and 2 * int(on_time(weekends, "UTC").sum()) > len(weekends))
-    zones = fitting_zones(weekends, own)
+    return _doubt("weekend", len(weekends), hours, displaced, fitting_zones(weekends, own))
+
+
+def _doubt(rest: str, rests: int, hours: int, displaced: int, zones: Sequence[str]) -> ZoneDoubt:
     late = f"{abs(hours)} hour{'s' if abs(hours) > 1 else ''} {'late' if hours > 0 else 'early'}"
-    which = "its weekend begins and ends"
-    if len(weekends) > 1:
-        which = f"{displaced} of its {len(weekends)} weekends begin and end"
+    which = f"{displaced} of its {rests} {rest}s begin and end" if rests > 1 else f"its {rest} begins and ends"
     text = f"{which} {late}, so the times look like those of another zone"
     return ZoneDoubt(hours=hours, text=text, remedy=" or ".join(zones[:2]) or "ZONE, as Europe/Athens")
+
+
+def doubt_zone_of_days(opens: Instants, timeframe: Timeframe, session: Session) -> ZoneDoubt:
+    """Whether the days of a series of an exchange begin and end by UTC when they should: likewise, night by night.
+
+    Extended hours displace the edges of a day by different hours, and in opposite directions: they raise no doubt.
+
+    Args:
+        opens: open times of bars, datetime64[us].
+        timeframe: of the bars.
+    """
+    opens = np.unique(opens)
+    if timeframe.seconds > MAX_BAR_S or not len(opens) or opens[-1] - opens[0] > _MAX_SPAN:
+        return ZoneDoubt()
+    grid = max(timeframe, TIMEFRAMES["30m"], key=lambda frame: frame.seconds)
+    span = (int(opens[0].astype(np.int64)) - _DAY_US, int(opens[-1].astype(np.int64)) + _DAY_US)
+    try:
+        expected = expected_opens(session, grid, *span)
+    except ValueError:  # the calendar does not know these years
+        return ZoneDoubt()
+    nights = _rests(expected, grid.microseconds)
+    rests = _rests(opens.view(np.int64), timeframe.microseconds)
+    if not len(nights[0]) or not len(rests[0]):
+        return ZoneDoubt()
+
+    def late(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        read = [to_utc(edge.view("datetime64[us]"), zone, first=True).view(np.int64) for edge in rests]
+        ends, begins = (_from_nearest(edge, night) for edge, night in zip(read, nights, strict=True))
+        return ends, begins
+
+    hours, displaced = _usual_displacement(*late("UTC"))
+    fits = {zone: int(np.logical_and(*(np.abs(edge) <= _NEAR_US for edge in late(zone))).sum()) for zone in _ZONES}
+    if not hours:
+        return ZoneDoubt(settled=2 * fits["UTC"] > len(rests[0]))
+    zones = [zone for zone in _ZONES if fits[zone] >= _MIN_SHARE * len(rests[0])]
+    return _doubt("night", len(rests[0]), hours, displaced, sorted(zones, key=lambda zone: -fits[zone]))
+
+
+def _rests(opens_us: NDArray[np.int64], bar_us: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """When trading ended before each pause of a night's length, and when it began after it."""
+    pauses = np.flatnonzero(np.diff(opens_us) - bar_us >= _MIN_NIGHT_US)
+    return opens_us[pauses] + bar_us, opens_us[pauses + 1]
+
+
+def _from_nearest(times: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    at = np.searchsorted(edges, times).clip(1, max(len(edges) - 1, 1))
+    before, after = edges[at - 1], edges[np.minimum(at, len(edges) - 1)]
+    late: NDArray[np.int64] = np.where(np.abs(times - before) <= np.abs(times - after), times - before, times - after)
+    return late

@@ -31,7 +31,7 @@ def read_origin(source: Path | str, *, symbol: Symbol, timeframe: Timeframe, opt
     if address[1].lower() in EXCHANGES:
         from flows.sources.exchange import read_exchange  # imported here: few sources are exchanges
 
-        unused = ("query", "table", "delimiter", "columns", "tz", "stamp")
+        unused = ("query", "table", "delimiter", "columns", "tz", "stamp", "day_first", "instrument")
         _check(options, "an exchange", {"auto", "ccxt"}, unused)
         return Origin(tables=[read_exchange(address[2], symbol=symbol, timeframe=timeframe, options=options)])
     from flows.sources.sql import read_sql  # imported here: SQLAlchemy takes a while

@@ -11,11 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_repo.catalog import SYMBOLS, TIMEFRAMES
+from feature_repo.catalog import SYMBOLS, TIMEFRAMES, Session
 from feature_repo.sessions import expected_opens
 from flows.sources import SourceBars, SourceError
 from flows.sources.exports import HISTDATA_CLOCKS
-from flows.sources.hours import displacement, doubt_zone, find_clock, find_weekends, fitting_zones
+from flows.sources.hours import (
+    ZoneDoubt,
+    displacement,
+    doubt_zone,
+    doubt_zone_of_days,
+    find_clock,
+    find_weekends,
+    fitting_zones,
+)
 from flows.sources.zones import to_utc
 
 Read = Callable[..., SourceBars]
@@ -211,6 +219,47 @@ def test_a_closed_markets_flat_bars_are_no_hint(read: Read) -> None:
     )
     notes = read("time,open,high,low,close,volume\n" + rows).notes
     assert (notes.zone_question, notes.zone_hint) == ("", "")
+
+
+def stock(days: int, zone: str, timeframe: str = "30m", *, hours: tuple[int, int] = (0, 0)) -> str:
+    """A file of AAPL on a zone's clock, of more hours before and after trading if need be."""
+    start = 1_709_251_200_000_000  # 2024-03-01, before the clocks change
+    frame = TIMEFRAMES[timeframe]
+    opens = expected_opens(SYMBOLS["AAPL"].session, frame, start, start + days * 24 * HOUR_US)
+    extra = [opens + hour * HOUR_US for hour in range(-hours[0], hours[1] + 1)]
+    times = pd.DatetimeIndex(np.unique(np.concatenate(extra)).view("datetime64[us]")).tz_localize("UTC")
+    return "time,open,high,low,close\n" + text_of(on_clock(times, zone), "%Y-%m-%d %H:%M", ",10,12,10,11")
+
+
+@pytest.mark.parametrize("timeframe", ["5m", "30m", "1h"])
+def test_the_days_of_an_exchange_show_the_zone_too(read: Read, timeframe: str) -> None:
+    about = {"symbol_name": "AAPL", "timeframe_name": timeframe}
+    notes = read(stock(30, "America/New_York", timeframe), **about).notes
+    assert "nights begin and end 4 hours early" in notes.zone_question
+    assert "Use --tz America/New_York" in notes.zone_question
+    assert read(stock(30, "UTC", timeframe), **about).notes.zone_question == ""
+
+
+@pytest.mark.parametrize("hours", [(5, 4), (0, 4), (5, 0), (1, 1)])
+def test_extended_hours_are_no_other_zone(read: Read, hours: tuple[int, int]) -> None:
+    text = stock(30, "UTC", hours=hours)
+    assert read(text, symbol_name="AAPL", timeframe_name="30m").notes.zone_question == ""
+
+
+def test_a_calendar_that_does_not_know_the_years_says_nothing() -> None:
+    shanghai = Session(name="shanghai", kind="exchange", timezone="Asia/Shanghai", calendar="XSHG")
+    times = pd.date_range("2090-03-01", "2090-04-01", freq="30min").to_numpy(dtype="datetime64[us]")
+    assert doubt_zone_of_days(times, TIMEFRAMES["30m"], shanghai) == ZoneDoubt()
+
+
+def test_metals_begin_an_hour_later_on_any_clock(read: Read) -> None:
+    opens = market("2024-01-01", "2024-03-01")
+    opens = opens[(opens.tz_convert("America/New_York").hour != 17)]
+    head = "time,open,high,low,close\n"
+    for zone, question in (("UTC", ""), ("Europe/Athens", "Use --tz Europe/Athens")):
+        text = head + text_of(on_clock(opens, zone), "%Y-%m-%d %H:%M", ",2000,2010,1990,2005")
+        assert question in read(text, symbol_name="XAU/USD").notes.zone_question
+        assert bool(read(text, symbol_name="XAU/USD").notes.zone_question) == bool(question)
 
 
 def test_a_market_that_never_rests_has_no_week(read: Read) -> None:
