@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
 
-from feature_repo.catalog import Session, Timeframe
+from feature_repo.catalog import TIMEFRAMES, Session, Timeframe
 from feature_repo.sessions import expected_opens
 
 _HOUR_US = 3_600_000_000
@@ -38,16 +38,16 @@ class Limits:
 
 
 # fmt: off
-LIMITS: Mapping[str, Limits] = MappingProxyType({
+_LIMITS: Mapping[str, Limits] = {
     "1m":  Limits(fresh=1, late=10, between_runs=15),
     "5m":  Limits(fresh=1, late=4,  between_runs=6),
     "15m": Limits(fresh=1, late=3,  between_runs=4),
     "30m": Limits(fresh=1, late=3,  between_runs=4),
     "1h":  Limits(fresh=1, late=2,  between_runs=3),
-    "4h":  Limits(fresh=1, late=2,  between_runs=2),
-    "1d":  Limits(fresh=1, late=2,  between_runs=2),
-})
+}
 # fmt: on
+_OTHERS = Limits(fresh=1, late=2, between_runs=2)
+LIMITS: Mapping[str, Limits] = MappingProxyType({name: _LIMITS.get(name, _OTHERS) for name in TIMEFRAMES})
 """Timeframe -> what is normal of it. ``fstore status``, the dashboard, Prefect's artifacts and alerts all read this."""
 
 

@@ -65,15 +65,15 @@ def _near(whole_s: int, seconds: int) -> str:
 
 TIMEFRAMES: Mapping[str, Timeframe] = MappingProxyType(
     {
-        name: Timeframe(name=name, seconds=seconds)
-        for name, seconds in (
-            ("1m", 60),
-            ("5m", 300),
-            ("15m", 900),
-            ("30m", 1800),
-            ("1h", 3600),
-            ("4h", 14_400),
-            ("1d", 86_400),
+        frame.name: frame
+        for frame in (
+            Timeframe(name="1m", seconds=60),
+            Timeframe(name="5m", seconds=300),
+            Timeframe(name="15m", seconds=900),
+            Timeframe(name="30m", seconds=1800),
+            Timeframe(name="1h", seconds=3600),
+            Timeframe(name="4h", seconds=14_400),
+            Timeframe(name="1d", seconds=86_400),
         )
     }
 )

@@ -12,7 +12,7 @@ from feature_repo import catalog
 from fsclient.errors import InvalidRequestError
 from fsclient.questions.arguments import moment as when
 
-TIMEFRAMES = "1m, 5m, 15m, 30m, 1h, 4h or 1d"
+TIMEFRAMES = ", ".join(catalog.TIMEFRAMES)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with all digits.")]
 Symbol = Annotated[str, typer.Argument(help="A symbol, such as EUR/USD.")]
