@@ -48,9 +48,7 @@ class Repo:
 
     def tables(self) -> OfflineTables:
         """The offline store's tables."""
-        from feature_repo.stores.delta.tables import DeltaTables
-
-        return DeltaTables(self.offline, self.storage_options)
+        return open_tables(self.offline, self.storage_options)
 
     def feature_store(self) -> FeatureStore:
         """Feast's own view of this repository."""
@@ -67,6 +65,18 @@ class Repo:
         config = QuietConfig(**self.raw)
         config.repo_path = REPO
         return FeatureStore(config=config)
+
+
+def open_tables(location: str, storage_options: Mapping[str, str]) -> OfflineTables:
+    """The tables at a location; which back end keeps them is decided here, for the platform and for Feast.
+
+    Args:
+        location: an absolute path or an object-store URL.
+        storage_options: how to reach an object store.
+    """
+    from feature_repo.stores.delta.tables import DeltaTables
+
+    return DeltaTables(location, storage_options)
 
 
 def load_repo(path: Path | None = None, variables: Mapping[str, str] | None = None) -> Repo:

@@ -19,8 +19,8 @@ from pydantic import Field
 
 from feature_repo.catalog import ENTITY, View
 from feature_repo.home import HOME_VARIABLE, resolve_location
+from feature_repo.repo import open_tables
 from feature_repo.stores.delta.schemas import TIME
-from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.feast.data_sources import view_of
 from feature_repo.stores.feast.joins import as_of, every_close, moments_of
 from feature_repo.stores.feast.pulls import every_row, newest_rows
@@ -37,7 +37,7 @@ class BarOfflineStoreConfig(FeastConfigBaseModel):
 
     def tables(self) -> OfflineTables:
         """The tables."""
-        return DeltaTables(resolve_location(self.path), self.storage_options)
+        return open_tables(resolve_location(self.path), self.storage_options)
 
 
 class BarOfflineStore(OfflineStore):

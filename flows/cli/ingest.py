@@ -14,7 +14,7 @@ from feature_repo import catalog
 from feature_repo.catalog import Timeframe
 from feature_repo.series import series
 from flows.cli import show
-from flows.cli.arguments import AsJson, check_range, moment
+from flows.cli.arguments import TIMEFRAMES, AsJson, check_range, moment
 from flows.settings import Settings, load_settings
 from flows.sources.options import Format, Stamp, Volume
 from fsclient.errors import InvalidRequestError
@@ -31,7 +31,7 @@ def ingest(
         typer.Argument(help="A file, a folder of them, a database's URL, or exchange://NAME, such as binance."),
     ],
     symbol: Annotated[str, typer.Option(help="Such as EUR/USD.")],
-    timeframe: Annotated[str, typer.Option(help="1m, 5m, 15m, 30m, 1h, 4h or 1d.")],
+    timeframe: Annotated[str, typer.Option(help=f"{TIMEFRAMES}.")],
     file_format: Annotated[Format, typer.Option("--format", help="Detected from the content by default.")] = "auto",
     tz: Annotated[
         str | None,
