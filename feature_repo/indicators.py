@@ -58,7 +58,7 @@ def compute(indicator: Indicator, columns: Mapping[str, FloatArray]) -> dict[str
 
     outputs = {name: np.full(len(inputs[0]), np.nan) for name in indicator.outputs}
     whole = indicator.kind.memory == "day"
-    for run in [slice(None)] if whole else _runs(~unknown_inputs(indicator, columns)):
+    for run in [slice(None)] if whole else runs(~unknown_inputs(indicator, columns)):
         try:
             results = indicator.kind.kernel(*(values[run] for values in inputs), **indicator.parameters)
         except Exception as error:  # TA-Lib raises nothing more specific
@@ -105,8 +105,8 @@ def unknown_inputs(indicator: Indicator, columns: Mapping[str, FloatArray]) -> B
     return unknown
 
 
-def _runs(known: BoolArray) -> Iterator[slice]:
-    """The longest stretches of bars whose inputs are known."""
+def runs(known: BoolArray) -> Iterator[slice]:
+    """The longest runs of rows that are ``known``, (n,), in order."""
     edges = np.flatnonzero(np.diff(known, prepend=False, append=False))
     for start, stop in edges.reshape(-1, 2).tolist():
         yield slice(start, stop)

@@ -242,6 +242,17 @@ def _window_sum(values: FloatArray, window: int) -> FloatArray:
         sums = longer
 
 
+def weighted_mean(values: FloatArray, weights: FloatArray, window: int) -> FloatArray:
+    """Mean of the last ``window`` values, each by its weight, which is not negative; NaN without any weight, and in
+    the first ``window - 1`` rows. A function of its window alone.
+    """
+    total = _window_sum(weights, window)
+    weighted = _window_sum(values * weights, window)
+    mean = np.divide(weighted, total, out=np.full_like(values, np.nan), where=total > 0)
+    mean[: window - 1] = np.nan
+    return mean
+
+
 def _spread(close: FloatArray, window: int) -> tuple[FloatArray, FloatArray]:
     """How far the close lies above the mean of its ``window``, and the window's population deviation.
 

@@ -29,6 +29,8 @@ class Computable:
         parameters: its parameters with their defaults.
         run: bar columns and parameters to output arrays.
         warm_up: from parameters, how many bars must precede the first bar asked for; None for all history.
+        forgets: from columns and parameters, whether what preceded these bars (at least ``warm_up`` of them) is of no
+            matter to the values that follow them.
         revisits: from parameters, how many bars are read again for each value; 0 when a running sum or the like does.
         is_own: whether only this process knows it.
     """
@@ -38,6 +40,7 @@ class Computable:
     parameters: Mapping[str, Any]
     run: Callable[[Values, Mapping[str, Any]], Values]
     warm_up: Callable[[Mapping[str, Any]], int | None]
+    forgets: Callable[[Values, Mapping[str, Any]], bool] = lambda _columns, _parameters: True
     revisits: Callable[[Mapping[str, Any]], int] = lambda _: 0
     is_own: bool = False
 

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from feature_repo.catalog import INDICATORS, PRODUCER, Indicator
-from feature_repo.indicators import compute
+from feature_repo.indicators import compute, forgets
 from feature_repo.kinds import KINDS
 from feature_repo.meaning import kernel_version, meaning_of
 from fsclient.computed.computable import Computable, Values
@@ -47,6 +47,7 @@ def of_kind(template: Indicator) -> Computable:
         parameters=template.parameters,
         run=run,
         warm_up=lambda parameters: with_parameters({**template.parameters, **parameters}).warm_up,
+        forgets=lambda columns, parameters: forgets(with_parameters(parameters), columns),
         revisits=lambda parameters: int(parameters["window"]) if kind.reads_whole_window else 0,
     )
 
@@ -60,4 +61,5 @@ def of_field(name: str) -> Computable:
         parameters={},
         run=lambda columns, _: {name: compute(indicator, columns)[name]},
         warm_up=lambda _: indicator.warm_up,
+        forgets=lambda columns, _: forgets(indicator, columns),
     )

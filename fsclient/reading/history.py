@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
 from feature_repo.catalog import BAR_FIELDS, PRODUCER, Symbol, Timeframe
-from feature_repo.indicators import compute, kernel_inputs
+from feature_repo.indicators import compute, forgets, kernel_inputs
 from feature_repo.stores.delta.window import column, microseconds
 from feature_repo.stores.tables import OfflineTables
 from fsclient.answers.values import NO_BAR, LatestValues, RangeValues
 from fsclient.questions.latest import LatestRequest
 from fsclient.questions.ranges import ComputeRequest, RangeRequest
 
+_FURTHER = 4
+"""How many times the warm-up is read when it does not suffice (``Computable.forgets``), before all of history is."""
 _LONGEST_S = 150 * 365 * 86_400
 
 
@@ -56,6 +58,30 @@ def history_before(tables: OfflineTables, span: RangeRequest, warm_up: int | Non
     """The bars of ``span`` with those before them, as ``read_history``."""
     start, end = span.start.to_pydatetime(), span.end.to_pydatetime()
     return read_history(tables, span.symbol, span.timeframe, start=start, end=end, warm_up=warm_up)
+
+
+def history_for(tables: OfflineTables, request: ComputeRequest, span: RangeRequest) -> RangeValues:
+    """The bars of ``span``, and before them so many that no past could change the feature's values."""
+    what, parameters, start_us = request.what, request.parameters, span.start.value // 1000
+
+    def forgets_before(bars: RangeValues) -> bool:
+        before = int(np.searchsorted(bars.opens_us, start_us))
+        columns = {name: bars.columns[name][:before] for name in BAR_FIELDS}
+        inputs = kernel_inputs(span.symbol.session, span.timeframe, bars.opens_us[:before], columns)
+        return before < (what.warm_up(parameters) or 0) or what.forgets(inputs, parameters)  # fewer are all there are
+
+    return _settled(lambda warm_up: history_before(tables, span, warm_up), what.warm_up(parameters), forgets_before)
+
+
+def _settled(
+    read: Callable[[int | None], RangeValues], warm_up: int | None, forgets_before: Callable[[RangeValues], bool]
+) -> RangeValues:
+    """What ``read`` returns for the warm-up, for more of it where that does not suffice, or for all of history."""
+    for bars in () if warm_up is None else (warm_up, warm_up * _FURTHER):
+        history = read(bars)
+        if forgets_before(history):
+            return history
+    return read(None)
 
 
 def compute_range(bars: RangeValues, request: ComputeRequest, span: RangeRequest) -> RangeValues:
@@ -103,12 +129,23 @@ def warm_up_of(fields: Iterable[str]) -> int | None:
 def _newest(
     tables: OfflineTables, symbol: Symbol, timeframe: Timeframe, fields: list[str], end: datetime
 ) -> tuple[list[float], int]:
-    bars = read_history(tables, symbol, timeframe, start=None, end=end, warm_up=warm_up_of(fields))
+    indicators = {PRODUCER[field].name: PRODUCER[field] for field in fields if field in PRODUCER}.values()
+    needed = warm_up_of(fields)
+
+    def forgets_before(bars: RangeValues) -> bool:
+        inputs = kernel_inputs(symbol.session, timeframe, bars.opens_us, bars.columns)
+        before = {name: values[:-1] for name, values in inputs.items()}
+        return len(bars.opens_us) <= (needed or 0) or all(forgets(indicator, before) for indicator in indicators)
+
+    def read(warm_up: int | None) -> RangeValues:
+        return read_history(tables, symbol, timeframe, start=None, end=end, warm_up=warm_up)
+
+    bars = _settled(read, needed, forgets_before)
     if not len(bars.opens_us):
         return [], NO_BAR
     inputs = kernel_inputs(symbol.session, timeframe, bars.opens_us, bars.columns)
     columns = dict(bars.columns)
-    for indicator in {PRODUCER[field].name: PRODUCER[field] for field in fields if field in PRODUCER}.values():
+    for indicator in indicators:
         columns |= compute(indicator, inputs)
     return [float(columns[field][-1]) for field in fields], int(bars.opens_us[-1]) + timeframe.microseconds
 

@@ -17,7 +17,7 @@ from fsclient.answers.values import RangeValues, WindowValues
 from fsclient.errors import CLOSED, FeatureStoreUnavailable, RequestTimeout
 from fsclient.questions.latest import LatestRequest
 from fsclient.questions.ranges import ComputeRequest, RangeRequest, closed_part
-from fsclient.reading.history import compute_range, history_before, recompute_latest
+from fsclient.reading.history import compute_range, history_before, history_for, recompute_latest
 from fsclient.reading.offline import read_opens, read_range
 from fsclient.reading.reader import OnlineReader
 from fsclient.resilience.breaker import BreakerConfig, CircuitBreaker, Transition
@@ -115,7 +115,7 @@ class StoreReader:
 
     def _compute(self, request: ComputeRequest, now_us: int) -> RangeAnswer:
         span = closed_part(request.span, now_us)
-        bars = history_before(self._tables, span, request.what.warm_up(request.parameters))
+        bars = history_for(self._tables, request, span)
         values = compute_range(bars, request, span)
         return range_answer(request.span, values, now_us, source="recomputed", names=tuple(values.columns))
 
