@@ -139,6 +139,10 @@ _BREAKS: dict[GapKind, str] = {
 }
 
 
+_MANY = 0.005
+"""The share of bars out of trading hours from which on it is said what becomes of them; brokers quote a little late."""
+
+
 def _report_row(report: IngestReport) -> dict[str, Any]:
     row = {f.name: getattr(report, f.name) for f in fields(report)}
     gaps = len(report.gaps) - report.gaps.by_kind.get("closed", 0)
@@ -169,6 +173,8 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
         notes = "; ".join(f"{what}: {n:,}" for what, n in seen.items() if n)
         if notes:
             show.line(f"{r.symbol} {r.timeframe}  {notes}")
+        if r.off_session > _MANY * r.read:
+            show.line((f"{r.symbol} {r.timeframe}  longer bars are made without those out of trading hours", "dim"))
         if sources and (hint := sources[r.symbol].notes.zone_hint):
             show.line((f"{r.symbol} {r.timeframe}  {hint}", "yellow"))
         if sources and (detected := _detected(sources[r.symbol])):

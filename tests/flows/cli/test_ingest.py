@@ -205,3 +205,41 @@ def test_bid_and_ask_files_make_mid_prices(fstore: Run, file: Path, tables: Delt
     ended = fstore("ingest", str(file), *BARS, "--ask", "ask.csv", "--json")
     assert (ended.code, ended.json["read"], ended.json["stored"]) == (0, 1, 1)
     assert tables.read("bars")["close"].to_pylist() == [1.16]
+
+
+def test_extended_hours_are_stored_and_kept_out_of_longer_bars(
+    fstore: Run, file: Path, make_bars: Callable[..., pd.DataFrame]
+) -> None:
+    """A stock from 04:00 to 20:00 New York; hourly, over two days."""
+    days = [pd.date_range(f"2024-01-{day} 09:00", periods=16, freq="h", tz="UTC") for day in ("04", "05")]
+    bars = make_bars(32, symbol="AAPL").assign(open_time=days[0].append(days[1]).as_unit("us"))
+    bars.rename(columns={"open_time": "time"}).to_csv(file, index=False, float_format="%.17g")
+    ended = fstore("ingest", str(file), "--symbol", "AAPL", "--timeframe", "1h")
+    assert ended.code == 0
+    assert "bars out of trading hours: 18" in ended.out
+    assert "AAPL 1h  longer bars are made without those out of trading hours" in ended.out
+
+
+def test_another_feed_is_stored_with_revise(fstore: Run, file: Path, make_bars: Callable[..., pd.DataFrame]) -> None:
+    bars = make_bars(100)
+    bars.rename(columns={"open_time": "time"}).to_csv(file, index=False, float_format="%.17g")
+    assert fstore("ingest", str(file), *BARS).code == 0
+    bars[["open", "high", "low", "close"]] += 0.0001
+    bars.rename(columns={"open_time": "time"}).to_csv(file, index=False, float_format="%.17g")
+    ended = fstore("ingest", str(file), *BARS)
+    assert ended.code == 1
+    assert "100 of 100 bars that are stored already would change (100 %, at most 20 % may)" in ended.err
+    assert fstore("ingest", str(file), *BARS, "--revise", "--json").json["revised"] == 100
+
+
+def test_prices_are_taken_as_they_are_when_asked_for(
+    fstore: Run, file: Path, make_bars: Callable[..., pd.DataFrame]
+) -> None:
+    bars = make_bars(100)
+    bars.loc[:49, ["open", "high", "low", "close"]] *= 2
+    bars.rename(columns={"open_time": "time"}).to_csv(file, index=False, float_format="%.17g")
+    ended = fstore("ingest", str(file), *BARS)
+    assert ended.code == 1
+    assert "50 bars from 2024-01-08 00:00 to 2024-01-10 01:00 UTC are 2 times the prices beside them" in ended.err
+    assert "--as-is" in ended.err
+    assert fstore("ingest", str(file), *BARS, "--as-is", "--json").json["stored"] == 100
