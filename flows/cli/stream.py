@@ -39,6 +39,7 @@ def replay(
     end: Annotated[str | None, typer.Option(help=END_HELP)] = None,
 ) -> None:
     """Feed the bars of a file to `fstore stream` as if they closed now."""
+    from flows.ingest.ingest import unfinished_bars
     from flows.sources import DEMO, bundled, read_bars
     from flows.stream.replay import newer_than_stored
     from flows.stream.replay import replay as run
@@ -53,7 +54,8 @@ def replay(
     frame = catalog.timeframe(name)
     if not source and name != demo[symbol][0]:
         raise InvalidRequestError(f"the demo's bars of {symbol} are {demo[symbol][0]}: for others, add --source FILE")
-    bars = read_bars(file, symbol=spec, timeframe=frame).frame
+    read, now = read_bars(file, symbol=spec, timeframe=frame), datetime.now(UTC)
+    bars = read.frame[~unfinished_bars(read.frame, frame, now, read.written_at)]
     if start is None:
         bars = newer_than_stored(bars, spec, frame, settings.tables())
     first, last = moment(start, "--start"), moment(end, "--end", end=True)
@@ -65,7 +67,7 @@ def replay(
         return
     with show.err.status(f"replaying {symbol} {name}") as status:
         fed = run(
-            bars, spec, frame, _feed(settings), speed=speed, now=datetime.now(UTC),
+            bars, spec, frame, _feed(settings), speed=speed, now=now,
             progress=lambda n: status.update(f"replaying {symbol} {name}: {n:,} of {len(bars):,}"),
         )  # fmt: skip
     show.line(f"Fed {fed:,} bars of {symbol} {name}, {bars['open_time'].iloc[0]} to {bars['open_time'].iloc[-1]}.")

@@ -112,7 +112,7 @@ def ingest(
     if source.notes.zone_question:
         raise SourceError(source.notes.zone_question, file=", ".join(source.notes.files))
     frame = source.frame.reset_index(drop=True)
-    unfinished = _unfinished(frame, series.timeframe, now, source.written_at, final)
+    unfinished = unfinished_bars(frame, series.timeframe, now, source.written_at, final)
     frame = frame[~unfinished].reset_index(drop=True)
     opens = opens_us(frame)
     grid = on_grid(series.session, series.timeframe, opens)
@@ -205,8 +205,8 @@ def _bad_when_read(source: SourceBars, max_bad_share: float) -> Mapping[str, int
     return {} if few else Counter(source.rejected["rule"])
 
 
-def _unfinished(
-    frame: pd.DataFrame, timeframe: Timeframe, now: datetime, written_at: datetime | None, final: bool | None
+def unfinished_bars(
+    frame: pd.DataFrame, timeframe: Timeframe, now: datetime, written_at: datetime | None, final: bool | None = None
 ) -> npt.NDArray[np.bool_]:
     """The bars that had not closed: open by the clock, or the newest one, that was open when the source was written.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,18 @@ def test_an_end_date_means_that_whole_day(fstore: Callable[..., Any], fed: list[
         assert fed[-1]["open_time"].iloc[-1] == pd.Timestamp(last, tz="UTC")
     assert fstore("replay", "EUR/USD", *options, "--end", "2024-01-07").code == 2
     assert fstore("replay", "EUR/USD", *options, "--end", "soon").code == 2
+
+
+def test_a_bar_that_was_not_finished_when_its_file_was_written_is_not_fed(
+    fstore: Callable[..., Any], fed: list[pd.DataFrame], source: Path
+) -> None:
+    options = ("--source", str(source), "--timeframe", "1h", "--start", "2024-01-08", "--speed", "0")
+    last = pd.Timestamp("2024-01-10 23:00", tz="UTC")
+    for minutes, expected in ((30, last - pd.Timedelta(hours=1)), (61, last)):
+        written_s = (last + pd.Timedelta(minutes=minutes)).timestamp()
+        os.utime(source, (written_s, written_s))
+        assert fstore("replay", "EUR/USD", *options).code == 0
+        assert fed[-1]["open_time"].iloc[-1] == expected
 
 
 def test_an_ingest_asks_for_all_of_its_last_day() -> None:
