@@ -222,8 +222,7 @@ class Pipeline:
             if frame is None:
                 frame = await self._read_spool(key, deadline)
             if frame is not None:
-                sealed: Sealed = seal(as_last_good(frame, request, self._now_us()))
-                return sealed
+                return seal(as_last_good(frame, request, self._now_us()))
         if self._on_unavailable == "recompute" and isinstance(request, LatestRequest):
             answer = await self._reader.recomputed(request, deadline)
             if answer.record.as_of is not None:

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fsclient.cache.isolation import seal, unseal
-from fsclient.cache.memory import MISSING, MemoryCache
+from fsclient.cache.isolation import Sealed, seal
+from fsclient.cache.memory import MemoryCache
 
 if TYPE_CHECKING:
     from fsclient.cache.shared import SharedCache, SharedHit
@@ -71,8 +71,8 @@ class FeatureCache:
             TypeError: ``key`` is no string.
         """
         sealed = self._memory.lookup(key)
-        if sealed is not MISSING:
-            return unseal(sealed)
+        if sealed is not None:
+            return sealed.fresh()
         if self._shared is None:
             return default
         removals = self._memory.removals
@@ -81,8 +81,8 @@ class FeatureCache:
     async def aget(self, key: str, default: Any = None) -> Any:
         """As ``get``."""
         sealed = self._memory.lookup(key)
-        if sealed is not MISSING:
-            return unseal(sealed)
+        if sealed is not None:
+            return sealed.fresh()
         if self._shared is None:
             return default
         removals = self._memory.removals
@@ -97,13 +97,13 @@ class FeatureCache:
         """
         ttl_s, sealed = self._store(key, value, ttl)
         if self._shared is not None:
-            self._shared.set(key, unseal(sealed), ttl_s)
+            self._shared.set(key, sealed.fresh(), ttl_s)
 
     async def aset(self, key: str, value: Any, ttl: float | None = None) -> None:
         """As ``set``."""
         ttl_s, sealed = self._store(key, value, ttl)
         if self._shared is not None:
-            await self._shared.aset(key, unseal(sealed), ttl_s)
+            await self._shared.aset(key, sealed.fresh(), ttl_s)
 
     # ---------------------------------------------------------------------------------------- invalidation
 
@@ -179,7 +179,7 @@ class FeatureCache:
         if self._shared is not None:
             self._shared.close()
 
-    def _store(self, key: str, value: Any, ttl: float | None) -> tuple[float, Any]:
+    def _store(self, key: str, value: Any, ttl: float | None) -> tuple[float, Sealed]:
         ttl_s = self._default_ttl_s if ttl is None else _positive(ttl, "ttl")
         sealed = seal(value)
         self._memory.put(key, sealed, ttl_s)
@@ -192,7 +192,7 @@ class FeatureCache:
         self._shared_hits += 1
         sealed = seal(hit.value)
         self._memory.put_unless_changed(key, sealed, hit.ttl_s, removals)
-        return unseal(sealed)
+        return sealed.fresh()
 
 
 def _positive(seconds: float, name: str) -> float:

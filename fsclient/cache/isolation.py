@@ -1,7 +1,7 @@
 """Values kept apart from the caller that stored them and from those that read them: later changes change nothing here.
 
-``seal`` takes a private copy, in a form from which ``unseal`` makes further copies quickly. Numbers, strings and the
-like cannot be changed and stay themselves.
+``seal`` takes a private copy, in a form that makes further copies quickly. Numbers, strings and the like cannot be
+changed and stay themselves.
 
 A frame's copy is that of its values (a 500 x 3 float64 frame: about 15 us). Its labels are not copied each time: the
 sealed index's array is made read-only, and each copy gets an index of its own over it. ``attrs`` are taken off the
@@ -33,7 +33,7 @@ _LABELS_BYTES = 2_000
 
 
 class Sealed(ABC):
-    """A private copy of something that can be changed."""
+    """A private copy of something."""
 
     __slots__ = ()
     nbytes: int
@@ -44,40 +44,54 @@ class Sealed(ABC):
         """A copy for one caller."""
 
 
-def seal(value: Any) -> Any:
-    """A private copy of ``value``: a ``Sealed``, or ``value`` itself if it cannot be changed or is one already.
+def seal(value: Any) -> Sealed:
+    """A private copy of ``value``; ``value`` itself if it is one already.
 
     Raises:
         TypeError: it cannot be copied (an open file, a connection, a lock).
     """
-    if isinstance(value, Sealed) or not _is_changeable(value):
+    if isinstance(value, Sealed):
         return value
+    if not _is_changeable(value):
+        return _SealedConstant(value)
     kind = type(value)
     if kind is pd.DataFrame or kind is pd.Series:
         return _SealedTable(value)
     if kind is dict:
-        return _SealedContainer({key: seal(item) for key, item in value.items()}, value.keys())
+        return _SealedContainer({key: _sealed_item(item) for key, item in value.items()}, value.keys())
     if kind is list:
-        return _SealedContainer([seal(item) for item in value], range(len(value)))
+        return _SealedContainer([_sealed_item(item) for item in value], range(len(value)))
     if kind is np.ndarray and not value.dtype.hasobject:
         return _SealedArray(value)
     return _SealedObject(value)
 
 
-def unseal(sealed: Any) -> Any:
-    """A copy of what was sealed, for the caller alone."""
-    return sealed.fresh() if isinstance(sealed, Sealed) else sealed
+def _sealed_item(item: Any) -> Any:
+    """An item of a container: itself if it cannot be changed, so that the container's copies need no step for it."""
+    return seal(item) if _is_changeable(item) else item
 
 
-def size_of(sealed: Any) -> int:
-    """About how many bytes it takes; for what is neither table, array, list nor dict, without what it refers to."""
-    return sealed.nbytes if isinstance(sealed, Sealed) else sys.getsizeof(sealed)
+def _size_of(item: Any) -> int:
+    return item.nbytes if isinstance(item, Sealed) else sys.getsizeof(item)
 
 
 class _Copy(Sealed):
-    """A ``Sealed`` that holds its size."""
+    """A ``Sealed`` that holds its size; of what is neither table, array, list nor dict without what it refers to."""
 
     __slots__ = ("nbytes",)
+
+
+class _SealedConstant(_Copy):
+    """What cannot be changed, itself."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self.nbytes = sys.getsizeof(value)
+
+    def fresh(self) -> Any:
+        return self._value
 
 
 class _SealedTable(_Copy, Generic[T]):
@@ -93,7 +107,7 @@ class _SealedTable(_Copy, Generic[T]):
         self._changeable = _changeable_columns(self._table)
         for position in self._changeable:
             _copy_cells(self._table, position)
-        self.nbytes = _LABELS_BYTES + 8 * table.size + int(table.index.nbytes) + size_of(self._attrs)
+        self.nbytes = _LABELS_BYTES + 8 * table.size + int(table.index.nbytes) + self._attrs.nbytes
 
     def fresh(self) -> T:
         table = self._table.copy()
@@ -116,7 +130,7 @@ class _SealedContainer(_Copy):
         self._items = items
         self._nested = [key for key in keys if isinstance(items[key], Sealed)]
         contents = (*items, *items.values()) if isinstance(items, dict) else items
-        self.nbytes = sys.getsizeof(items) + sum(map(size_of, contents))
+        self.nbytes = sys.getsizeof(items) + sum(map(_size_of, contents))
 
     def fresh(self) -> Any:
         items = self._items.copy()

@@ -5,22 +5,19 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Final
 
 from cachetools import TLRUCache
 
-from fsclient.cache.isolation import size_of
-
-MISSING: Final = object()
+from fsclient.cache.isolation import Sealed
 
 
 class _Entry:
     __slots__ = ("ends_at", "nbytes", "sealed")
 
-    def __init__(self, key: str, sealed: Any, ends_at: float) -> None:
+    def __init__(self, key: str, sealed: Sealed, ends_at: float) -> None:
         self.sealed = sealed
         self.ends_at = ends_at
-        self.nbytes = sys.getsizeof(key) + size_of(sealed)
+        self.nbytes = sys.getsizeof(key) + sealed.nbytes
 
 
 class MemoryCache:
@@ -41,8 +38,8 @@ class MemoryCache:
         self.removals = 0
         self._hits = self._misses = self._evictions = self._expirations = self._invalidations = 0
 
-    def lookup(self, key: str) -> Any:
-        """The sealed value, or ``MISSING``.
+    def lookup(self, key: str) -> Sealed | None:
+        """The sealed value; None when there is none.
 
         Raises:
             TypeError: ``key`` is no string.
@@ -53,11 +50,11 @@ class MemoryCache:
             except KeyError:
                 _check_key(key)
                 self._misses += 1
-                return MISSING
+                return None
             self._hits += 1
             return entry.sealed
 
-    def put(self, key: str, sealed: Any, ttl_s: float) -> None:
+    def put(self, key: str, sealed: Sealed, ttl_s: float) -> None:
         """Keep a sealed value for ``ttl_s`` seconds, if it fits at all; what was under the key is gone either way.
 
         Raises:
@@ -80,7 +77,7 @@ class MemoryCache:
             self._entries[key] = entry
             self._evictions += size + 1 - len(self._entries)
 
-    def put_unless_changed(self, key: str, sealed: Any, ttl_s: float, removals: int) -> None:
+    def put_unless_changed(self, key: str, sealed: Sealed, ttl_s: float, removals: int) -> None:
         """As ``put``, unless the key has a value again or something was removed since ``removals`` was read."""
         with self._lock:
             if key not in self._entries and self.removals == removals:

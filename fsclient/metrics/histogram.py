@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
 
 LOWEST_S = 1e-6
@@ -20,9 +21,8 @@ BOUNDS_S: tuple[float, ...] = tuple(LOWEST_S * 2 ** (n / STEPS) for n in range(_
 BUCKETS = len(BOUNDS_S) + 1
 
 
-def bucket_of(duration_s: float) -> int:
-    """The number of the bucket that a duration falls into."""
-    return bisect_left(BOUNDS_S, duration_s)
+bucket_of: Callable[[float], int] = partial(bisect_left, BOUNDS_S)
+"""The number of the bucket that a duration, seconds, falls into."""
 
 
 def percentile_s(buckets: Sequence[int], share: float) -> float | None:

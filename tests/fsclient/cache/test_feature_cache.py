@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsclient.cache.feature_cache import FeatureCache
+from fsclient.cache.isolation import seal
 from fsclient.cache.memory import MemoryCache
 from tests.fsclient.clock import Clock
 
@@ -260,9 +261,10 @@ def test_a_value_read_elsewhere_before_an_invalidation_is_not_kept_after_it(cloc
     memory = MemoryCache(max_size=9, max_bytes=9_999, clock=clock)
     read_at = memory.removals
     memory.remove(("key",))
-    memory.put_unless_changed("key", "read before", 10.0, read_at)
-    memory.put("other", "newer", 10.0)
-    memory.put_unless_changed("other", "read before", 10.0, memory.removals)
-    memory.put_unless_changed("third", "fresh", 10.0, memory.removals)
+    memory.put_unless_changed("key", seal("read before"), 10.0, read_at)
+    memory.put("other", seal("newer"), 10.0)
+    memory.put_unless_changed("other", seal("read before"), 10.0, memory.removals)
+    memory.put_unless_changed("third", seal("fresh"), 10.0, memory.removals)
     assert memory.stats()["size"] == 2
-    assert [memory.lookup(key) for key in ("other", "third")] == ["newer", "fresh"]
+    kept = [memory.lookup(key) for key in ("other", "third")]
+    assert [sealed and sealed.fresh() for sealed in kept] == ["newer", "fresh"]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsclient.cache.isolation import seal, size_of, unseal
+from fsclient.cache.isolation import seal
 
 
 def bars(rows: int = 5) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def scribble(frame: pd.DataFrame) -> None:
 @pytest.mark.parametrize("name", FRAMES)
 def test_a_frame_comes_out_as_it_went_in(name: str) -> None:
     frame = FRAMES[name]
-    out = unseal(seal(frame))
+    out = seal(frame).fresh()
     pd.testing.assert_frame_equal(out, frame)
     assert out.attrs == frame.attrs
     assert out.index.names == frame.index.names
@@ -68,16 +68,16 @@ def test_changing_the_frame_that_was_put_in_changes_nothing(name: str) -> None:
     given_frame = copy_of(name)
     sealed = seal(given_frame)
     scribble(given_frame)
-    pd.testing.assert_frame_equal(unseal(sealed), FRAMES[name])
-    assert unseal(sealed).attrs == FRAMES[name].attrs
+    pd.testing.assert_frame_equal(sealed.fresh(), FRAMES[name])
+    assert sealed.fresh().attrs == FRAMES[name].attrs
 
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_changing_a_frame_that_was_taken_changes_nothing(name: str) -> None:
     sealed = seal(FRAMES[name])
-    other = unseal(sealed)
-    scribble(unseal(sealed))
-    for frame in (unseal(sealed), other, FRAMES[name]):
+    other = sealed.fresh()
+    scribble(sealed.fresh())
+    for frame in (sealed.fresh(), other, FRAMES[name]):
         pd.testing.assert_frame_equal(frame, copy_of(name))
         assert frame.attrs == copy_of(name).attrs
 
@@ -94,7 +94,7 @@ def copy_of(name: str) -> pd.DataFrame:
 
 
 def test_a_taken_frame_can_be_worked_with() -> None:
-    frame = unseal(seal(bars(48)))
+    frame = seal(bars(48)).fresh()
     frame["close"] = frame["open"] * 2
     frame.loc[frame.index[0], "close"] = 0.0
     assert len(frame.resample("D").mean()) == 2
@@ -114,7 +114,7 @@ def test_taken_frames_share_no_lookup_table() -> None:
     def strategy() -> None:
         try:
             for _ in range(20):
-                frame = unseal(sealed)
+                frame = sealed.fresh()
                 for label in labels:
                     frame.loc[label]
         except KeyError as error:
@@ -126,7 +126,7 @@ def test_taken_frames_share_no_lookup_table() -> None:
     for thread in threads:
         thread.join()
     assert missed == []
-    one, two = unseal(sealed), unseal(sealed)
+    one, two = sealed.fresh(), sealed.fresh()
     assert one.index._engine is not two.index._engine
 
 
@@ -134,20 +134,20 @@ def test_a_series_is_a_frames_equal() -> None:
     series = bars()["open"]
     series.attrs = {"provenance": {"missing": []}}
     sealed = seal(series)
-    taken = unseal(sealed)
+    taken = sealed.fresh()
     pd.testing.assert_series_equal(taken, series)
     taken.iloc[0] = series.iloc[1] = -1
     taken.attrs["provenance"]["missing"].append(1)
-    assert unseal(sealed).tolist() == bars()["open"].tolist()
-    assert unseal(sealed).attrs == {"provenance": {"missing": []}}
+    assert sealed.fresh().tolist() == bars()["open"].tolist()
+    assert sealed.fresh().attrs == {"provenance": {"missing": []}}
 
 
 def test_a_series_of_arrays_is_copied_to_the_arrays() -> None:
     series = pd.Series([np.zeros(2), np.zeros(2)])
     sealed = seal(series)
     series[0][:] = 1
-    unseal(sealed)[1][:] = 2
-    assert [cell.tolist() for cell in unseal(sealed)] == [[0, 0], [0, 0]]
+    sealed.fresh()[1][:] = 2
+    assert [cell.tolist() for cell in sealed.fresh()] == [[0, 0], [0, 0]]
 
 
 plain = st.recursive(
@@ -170,11 +170,11 @@ def spoil(value: Any) -> None:
 def test_plain_values_come_out_equal_and_cannot_be_spoiled(value: Any) -> None:
     sealed, before = seal(value), copy.deepcopy(value)
     spoil(value)
-    spoil(unseal(sealed))
-    after = unseal(sealed)
+    spoil(sealed.fresh())
+    after = sealed.fresh()
     assert after == before
     assert type(after) is type(before)
-    assert size_of(sealed) > 0
+    assert sealed.nbytes > 0
 
 
 def test_values_inside_of_values_are_copied_too() -> None:
@@ -182,12 +182,12 @@ def test_values_inside_of_values_are_copied_too() -> None:
     sealed = seal(value)
     scribble(value["frame"])
     value["arrays"][0][:] = 7
-    taken = unseal(sealed)
+    taken = sealed.fresh()
     taken["arrays"][0][:] = 8
     taken["set"].add(3)
-    pd.testing.assert_frame_equal(unseal(sealed)["frame"], bars())
-    assert unseal(sealed)["arrays"][0].tolist() == [0, 0, 0]
-    assert unseal(sealed)["set"] == {1, 2}
+    pd.testing.assert_frame_equal(sealed.fresh()["frame"], bars())
+    assert sealed.fresh()["arrays"][0].tolist() == [0, 0, 0]
+    assert sealed.fresh()["set"] == {1, 2}
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_values_inside_of_values_are_copied_too() -> None:
     [1, 2.5, "EUR/USD", b"bytes", None, np.float64(1), pd.Timestamp("2018-01-01"), datetime(2018, 1, 1, tzinfo=UTC)],
 )
 def test_what_nobody_can_change_is_not_copied(value: Any) -> None:
-    assert unseal(seal(value)) is value
+    assert seal(value).fresh() is value
 
 
 def test_what_cannot_be_copied_is_refused() -> None:
@@ -205,5 +205,5 @@ def test_what_cannot_be_copied_is_refused() -> None:
 
 def test_the_size_of_a_frame_is_about_that_of_its_data() -> None:
     frame = pd.DataFrame(np.zeros((10_000, 26)))
-    assert 1.0 <= size_of(seal(frame)) / (10_000 * 26 * 8) < 1.1
-    assert size_of(seal([frame] * 3)) > 3 * 10_000 * 26 * 8
+    assert 1.0 <= seal(frame).nbytes / (10_000 * 26 * 8) < 1.1
+    assert seal([frame] * 3).nbytes > 3 * 10_000 * 26 * 8
