@@ -1,24 +1,20 @@
 """Trying again: when, how often at most, and never past the caller's deadline.
 
 Delays are exponential with full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): the
-wait before the n-th retry is drawn evenly from 0 to ``min(cap_s, base_s * 2 ** (n - 1))``. Retrying is done here and
-nowhere below, or attempts would multiply.
+wait before the n-th retry is drawn evenly from 0 to ``min(cap_s, base_s * 2 ** (n - 1))``. Here it is only decided:
+``guard`` makes the attempts.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, NamedTuple, TypeVar
-
-T = TypeVar("T")
+from typing import NamedTuple
 
 
 class DeadlineExceededError(TimeoutError):
@@ -68,6 +64,9 @@ class RetryBudget:
         ratio: retries for one successful call, 0 to 1.
         reserve: retries that may come without any.
 
+    Attributes:
+        is_full: whether a deposit would change nothing, as long as no call fails.
+
     Raises:
         ValueError: a ratio out of its range, or a reserve below 1 that could never pay a retry.
     """
@@ -80,12 +79,14 @@ class RetryBudget:
         self._ratio = ratio
         self._reserve = reserve
         self._tokens = reserve
+        self.is_full = True
         self._lock = threading.Lock()
 
     def deposit(self) -> None:
         """A call succeeded."""
         with self._lock:
             self._tokens = min(self._reserve, self._tokens + self._ratio)
+            self.is_full = self._tokens == self._reserve
 
     def withdraw(self) -> bool:
         """Pay for one retry; False when there is not enough left."""
@@ -93,6 +94,7 @@ class RetryBudget:
             if self._tokens < 1.0:
                 return False
             self._tokens -= 1.0
+            self.is_full = False
             return True
 
 
@@ -153,87 +155,3 @@ class CallStats:
 
 CALL_STATS: ContextVar[CallStats | None] = ContextVar("fsclient_call_stats", default=None)
 """The call on whose behalf a store is asked, in its task and in those that it starts."""
-
-
-async def call(
-    attempt_fn: Callable[[], Awaitable[T]],
-    *,
-    policy: RetryPolicy,
-    deadline: Deadline,
-    on: type[Exception] | tuple[type[Exception], ...],
-    never: tuple[type[Exception], ...] = (),
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> T:
-    """What ``attempt_fn`` returns, tried again as ``policy`` allows, each attempt cut off at the deadline.
-
-    Each attempt is counted in ``CALL_STATS``.
-
-    Args:
-        attempt_fn: makes one attempt.
-        on: the exceptions that another attempt may fix. There is no default: nobody retries everything by accident.
-            Cancellation is never retried.
-        never: exceptions of ``on`` that no other attempt fixes.
-
-    Raises:
-        DeadlineExceededError: the deadline passed, before or during an attempt; its cause is the last failure.
-        TypeError: ``on`` is something else than exception classes.
-        Exception: the last attempt's own, when it is not of ``on`` or the policy gave up.
-    """
-    _check_retryable(on)  # type: ignore[arg-type]  # classes are hashable, whatever their metaclass says
-    stats = CALL_STATS.get()
-    attempt = 0
-    failure: Exception | None = None
-    while (remaining_s := deadline.remaining_s) > 0:
-        attempt += 1
-        if stats is not None:
-            stats.attempts += 1
-        limit = _Limit(remaining_s)
-        try:
-            with limit:
-                answer = await attempt_fn()
-        except Exception as error:
-            failure = error
-            if limit.expired:
-                break
-            can_retry = isinstance(error, on) and not isinstance(error, never)
-            delay_s = policy.next_delay(attempt, deadline) if can_retry else None
-            if delay_s is None:
-                raise
-            await sleep(delay_s)
-        else:
-            policy.budget.deposit()
-            return answer
-    raise DeadlineExceededError(f"no answer within the deadline ({attempt} attempts made)") from failure
-
-
-class _Limit:
-    """``asyncio.timeout``, which costs more than the read that it bounds, without what is not needed here."""
-
-    __slots__ = ("_cancelling", "_task", "_timeout_s", "_timer", "expired")
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        self.expired = False
-
-    def __enter__(self) -> None:
-        self._task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # coroutines run in one
-        self._cancelling = self._task.cancelling()
-        finite = self._timeout_s < math.inf
-        self._timer = self._task.get_loop().call_later(self._timeout_s, self._expire) if finite else None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self.expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise TimeoutError from error
-
-    def _expire(self) -> None:
-        self.expired = True
-        self._task.cancel()
-
-
-@cache
-def _check_retryable(on: Hashable) -> None:
-    for kind in on if isinstance(on, tuple) else (on,):
-        if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            raise TypeError(f"on= takes exception classes that derive from Exception, not {kind!r}")

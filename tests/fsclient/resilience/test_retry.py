@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsclient.resilience import retry
+from fsclient.resilience import guard
 from fsclient.resilience.retry import CALL_STATS, CallStats, Deadline, DeadlineExceededError, RetryBudget, RetryPolicy
 from tests.fsclient.clock import Clock
 
@@ -54,9 +54,9 @@ def in_seconds(timeout_s: float) -> Deadline:
 
 
 async def call(attempt: Callable[[int], Awaitable[Any]], **options: Any) -> Any:
-    """``retry.call`` whose attempts are numbered: 1 for the first."""
+    """``guard.call`` whose attempts are numbered: 1 for the first."""
     numbers = count(1)
-    return await retry.call(lambda: attempt(next(numbers)), **options)
+    return await guard.call(lambda: attempt(next(numbers)), **options)
 
 
 def plenty() -> RetryBudget:
