@@ -111,7 +111,7 @@ class RedisReader:
         if self._repo.redis_type == "redis" and url.startswith(("redis://", "unix://")):
             commands = [_hmget(symbol.name, self._project, fields) for symbol in symbols]
             try:
-                replies = await self._connections.get().ask(url, commands)
+                replies = await self._connections[asyncio.get_running_loop()].ask(url, commands)
             except OSError:
                 self._url = self._repo.redis_url  # the embedded server's owner may have gone: find or start it again
                 raise
@@ -142,7 +142,7 @@ class RedisReader:
     async def client(self) -> Any:
         """The running event loop's redis.asyncio client."""
         await self._located()
-        return self._clients.get()
+        return self._clients[asyncio.get_running_loop()]
 
     async def close(self) -> None:
         """Ends all connections; those of loops that run in other threads a moment later."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import ssl
@@ -102,7 +103,7 @@ class Transport:
         url = self._base.copy_with(path=self._base.path.rstrip("/") + path)
         request = httpx.Request(method, url, content=content, headers={**self._headers, **(headers or {})})
         try:
-            response = await self._pools.get().handle_async_request(request)
+            response = await self._pools[asyncio.get_running_loop()].handle_async_request(request)
             try:
                 yield response
             finally:

@@ -29,9 +29,9 @@ def things() -> PerLoop[Thing]:
 
 def test_each_loop_has_its_own_and_it_ends_with_the_loop(things: PerLoop[Thing]) -> None:
     async def use() -> Thing:
-        mine = things.get()
+        mine = things[asyncio.get_running_loop()]
         await asyncio.sleep(0)
-        assert things.get() is mine
+        assert things[asyncio.get_running_loop()] is mine
         assert mine.ended == 0
         return mine
 
@@ -41,10 +41,10 @@ def test_each_loop_has_its_own_and_it_ends_with_the_loop(things: PerLoop[Thing])
 
 
 async def test_close_ends_the_running_loops_even_before_its_task_began(things: PerLoop[Thing]) -> None:
-    mine = things.get()
+    mine = things[asyncio.get_running_loop()]
     await things.close()
     assert mine.ended == 1
-    assert things._entries == {}
+    assert things == {}
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
     await things.close()
 
@@ -54,7 +54,7 @@ async def test_close_ends_that_of_a_loop_in_another_thread(things: PerLoop[Thing
     found: list[Thing] = []
 
     async def elsewhere() -> None:
-        found.append(things.get())
+        found.append(things[asyncio.get_running_loop()])
         await asyncio.sleep(0)
         begun.set()
         while not found[0].ended:
@@ -72,14 +72,14 @@ async def test_close_ends_that_of_a_loop_in_another_thread(things: PerLoop[Thing
 
 async def test_what_ended_with_all_tasks_of_a_loop_is_made_again(things: PerLoop[Thing]) -> None:
     """A program may cancel every task that it finds, and go on."""
-    first = things.get()
+    first = things[asyncio.get_running_loop()]
     await asyncio.sleep(0)
     others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
     assert first.ended == 1
-    second = things.get()
+    second = things[asyncio.get_running_loop()]
     assert second is not first
     await things.close()
     assert second.ended >= 1
