@@ -31,6 +31,7 @@ class LatestAnswer(Sealed):
 
     Attributes:
         floats: (m + 1, n) float64, never written: one row per feature, then the ages in bars.
+        read_us: the record's ``read_at``, microseconds since 1970-01-01 UTC.
         newest: the values as bytes: they differ between two bars, and after a correction of one.
         nbytes: about what it takes in memory.
     """
@@ -39,6 +40,7 @@ class LatestAnswer(Sealed):
     floats: FloatArray
     moments: Moments
     record: Provenance
+    read_us: int
     newest: bytes = field(init=False)
     nbytes: int = field(init=False)
 
@@ -57,6 +59,7 @@ class RangeAnswer(Sealed):
 
     Attributes:
         values: (m, n) float64, never written: one row per column.
+        read_us: the record's ``read_at``, microseconds since 1970-01-01 UTC.
         newest: the last bar's values as bytes: they differ between two bars, and after a correction of one.
         nbytes: about what it takes in memory.
     """
@@ -65,6 +68,7 @@ class RangeAnswer(Sealed):
     names: tuple[str, ...]
     values: FloatArray
     record: Provenance
+    read_us: int
     newest: bytes = field(init=False)
     nbytes: int = field(init=False)
 
@@ -86,7 +90,7 @@ def latest_answer(request: LatestRequest, values: LatestValues, now_us: int, *, 
     alone = len(request.symbols) == 1  # then the reader returns the same object until the stored bytes change
     floats, missing = (_table if alone else _table.__wrapped__)(request, values, times)
     record = _record(source, now_us, times.as_of, times.age_bars, missing, values.doubt)
-    return LatestAnswer(request=request, floats=floats, moments=times.moments, record=record)
+    return LatestAnswer(request=request, floats=floats, moments=times.moments, record=record, read_us=now_us)
 
 
 def range_answer(
@@ -108,7 +112,8 @@ def range_answer(
     as_of = None if event_us == NO_BAR else iso(event_us)
     age_bars = age_of(request.symbol, request.timeframe, event_us, now_us)
     record = _record(source, now_us, as_of, age_bars, missing, values.doubt)
-    return RangeAnswer(index=utc_index(values.opens_us, "open_time"), names=names, values=table, record=record)
+    index = utc_index(values.opens_us, "open_time")
+    return RangeAnswer(index=index, names=names, values=table, record=record, read_us=now_us)
 
 
 def _record(

@@ -19,7 +19,7 @@ from feature_repo.catalog import BAR_FIELDS
 from fsclient.answers.answers import LatestAnswer, RangeAnswer
 from fsclient.answers.values import NO_BAR, RangeValues
 from fsclient.frames import UTC_US, Int64Array, moments_of, utc_index
-from fsclient.provenance import KEY, Provenance, from_dict
+from fsclient.provenance import KEY, Provenance, from_dict, from_iso
 from fsclient.questions.latest import LatestRequest
 
 _MOMENT = pa.timestamp("us", tz="UTC")
@@ -86,7 +86,10 @@ def latest_from_arrow(body: bytes, request: LatestRequest) -> LatestAnswer:
     floats = np.stack([table[name].to_numpy() for name in (*request.names, "age_bars")])
     floats.flags.writeable = False
     moments = moments_of(_us(table["event_timestamp"]))
-    return LatestAnswer(request=request, floats=floats, moments=moments, record=_record(table))
+    record = _record(table)
+    return LatestAnswer(
+        request=request, floats=floats, moments=moments, record=record, read_us=from_iso(record.read_at)
+    )
 
 
 def range_from_arrow(body: bytes, names: Sequence[str] | None) -> RangeAnswer:
@@ -101,7 +104,8 @@ def range_from_arrow(body: bytes, names: Sequence[str] | None) -> RangeAnswer:
     for row, name in zip(values, columns, strict=True):
         row[:] = table[name].to_numpy()
     index = utc_index(_us(table["open_time"]), "open_time")
-    return RangeAnswer(index=index, names=columns, values=values, record=_record(table))
+    record = _record(table)
+    return RangeAnswer(index=index, names=columns, values=values, record=record, read_us=from_iso(record.read_at))
 
 
 def bars_from_arrow(body: bytes) -> RangeValues:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from feature_repo.freshness import bars_behind, next_close
 from fsclient.answers.ages import age_of, as_of_us
-from fsclient.provenance import KEY, Provenance, from_iso
+from fsclient.provenance import KEY, Provenance
 from fsclient.questions.latest import LatestRequest
 from fsclient.questions.ranges import Request
 
@@ -25,12 +25,13 @@ CLOSED_S = 3600.0
 """How long a range is repeated that can only change by a correction, which is heard."""
 
 
-def lifetime_s(request: Request, record: Provenance, now_us: int, *, is_followed: bool) -> float:
+def lifetime_s(request: Request, record: Provenance, read_us: int, now_us: int, *, is_followed: bool) -> float:
     """How long an answer may be repeated: until the next bar closes.
 
     The next is the first after the answer was read: one that closed meanwhile is not in it.
 
     Args:
+        read_us: when it was read, as in ``record``.
         is_followed: whether the answer is dropped when a publish changes it.
     """
     if not is_followed:
@@ -39,13 +40,12 @@ def lifetime_s(request: Request, record: Provenance, now_us: int, *, is_followed
         return ABSENT_S
     if record.doubt:
         return DOUBTED_S
-    read_us = from_iso(record.read_at)
     if isinstance(request, LatestRequest):
         close_us = _next_close_us(request, read_us // request.tick_us)
     else:
         span = request.span
         end_us = span.end.value // 1000 + span.timeframe.microseconds
-        as_of = from_iso(record.as_of)
+        as_of = as_of_us(record.as_of)
         if end_us <= now_us and not bars_behind(span.symbol.session, span.timeframe, as_of, end_us):
             return CLOSED_S  # no bar can follow the last one in the range
         close_us = next_close(span.symbol.session, span.timeframe, read_us)

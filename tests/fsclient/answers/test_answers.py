@@ -372,27 +372,27 @@ def test_a_lookup_lives_to_the_next_close_of_any_of_its_timeframes() -> None:
     mixed = latest_request("EUR/USD", ["close", "15m:close"], "4h")
     session = SYMBOLS["EUR/USD"].session
     nearest = min(next_close(session, TIMEFRAMES[tf], NOW_US) for tf in ("15m", "4h"))
-    assert lifetime_s(mixed, record(), NOW_US, is_followed=True) == (nearest - NOW_US) / 1e6 == 900
+    assert lifetime_s(mixed, record(), NOW_US, NOW_US, is_followed=True) == (nearest - NOW_US) / 1e6 == 900
 
 
 def test_a_bar_that_closed_while_the_answer_was_on_its_way_ends_it_at_once() -> None:
     """Fault: read just before the close, kept just after it: it must not live for a whole bar."""
     request = latest_request("EUR/USD", ["close"], "1h")
     read_us, kept_us = NOW_US + 1_799_000_000, NOW_US + 1_801_000_000
-    assert lifetime_s(request, record(read_at=iso(read_us)), kept_us, is_followed=True) < 0.01
+    assert lifetime_s(request, record(), read_us, kept_us, is_followed=True) < 0.01
 
 
 def test_a_late_answer_is_asked_again_soon_and_a_dead_one_is_not() -> None:
     request = latest_request("EUR/USD", ["close"], "1h")
-    assert lifetime_s(request, record(age_bars=1), NOW_US, is_followed=True) == SETTLE_S
-    assert lifetime_s(request, record(age_bars=500), NOW_US, is_followed=True) == 1800
+    assert lifetime_s(request, record(age_bars=1), NOW_US, NOW_US, is_followed=True) == SETTLE_S
+    assert lifetime_s(request, record(age_bars=500), NOW_US, NOW_US, is_followed=True) == 1800
 
 
 def test_a_closed_range_that_lacks_its_last_bar_is_asked_again() -> None:
     request = range_request("EUR/USD", "2024-03-04", "2024-03-05", "1h")
     whole = record(as_of="2024-03-06T00:00:00Z", age_bars=1000)
-    assert lifetime_s(request, whole, NOW_US, is_followed=True) == CLOSED_S
-    assert lifetime_s(request, replace(whole, as_of="2024-03-05T23:00:00Z"), NOW_US, is_followed=True) == 1800
+    assert lifetime_s(request, whole, NOW_US, NOW_US, is_followed=True) == CLOSED_S
+    assert lifetime_s(request, replace(whole, as_of="2024-03-05T23:00:00Z"), NOW_US, NOW_US, is_followed=True) == 1800
 
 
 def test_a_publish_names_the_beginnings_of_all_keys_that_it_touches() -> None:

@@ -55,7 +55,7 @@ def a_range(bars: int) -> RangeAnswer:
         source="offline", origin="offline", read_at=iso(NOW_US), as_of=iso(NOW_US), age_bars=0, complete=True
     )
     index = utc_index(np.arange(bars), "open_time")
-    return RangeAnswer(index=index, values=np.zeros((1, bars)), names=("close",), record=record)
+    return RangeAnswer(index=index, values=np.zeros((1, bars)), names=("close",), record=record, read_us=NOW_US)
 
 
 @pytest.fixture
