@@ -12,7 +12,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from feature_repo.stores.delta.schemas import TableName
+from feature_repo.stores.schemas import TableName
 from feature_repo.stores.tables import SHORTEST_RETENTION, OfflineTables
 from flows.engine.names import flow_run_id
 from flows.engine.states import final_state

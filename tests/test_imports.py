@@ -67,6 +67,9 @@ COMPOSERS = ("cli", "deployed", "__main__")
 CLIENT_EXTRAS = ("fsclient.service", "fsclient.dashboard", "fastapi", "starlette", "dash", "plotly", "sqlalchemy")
 # What ``flows`` may import of the client: plain words and errors; its extras are for who puts rooms together.
 CLIENT_WORDS = ("fsclient.errors", "fsclient.metrics")
+# Delta Lake lies behind a seam: what asks for the offline tables knows ``OfflineTables``, and these open them.
+BACK_END = "feature_repo.stores.delta"
+BACK_END_USERS = ("feature_repo.stores", "feature_repo.repo")
 STORES_THAT_WRITE = ("feature_repo.stores.tables", "feature_repo.stores.delta.tables",
                      "feature_repo.stores.redis.publish",
                      "feature_repo.stores.redis.doubt", "feature_repo.stores.redis.connection",
@@ -141,6 +144,8 @@ def _may_import(importer: str, name: str) -> bool:
         return name.partition(".")[0] in sys.stdlib_module_names
     if within(name, *FLOWS_ONLY):
         return within(importer, "flows")
+    if within(name, BACK_END):
+        return within(importer, *BACK_END_USERS)
     if any(within(importer, door.importer) and within(name, door.imported) for door in DOORS):
         return True
     if within(importer, "fsclient") and not within(importer, *CLIENT_EXTRAS) and within(name, *CLIENT_EXTRAS):
@@ -309,6 +314,12 @@ def imported_at_once(source: str) -> set[str]:
         ("feature_repo.indicators", "from feature_repo import stores", ["feature_repo.stores"]),
         ("feature_repo.stores.delta.tables", "def late():\n    import flows.compute.derive", ["flows.compute.derive"]),
         ("feature_repo.stores.delta.tables", "from ...sessions import is_open", []),
+        ("feature_repo.repo", "from feature_repo.stores.delta.tables import DeltaTables", []),
+        ("flows.runs.store", "from feature_repo.stores.delta.tables import DeltaTables",
+         ["feature_repo.stores.delta.tables", "feature_repo.stores.delta.tables.DeltaTables"]),
+        ("fsclient.reading.offline", "from feature_repo.stores.delta import files",
+         ["feature_repo.stores.delta", "feature_repo.stores.delta.files"]),
+        ("fsclient.reading.offline", "from feature_repo.stores.window import column", []),
         ("feature_repo.stores.delta.tables", "from ... import indicators", ["feature_repo.indicators"]),
         ("feature_repo.sessions", "from fsclient import errors", ["fsclient", "fsclient.errors"]),
         ("feature_repo.repo", "from prefect import flow", ["prefect", "prefect.flow"]),

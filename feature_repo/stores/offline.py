@@ -20,11 +20,11 @@ from pydantic import Field
 from feature_repo.catalog import ENTITY, View
 from feature_repo.home import HOME_VARIABLE, resolve_location
 from feature_repo.repo import open_tables
-from feature_repo.stores.delta.schemas import TIME
 from feature_repo.stores.feast.data_sources import view_of
 from feature_repo.stores.feast.joins import as_of, every_close, moments_of
 from feature_repo.stores.feast.pulls import every_row, newest_rows
 from feature_repo.stores.feast.retrieval import BarRetrievalJob
+from feature_repo.stores.schemas import TIME
 from feature_repo.stores.tables import OfflineTables
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from feature_repo.stores.delta.schemas import TableName
+from feature_repo.stores.schemas import TableName
 
 SHORTEST_RETENTION = timedelta(hours=1)
 """Files that a running read may have open are never deleted."""

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_repo.sessions import Mask, Times, bar_close, grid_open
-from feature_repo.stores.delta.window import microseconds
+from feature_repo.stores.window import microseconds
 from flows.compute.changes import Changes
 from flows.compute.derive import opens_us
 from flows.compute.job import History, Job

@@ -10,9 +10,9 @@ from typing import Any
 
 from feature_repo import catalog
 from feature_repo.catalog import WINDOW_TIME
-from feature_repo.stores.delta.schemas import REVISED
-from feature_repo.stores.delta.window import read_window
 from feature_repo.stores.redis.doubt import forget_revisions
+from feature_repo.stores.schemas import REVISED
+from feature_repo.stores.window import read_window
 from flows.backfill.limits import limit_computed, limit_history
 from flows.backfill.span import Span
 from flows.compute import step

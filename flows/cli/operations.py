@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 from feature_repo import catalog
 from feature_repo.catalog import CatalogError
 from feature_repo.moments import to_datetime, to_us
-from feature_repo.stores.delta.quarantine import QuarantinedRow
 from feature_repo.stores.fence import FencedOutError
+from feature_repo.stores.quarantine import QuarantinedRow
 from feature_repo.stores.redis.connection import connect, online_url
 from feature_repo.stores.redis.embedded import EmbeddedServerError
 from flows import ledger

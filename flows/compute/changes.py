@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from feature_repo.agreement import BoolArray, FloatArray, equal
 from feature_repo.moments import to_datetime
-from feature_repo.stores.delta.schemas import TIME
-from feature_repo.stores.delta.window import column, microseconds
+from feature_repo.stores.schemas import TIME
+from feature_repo.stores.window import column, microseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ import pyarrow as pa
 from feature_repo.agreement import agree
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, WINDOW_BARS, Symbol, Timeframe
 from feature_repo.sessions import on_grid
-from feature_repo.stores.delta.schemas import Revised
-from feature_repo.stores.delta.window import column, microseconds
+from feature_repo.stores.schemas import Revised
+from feature_repo.stores.window import column, microseconds
 from flows.compute.changes import Changes, compare
 from flows.compute.derive import closes, complete_until, derive_bars, opens_us
 from flows.compute.increment import STATE_FIELDS, compute_from, input_columns

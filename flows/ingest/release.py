@@ -18,8 +18,8 @@ import pandas as pd
 from feature_repo.catalog import BAR_FIELDS
 from feature_repo.series import Series, series
 from feature_repo.sessions import on_grid
-from feature_repo.stores.delta.quarantine import Decision, QuarantinedRow, decided_kind
-from feature_repo.stores.delta.schemas import SCHEMAS
+from feature_repo.stores.quarantine import Decision, QuarantinedRow, decided_kind
+from feature_repo.stores.schemas import SCHEMAS
 from feature_repo.stores.tables import OfflineTables
 from flows.compute.changes import as_table
 from flows.compute.derive import opens_us

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from feature_repo import catalog
 from feature_repo.catalog import Timeframe
 from feature_repo.gaps import Gaps, find_gaps
-from feature_repo.stores.delta.window import microseconds
 from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.window import microseconds
 from flows.inspect.outages import Gap, Outage, find_outages, split_gaps
 
 

@@ -12,10 +12,10 @@ from functools import partial
 from feature_repo import catalog
 from feature_repo.catalog import Symbol
 from feature_repo.series import series as series_of
-from feature_repo.stores.delta.schemas import REVISED
-from feature_repo.stores.delta.window import read_windows
 from feature_repo.stores.fence import FencedOutError
 from feature_repo.stores.redis.connection import connect, online_url
+from feature_repo.stores.schemas import REVISED
+from feature_repo.stores.window import read_windows
 from flows.compute import step
 from flows.compute.increment import TailTooShort
 from flows.compute.job import Job

@@ -16,9 +16,9 @@ from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
 from feature_repo.freshness import open_before
 from feature_repo.moments import to_datetime
 from feature_repo.sessions import grid_open
-from feature_repo.stores.delta.schemas import SCHEMAS
-from feature_repo.stores.delta.window import by_symbol, microseconds
+from feature_repo.stores.schemas import SCHEMAS
 from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.window import by_symbol, microseconds
 from flows.compute.increment import LONGEST, STATE_FIELDS, stretch_start, warm_up
 from flows.compute.job import BAR_COLUMNS, History, Job
 

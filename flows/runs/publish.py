@@ -10,10 +10,10 @@ from functools import cache
 from typing import Any
 
 from feature_repo.catalog import VIEW_KINDS, WINDOW_TIME, Timeframe, view
-from feature_repo.stores.delta.window import Window
 from feature_repo.stores.redis.codec import encode_arrays, encode_doubles, field_key, read_revision
 from feature_repo.stores.redis.presence import whole_views
 from feature_repo.stores.redis.publish import ViewRow, publish
+from feature_repo.stores.window import Window
 
 
 def view_rows(timeframe: Timeframe, window: Window) -> tuple[ViewRow, ...]:

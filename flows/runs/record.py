@@ -7,7 +7,7 @@ from datetime import datetime
 
 from feature_repo.moments import to_us
 from feature_repo.series import Series
-from feature_repo.stores.delta.schemas import Revised
+from feature_repo.stores.schemas import Revised
 from flows.compute.changes import Changes
 from flows.compute.derive import opens_us
 from flows.ledger import Revision, Run

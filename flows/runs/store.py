@@ -15,7 +15,7 @@ from feature_repo.agreement import same_number
 from feature_repo.catalog import BAR_FIELDS
 from feature_repo.freshness import bars_behind
 from feature_repo.series import Series
-from feature_repo.stores.delta.schemas import REVISED, SCHEMAS, TIME, Revised
+from feature_repo.stores.schemas import REVISED, SCHEMAS, TIME, Revised
 from feature_repo.stores.tables import OfflineTables
 from flows.compute.changes import Changes, as_table, compare
 from flows.compute.derive import closes

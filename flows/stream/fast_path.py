@@ -32,7 +32,7 @@ from feature_repo.catalog import (
     Timeframe,
 )
 from feature_repo.sessions import bar_close, grid_open, on_grid, session_day
-from feature_repo.stores.delta.window import Window
+from feature_repo.stores.window import Window
 from flows.compute import step
 from flows.compute.derive import complete_until, opens_us
 from flows.compute.increment import LONGEST, STATE_FIELDS, TailTooShort, stretch_bars, warm_up

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from feature_repo.moments import to_us
-from feature_repo.stores.delta.schemas import REVISED, TableName
-from feature_repo.stores.delta.window import microseconds
+from feature_repo.stores.schemas import REVISED, TableName
+from feature_repo.stores.window import microseconds
 from flows.ledger import Holder, Lease, Run
 
 _SKEW = timedelta(seconds=60)  # how far another host's clock may be behind

@@ -14,8 +14,8 @@ from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, TIMEFRAMES, Symbol, Timeframe, timeframe
 from feature_repo.series import Series
 from feature_repo.sessions import bar_close
-from feature_repo.stores.delta.window import Window, column, microseconds, read_windows
 from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.window import Window, column, microseconds, read_windows
 from flows.compute.increment import STATE_FIELDS
 from flows.compute.job import History, Job
 from flows.ledger import Holder, Ledger, Run

@@ -23,8 +23,8 @@ from feature_repo.catalog import timeframe as known_timeframe
 from feature_repo.series import Series
 from feature_repo.series import series as series_of
 from feature_repo.sessions import on_grid
-from feature_repo.stores.delta.schemas import REVISED, SCHEMAS, TIME, TableName
 from feature_repo.stores.fence import FencedOutError
+from feature_repo.stores.schemas import REVISED, SCHEMAS, TIME, TableName
 from flows.compute.changes import as_table
 from flows.compute.derive import opens_us
 from flows.compute.rejected import quarantine_rows

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from feature_repo.stores.delta.window import microseconds
 from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.window import microseconds
 from flows.compute import step
 from flows.compute.job import Job
 from flows.runs.history import whole_history

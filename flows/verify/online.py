@@ -10,7 +10,6 @@ import numpy as np
 from feature_repo.agreement import equal
 from feature_repo.catalog import VIEW_KINDS, View, view
 from feature_repo.moments import to_datetime
-from feature_repo.stores.delta.window import Window, read_window
 from feature_repo.stores.redis.codec import (
     CodecError,
     FloatArray,
@@ -24,6 +23,7 @@ from feature_repo.stores.redis.codec import (
     timestamp_key,
 )
 from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.window import Window, read_window
 from flows.compute.job import Job
 from flows.runs.publish import view_rows
 from flows.verify.findings import Finding, told_bar

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from feature_repo.agreement import BoolArray, FloatArray, agree, same_number
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
-from feature_repo.stores.delta.window import column, microseconds
 from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.window import column, microseconds
 from flows.compute.changes import compare
 from flows.compute.derive import derive_bars, opens_us
 from flows.compute.job import BAR_COLUMNS, History, Job

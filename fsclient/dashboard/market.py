@@ -16,9 +16,9 @@ from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES, symbol, timefr
 from feature_repo.gaps import Gaps, find_gaps
 from feature_repo.moments import to_datetime, to_us
 from feature_repo.sessions import DAY_US, expected_opens, session_day
-from feature_repo.stores.delta.window import column, microseconds
 from feature_repo.stores.redis.codec import FloatArray
 from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.window import column, microseconds
 
 T = TypeVar("T")
 Int64Array = npt.NDArray[np.int64]

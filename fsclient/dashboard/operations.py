@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
-from feature_repo.stores.delta.quarantine import QuarantinedRow
+from feature_repo.stores.quarantine import QuarantinedRow
 from fsclient.dashboard.explanation import Explanation
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from feature_repo.stores.delta.quarantine import Decision, QuarantinedRow, QuarantineReport, report_quarantine
+from feature_repo.stores.quarantine import Decision, QuarantinedRow, QuarantineReport, report_quarantine
 from feature_repo.stores.tables import OfflineTables
 
 MAX_ROWS_SHOWN = 50

@@ -9,8 +9,8 @@ import numpy as np
 
 from feature_repo.catalog import BAR_FIELDS, PRODUCER, Symbol, Timeframe
 from feature_repo.indicators import compute, forgets, kernel_inputs
-from feature_repo.stores.delta.window import column, microseconds
 from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.window import column, microseconds
 from fsclient.answers.values import NO_BAR, LatestValues, RangeValues
 from fsclient.questions.latest import LatestRequest
 from fsclient.questions.ranges import ComputeRequest, RangeRequest

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from feature_repo.catalog import BAR_FIELDS, PRODUCER
-from feature_repo.stores.delta.window import column, microseconds
 from feature_repo.stores.redis.codec import FloatArray
 from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.window import column, microseconds
 from fsclient.answers.values import RangeValues
 from fsclient.questions.ranges import RangeRequest
 

@@ -12,10 +12,10 @@ import pytest
 
 from feature_repo import catalog
 from feature_repo.repo import Repo
-from feature_repo.stores.delta.schemas import SCHEMAS
-from feature_repo.stores.delta.window import Window
 from feature_repo.stores.redis.connection import connect, online_url
 from feature_repo.stores.redis.embedded import stop_server
+from feature_repo.stores.schemas import SCHEMAS
+from feature_repo.stores.window import Window
 from flows.compute.changes import as_table
 from flows.runs.publish import publish_window
 from flows.settings import Settings

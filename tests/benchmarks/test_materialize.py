@@ -106,7 +106,7 @@ def append(tables: Any, table: Any, rows: pd.DataFrame, names: Sequence[str], cr
     """Appends the same rows under each name, in one commit."""
     import pyarrow as pa
 
-    from feature_repo.stores.delta.schemas import SCHEMAS
+    from feature_repo.stores.schemas import SCHEMAS
     from flows.compute.changes import as_table
 
     one = as_table(rows.assign(created=pd.Timestamp(created)), SCHEMAS[table], symbol="", timeframe="1h")

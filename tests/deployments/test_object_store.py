@@ -15,8 +15,8 @@ from deltalake import DeltaTable
 from feature_repo import catalog
 from feature_repo.home import REPO
 from feature_repo.repo import FILE_VARIABLE, Repo, load_repo
-from feature_repo.stores.delta.schemas import SCHEMAS, TIME
 from feature_repo.stores.delta.tables import DeltaTables
+from feature_repo.stores.schemas import SCHEMAS, TIME
 
 moto_server = pytest.importorskip("moto.server", reason="moto's S3 server is not installed")
 

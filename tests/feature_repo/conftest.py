@@ -14,10 +14,10 @@ import pytest
 
 from feature_repo import catalog
 from feature_repo.repo import Repo, load_repo
-from feature_repo.stores.delta.schemas import SCHEMAS, TIME, TableName
 from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.embedded import ensure_server, stop_server
+from feature_repo.stores.schemas import SCHEMAS, TIME, TableName
 
 
 @pytest.fixture(scope="session")

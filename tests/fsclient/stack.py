@@ -17,11 +17,11 @@ from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, TIMEFRAMES, WINDOW_BARS, WINDOW_TIME
 from feature_repo.repo import Repo, load_repo
 from feature_repo.sessions import expected_opens
-from feature_repo.stores.delta.schemas import SCHEMAS
 from feature_repo.stores.delta.tables import DeltaTables
-from feature_repo.stores.delta.window import Window, read_window
 from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.embedded import ensure_server
+from feature_repo.stores.schemas import SCHEMAS
+from feature_repo.stores.window import Window, read_window
 from flows.compute.changes import as_table
 from flows.compute.derive import derive_bars
 from flows.compute.features import compute_features

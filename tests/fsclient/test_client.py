@@ -142,7 +142,7 @@ from datetime import datetime, timedelta
 from feature_repo.catalog import TIMEFRAMES
 from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.delta.tables import DeltaTables
-from feature_repo.stores.delta.window import read_window
+from feature_repo.stores.window import read_window
 from flows.runs.publish import publish_window
 
 offline, url, project, symbol, tf, end = sys.argv[1:]

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
-from feature_repo.stores.delta.root import TableRoot
-from feature_repo.stores.delta.schemas import PARTITIONS, SCHEMAS, TableName, month_of, unknown_as_null
+from feature_repo.stores.delta.root import PARTITIONS, TableRoot, month_of
 from feature_repo.stores.fence import FencedOutError
+from feature_repo.stores.schemas import SCHEMAS, TableName, unknown_as_null
 
 _TRIES = 10
 

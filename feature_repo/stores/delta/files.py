@@ -21,9 +21,9 @@ from deltalake.fs import DeltaStorageHandler
 from pyarrow.dataset import FileSystemDataset, ParquetFileFormat
 from pyarrow.fs import FileSystem, LocalFileSystem, PyFileSystem, SubTreeFileSystem
 
-from feature_repo.stores.delta.root import TableRoot
-from feature_repo.stores.delta.schemas import SCHEMAS, TIME, TableName, month_of
+from feature_repo.stores.delta.root import TableRoot, month_of
 from feature_repo.stores.delta.snapshots import Snapshot
+from feature_repo.stores.schemas import SCHEMAS, TIME, TableName
 
 _LOG_UNIT = pa.scalar(timedelta(milliseconds=1))  # the log's statistics leave out what of a moment is finer
 _FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})  # those that change no row of a file

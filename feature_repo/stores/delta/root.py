@@ -1,14 +1,23 @@
-"""Where the offline tables lie: in a local folder, or below an object store's URL."""
+"""Where the offline tables lie, in a local folder or below an object store's URL, and how they are partitioned."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from feature_repo.stores.delta.schemas import TableName
+from feature_repo.stores.schemas import TableName
+
+PARTITIONS = ("timeframe", "month")
+
+
+def month_of(moment: Any) -> Any:
+    """The partition of a moment (an Arrow scalar) or of many (an array), such as ``2018-01``."""
+    return pc.strftime(moment, "%Y-%m")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

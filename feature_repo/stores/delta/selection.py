@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.stores.delta.schemas import TIME
+from feature_repo.stores.schemas import TIME
 
 
 def where(

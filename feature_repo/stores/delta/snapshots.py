@@ -9,7 +9,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from feature_repo.stores.delta.root import TableRoot
-from feature_repo.stores.delta.schemas import TableName
+from feature_repo.stores.schemas import TableName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

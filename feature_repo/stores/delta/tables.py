@@ -18,9 +18,9 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from feature_repo.stores.delta import commits, upkeep
 from feature_repo.stores.delta.files import Files
 from feature_repo.stores.delta.root import TableRoot
-from feature_repo.stores.delta.schemas import SCHEMAS, TIME, TableName, empty, null_as_unknown
 from feature_repo.stores.delta.selection import in_order, of_span, where
 from feature_repo.stores.delta.snapshots import Snapshots
+from feature_repo.stores.schemas import SCHEMAS, TIME, TableName, empty, null_as_unknown
 from feature_repo.stores.tables import OfflineTablesError, Upkeep, check_retention
 
 _KEYS = ("symbol", "timeframe", "open_time", "event_timestamp", "created")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import overload
 
 from feature_repo.catalog import BAR_FIELDS, VIEW_OF_SOURCE, View
-from feature_repo.stores.delta.schemas import Revised
+from feature_repo.stores.schemas import Revised
 
 
 def view_of(source: str) -> View:

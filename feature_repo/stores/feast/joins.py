@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from feature_repo.catalog import ENTITY, View
 from feature_repo.moments import to_datetime
-from feature_repo.stores.delta.window import Window, microseconds, read_window
 from feature_repo.stores.feast.asof import match_rows
 from feature_repo.stores.feast.data_sources import open_of, table_of
 from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.window import Window, microseconds, read_window
 
 Moments = npt.NDArray[np.int64]
 _NEVER = np.iinfo(np.int64).min  # an entity row without a timestamp

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from feature_repo.catalog import ENTITY, View
 from feature_repo.moments import to_us
-from feature_repo.stores.delta.schemas import TIME
-from feature_repo.stores.delta.window import newest_windows
 from feature_repo.stores.feast.data_sources import open_of, table_of
+from feature_repo.stores.schemas import TIME
 from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.window import newest_windows
 
 
 def every_row(

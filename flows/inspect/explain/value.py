@@ -14,7 +14,7 @@ from feature_repo.agreement import FloatArray, agree, same_number
 from feature_repo.catalog import BAR_FIELDS, Symbol, Timeframe
 from feature_repo.moments import to_us
 from feature_repo.sessions import is_open, session_day
-from feature_repo.stores.delta.schemas import Revised
+from feature_repo.stores.schemas import Revised
 from feature_repo.stores.tables import OfflineTables
 from flows.compute.derive import opens_us
 from flows.inspect.explain.explanation import Explanation, Known, NoSuchBarError, Rejected, number

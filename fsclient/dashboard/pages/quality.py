@@ -9,7 +9,7 @@ from typing import Any
 
 from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 
-from feature_repo.stores.delta.quarantine import Decision
+from feature_repo.stores.quarantine import Decision
 from feature_repo.stores.tables import OFFLINE_OUTAGE
 from fsclient.dashboard import formats, widgets
 from fsclient.dashboard.charts.quality import broken_rules, verdicts_by_day

@@ -8,7 +8,7 @@ from typing import Any
 
 from dash import dcc, html
 
-from feature_repo.stores.delta.quarantine import Decision, QuarantinedRow
+from feature_repo.stores.quarantine import Decision, QuarantinedRow
 from feature_repo.stores.tables import OFFLINE_OUTAGE
 from fsclient.dashboard import formats, widgets
 from fsclient.dashboard.operations import OperationsError

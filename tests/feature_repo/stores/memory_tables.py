@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from feature_repo.stores.delta.schemas import SCHEMAS, TableName, null_as_unknown, unknown_as_null
 from feature_repo.stores.fence import FencedOutError
+from feature_repo.stores.schemas import SCHEMAS, TableName, null_as_unknown, unknown_as_null
 from feature_repo.stores.tables import Upkeep, check_retention
 
 KEYS = ("symbol", "timeframe", "open_time", "event_timestamp", "created")

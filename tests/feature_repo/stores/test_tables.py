@@ -13,9 +13,9 @@ import pytest
 
 from feature_repo.catalog import BAR_FIELDS
 from feature_repo.repo import Repo
-from feature_repo.stores.delta.schemas import SCHEMAS
 from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.fence import FencedOutError
+from feature_repo.stores.schemas import SCHEMAS
 from feature_repo.stores.tables import OfflineTables, Upkeep
 from tests.feature_repo.stores.memory_tables import MemoryTables
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.agreement import agree, equal, same_number
-from feature_repo.stores.delta.schemas import SCHEMAS, TIME
+from feature_repo.stores.schemas import SCHEMAS, TIME
 from flows.compute.changes import as_table, compare
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

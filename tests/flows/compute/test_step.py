@@ -14,8 +14,8 @@ import talib
 
 from feature_repo.agreement import agree
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES, Timeframe
-from feature_repo.stores.delta.schemas import SCHEMAS
 from feature_repo.stores.delta.tables import DeltaTables
+from feature_repo.stores.schemas import SCHEMAS
 from flows.compute import step
 from flows.compute.changes import as_table
 from flows.compute.derive import closes

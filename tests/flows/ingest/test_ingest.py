@@ -172,7 +172,7 @@ def test_a_derived_bar_becomes_an_ingested_one_even_if_its_prices_stay(
     make_bars: Make, take: Take, tables: DeltaTables
 ) -> None:
     """Or half a file would count as ingested and half as derived."""
-    from feature_repo.stores.delta.schemas import SCHEMAS
+    from feature_repo.stores.schemas import SCHEMAS
     from flows.compute.changes import as_table
     from flows.compute.derive import closes
 

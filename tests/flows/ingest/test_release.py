@@ -14,7 +14,7 @@ import pytest
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES
 from feature_repo.series import Series
-from feature_repo.stores.delta.quarantine import QuarantinedRow
+from feature_repo.stores.quarantine import QuarantinedRow
 from flows.cli.operations import LedgerOperations
 from flows.compute.rejected import quarantine_rows
 from flows.runs.store import store_quarantine

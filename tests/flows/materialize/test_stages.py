@@ -13,9 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, TIMEFRAMES
-from feature_repo.stores.delta.schemas import SCHEMAS
 from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.codec import entity_key, field_key
+from feature_repo.stores.schemas import SCHEMAS
 from flows.compute import step
 from flows.compute.changes import as_table
 from flows.compute.derive import closes

@@ -13,8 +13,8 @@ import pytest
 
 from feature_repo.agreement import equal
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, VIEWS
-from feature_repo.stores.delta.schemas import TableName
 from feature_repo.stores.redis.codec import entity_key, field_key
+from feature_repo.stores.schemas import TableName
 from flows.settings import Settings
 from tests.flows.processes.worker import (
     LATER,

@@ -27,11 +27,11 @@ import pytest
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES, VIEWS
 from feature_repo.series import Series
 from feature_repo.sessions import expected_opens
-from feature_repo.stores.delta.schemas import TableName
 from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.fence import FencedOutError
 from feature_repo.stores.redis.codec import FENCE_KEY, read_revision, revision_key
 from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.schemas import TableName
 from flows.ingest.ingest import IngestReport, ingest
 from flows.ledger import LeaseLost, Ledger, Run
 from flows.materialize import materialize_symbols, stages

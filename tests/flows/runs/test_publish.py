@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from feature_repo.catalog import TIMEFRAMES, WINDOW_FIELDS, WINDOW_TIME, view
-from feature_repo.stores.delta.window import Window
 from feature_repo.stores.redis.codec import doubt_key, entity_key, field_key, revision_key, timestamp_key
+from feature_repo.stores.window import Window
 from flows.runs.publish import lost_views, publish_window, view_rows
 from flows.settings import Settings
 

@@ -17,8 +17,8 @@ import pandas as pd
 
 from feature_repo.catalog import BAR_FIELDS, SYMBOLS, TIMEFRAMES
 from feature_repo.series import Series
-from feature_repo.stores.delta.schemas import TableName
 from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.schemas import TableName
 from flows.ingest.ingest import ingest
 from flows.ledger import Ledger, Run
 from flows.materialize import materialize_symbols

@@ -14,9 +14,9 @@ import pytest
 
 from feature_repo import catalog
 from feature_repo.stores.delta.tables import DeltaTables
-from feature_repo.stores.delta.window import read_window
 from feature_repo.stores.redis.codec import doubt_key, encode_array, encode_double, entity_key, field_key, timestamp_key
 from feature_repo.stores.redis.publish import channel
+from feature_repo.stores.window import read_window
 from flows import verify as parity
 from flows.backfill.span import Span
 from flows.backfill.symbol import backfill_symbol

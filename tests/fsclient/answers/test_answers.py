@@ -20,10 +20,10 @@ from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, TIMEFRAM
 from feature_repo.freshness import next_close
 from feature_repo.repo import Repo
 from feature_repo.sessions import expected_opens
-from feature_repo.stores.delta.schemas import SCHEMAS
 from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.codec import NULL, doubt_key, entity_key, field_key
 from feature_repo.stores.redis.connection import connect
+from feature_repo.stores.schemas import SCHEMAS
 from flows.compute.changes import as_table
 from fsclient import FeatureStoreClient, Provenance, UnknownSymbolError, provenance
 from fsclient.answers.completeness import find_missing

@@ -15,8 +15,8 @@ from flask import Flask
 
 from feature_repo.catalog import SYMBOLS, TIMEFRAMES
 from feature_repo.series import Series
-from feature_repo.stores.delta.quarantine import DECISIONS
 from feature_repo.stores.delta.tables import DeltaTables
+from feature_repo.stores.quarantine import DECISIONS
 from flows.compute.rejected import quarantine_rows
 from flows.ingest.release import discard
 from flows.runs.store import store_quarantine

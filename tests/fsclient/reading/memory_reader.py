@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from feature_repo.catalog import WINDOW_TIME, Symbol, Timeframe
-from feature_repo.stores.delta.window import Window
+from feature_repo.stores.window import Window
 from fsclient.answers.values import NO_BAR, LatestValues, WindowValues
 from fsclient.errors import CLOSED, FeatureStoreUnavailable
 from fsclient.questions.latest import LatestRequest

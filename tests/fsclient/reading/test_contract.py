@@ -14,9 +14,9 @@ import pytest_asyncio
 
 from feature_repo.catalog import WINDOW_TIME, symbol, timeframe
 from feature_repo.repo import Repo
-from feature_repo.stores.delta.window import Window
 from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.doubt import lift_doubt, mark_doubt
+from feature_repo.stores.window import Window
 from fsclient.answers.values import NO_BAR
 from fsclient.errors import FeatureStoreUnavailable
 from fsclient.questions.latest import latest_request

@@ -12,8 +12,8 @@ import pytest
 from deltalake import TableFeatures
 
 from feature_repo.stores.delta.files import File, Files
-from feature_repo.stores.delta.schemas import TIME, TableName
 from feature_repo.stores.delta.tables import DeltaTables
+from feature_repo.stores.schemas import TIME, TableName
 from feature_repo.stores.tables import OfflineTablesError
 
 JANUARY = datetime(2024, 1, 1, tzinfo=UTC)

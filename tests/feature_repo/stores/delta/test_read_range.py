@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feature_repo.catalog import BAR_FIELDS
-from feature_repo.stores.delta.schemas import SCHEMAS, TIME
 from feature_repo.stores.delta.tables import DeltaTables
+from feature_repo.stores.schemas import SCHEMAS, TIME
 
 START = datetime(2024, 1, 30, 20, tzinfo=UTC)  # the bars lie in two months
 BARS = 96

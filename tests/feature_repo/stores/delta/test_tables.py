@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_repo.stores.delta.schemas import SCHEMAS
 from feature_repo.stores.delta.tables import DeltaTables
+from feature_repo.stores.schemas import SCHEMAS
 
 JANUARY = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from feature_repo.stores.delta.schemas import SCHEMAS, TableName
 from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.delta.upkeep import checkpoint, compact, forget_quarantined, store_unknown_as_null, vacuum
 from feature_repo.stores.fence import FencedOutError
+from feature_repo.stores.schemas import SCHEMAS, TableName
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SYMBOLS = ["EUR/USD", "AUD/USD", "GBP/USD"]

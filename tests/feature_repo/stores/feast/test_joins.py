@@ -15,7 +15,7 @@ from feast.errors import EntityTimestampInferenceException
 
 from feature_repo import catalog
 from feature_repo.stores.delta.tables import DeltaTables
-from feature_repo.stores.delta.window import newest_windows
+from feature_repo.stores.window import newest_windows
 from tests.feature_repo.stores.rows import rounded, write
 
 JANUARY = datetime(2024, 1, 1, tzinfo=UTC)

@@ -14,8 +14,8 @@ from feast import FeatureStore
 from feature_repo import catalog, definitions
 from feature_repo.repo import Repo
 from feature_repo.stores.delta.tables import DeltaTables
-from feature_repo.stores.delta.window import newest_windows
 from feature_repo.stores.offline import BarOfflineStore
+from feature_repo.stores.window import newest_windows
 from tests.feature_repo.stores.rows import rounded, write
 
 JANUARY = datetime(2024, 1, 1, tzinfo=UTC)

@@ -1,10 +1,10 @@
-"""What the offline tables hold: their names, columns and partitions."""
+"""What the offline tables hold: their names and columns."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +13,6 @@ from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS
 
 TIME = pa.timestamp("us", tz="UTC")
 TableName = Literal["bars", "indicators", "quarantine"]
-PARTITIONS = ("timeframe", "month")
 Revised = Literal["bars", "indicators"]
 REVISED: tuple[Revised, ...] = ("bars", "indicators")
 """The tables whose rows have revisions, in the order that they are written: no indicator row is without its bar."""
@@ -72,11 +71,6 @@ def null_as_unknown(rows: pa.Table) -> pa.Table:
         if field.type == pa.float64() and rows[field.name].null_count:
             rows = rows.set_column(position, field, pc.fill_null(rows[field.name], math.nan))
     return rows
-
-
-def month_of(moment: Any) -> Any:
-    """The partition of a moment (an Arrow scalar) or of many (an array)."""
-    return pc.strftime(moment, "%Y-%m")
 
 
 def empty(table: TableName, columns: Sequence[str]) -> pa.Table:
