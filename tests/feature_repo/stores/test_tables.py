@@ -115,8 +115,9 @@ def test_every_rejected_row_is_read(tables: OfflineTables) -> None:
     rows = [(JANUARY, "high_low"), (JANUARY, "spike"), (None, "time"), (None, "time")]
     tables.append("quarantine", pa.concat_tables([rejected(opened, rule) for opened, rule in rows]))
     read = tables.read("quarantine", columns=["rule"])
-    assert read["rule"].to_pylist() == ["high_low", "spike", "time", "time"]
     assert read["open_time"].to_pylist() == [JANUARY, JANUARY, None, None]
+    assert sorted(read["rule"].to_pylist()[:2]) == ["high_low", "spike"]  # rows of one moment have no order
+    assert read["rule"].to_pylist()[2:] == ["time", "time"]
 
 
 @pytest.mark.parametrize("table", list(SCHEMAS))
