@@ -30,7 +30,10 @@ def idle_bars(
         ValueError: the session's calendar is unknown.
     """
     opened, high, low, close, volume = bars
-    flat = (opened == high) & (high == low) & (low == close)
+    flat = np.asarray(high == low)
+    if not flat.any():  # as nearly always of a live bar
+        return flat
+    flat &= (opened == high) & (low == close)
     nothing = (volume == 0) | (np.isnan(volume) & (close == close_before))
     idle = np.asarray(flat & nothing)
     if idle.any():

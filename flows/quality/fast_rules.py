@@ -62,6 +62,8 @@ class FastRules:
         self.optional = optional
         """Columns that may be NaN in some rows: name -> row of the matrix."""
         self._optional = np.array([*optional.values()], dtype=np.intp)
+        self._lower = np.array([first for first, _, _ in self._order], dtype=np.intp)
+        self._upper = np.array([second for _, second, _ in self._order], dtype=np.intp)
         self._bounded = np.array([*bounds], dtype=np.intp)
         limits = np.array([*bounds.values()], dtype=np.float64).reshape(-1, 2)
         self._low, self._high = limits[:, :1], limits[:, 1:]
@@ -80,9 +82,8 @@ class FastRules:
         bad = np.asarray(((bounded < self._low) | (bounded > self._high)).any(axis=0))
         for i in self._present:
             bad |= np.isnan(table[i])
-        for first, second, tolerance in self._order:
-            above = table[first] > table[second]
-            if above.any():  # which it hardly ever is
+        if (table[self._lower] > table[self._upper]).any():  # which it hardly ever is
+            for first, second, tolerance in self._order:
                 bad |= out_of_order(table[first], table[second], tolerance)
         if len(self._optional):
             missing = np.isnan(table[self._optional])

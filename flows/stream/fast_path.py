@@ -260,13 +260,19 @@ def _indicator_gate(*, below_zero: bool) -> FastRules:
     return FastRules(indicator_rules(below_zero=below_zero), INDICATOR_FIELDS, time="event_timestamp")
 
 
+_UNKNOWN = np.array(np.nan)
+
+
 def bad_bars(symbol: Symbol, timeframe: Timeframe, opens: IntArray, bars: FloatArray, now_us: int) -> BoolArray:
     """Which bars the gate rejects, each judged on its own, (n,) bool."""
-    grid = on_grid(symbol.session, timeframe, opens).astype(np.float64)
-    closed_for_s = (now_us - opens - timeframe.microseconds) / 1e6
-    idle = idle_bars(symbol, timeframe, opens, bars, np.full(len(opens), np.nan)).astype(np.float64)
-    unit_factor = np.ones(len(opens))  # compared with the bars before it in ``unknown_to``
-    return _bar_gate(symbol, timeframe).bad_rows(np.vstack([bars, grid, closed_for_s, idle, unit_factor]))
+    table = np.empty((len(BAR_FIELDS) + len(DERIVED), len(opens)))
+    table[: len(BAR_FIELDS)] = bars
+    grid, closed_for_s, idle, unit_factor = table[len(BAR_FIELDS) :]
+    grid[:] = on_grid(symbol.session, timeframe, opens)
+    closed_for_s[:] = (now_us - opens - timeframe.microseconds) / 1e6
+    idle[:] = idle_bars(symbol, timeframe, opens, bars, _UNKNOWN)
+    unit_factor[:] = 1.0  # ``unknown_to`` compares it with the bars before it
+    return _bar_gate(symbol, timeframe).bad_rows(table)
 
 
 def unknown_to(series: LiveSeries, bars: Sequence[LiveBar]) -> list[LiveBar]:
