@@ -1,9 +1,12 @@
-"""``feast apply`` with guards: what a view's name means never changes silently."""
+"""``feast apply`` with guards: what a view's name means never changes silently, and what is new has been tried."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
+
+from feature_repo.catalog import PRODUCER
+from flows.compute.trial import trial_problem
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
@@ -15,6 +18,10 @@ DIGEST = "meaning"
 
 class DefinitionChangedError(ValueError):
     """A name that is already served means something else now; the message is the difference."""
+
+
+class DefinitionFailedError(ValueError):
+    """A new or changed definition does not do what its row says; the message names it and the first bar at fault."""
 
 
 def apply_definitions(store: FeatureStore, *, accept: bool = False) -> dict[str, list[str]]:
@@ -29,6 +36,7 @@ def apply_definitions(store: FeatureStore, *, accept: bool = False) -> dict[str,
     Raises:
         DefinitionChangedError: a served view changed, or a view or service vanished, and ``accept`` is False; nothing
             is registered.
+        DefinitionFailedError: the trial of a new or changed definition failed, accepted or not; nothing is registered.
     """
     from feature_repo import definitions
 
@@ -52,6 +60,7 @@ def apply_definitions(store: FeatureStore, *, accept: bool = False) -> dict[str,
             "\n".join(differences) + "\nStrategies read these names. Give the new meaning a new name, "
             "or run `fstore apply --accept` to change what the old one means."
         )
+    _try_out(held, wanted)
     objects: list[Any] = [definitions.project, definitions.symbol]
     objects += [*definitions.sources.values(), *wanted.values(), *definitions.services.values()]
     known_sources = {source.name for source in definitions.sources.values()}
@@ -59,6 +68,24 @@ def apply_definitions(store: FeatureStore, *, accept: bool = False) -> dict[str,
     gone += [source for source in store.list_data_sources() if source.name not in known_sources]
     store.apply(objects, objects_to_delete=gone, partial=not gone)
     return found
+
+
+def _try_out(held: Mapping[str, FeatureView], wanted: Mapping[str, FeatureView]) -> None:
+    """Tries the indicators whose meaning is not registered yet.
+
+    Raises:
+        DefinitionFailedError: at least one of them failed.
+    """
+    known = {(field.name, field.tags.get(DIGEST)) for view in held.values() for field in view.features}
+    names = {field.name for view in wanted.values() for field in view.features
+             if (field.name, field.tags.get(DIGEST)) not in known}  # fmt: skip
+    indicators = {PRODUCER[name].name: PRODUCER[name] for name in sorted(names) if name in PRODUCER}
+    problems = [f"- {name}: {problem}" for name, i in indicators.items() if (problem := trial_problem(i))]
+    if problems:
+        raise DefinitionFailedError(
+            "\n".join(problems) + "\nNothing was registered. Correct the kernel in feature_repo/kernels.py or the row "
+            "in feature_repo/kinds.py or feature_repo/catalog, then run `fstore apply` again."
+        )
 
 
 def _meaning(view: FeatureView) -> dict[str, Meaning]:

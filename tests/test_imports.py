@@ -55,7 +55,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "runs": ("errors", "settings", "ledger", "quality", "compute"),
     "inspect": _RUN,
     "engine": ("errors", "settings", "ledger", "runs"),
-    "apply": (),
+    "apply": ("compute",),
     **dict.fromkeys(("ingest", "materialize", "backfill", "verify", "maintain"), (*_RUN, "engine")),
     "stream": (*_RUN, "engine"),
     "alerts": (*_RUN, "engine", "inspect"),

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from feature_repo.catalog import CatalogError
 from feature_repo.stores.redis.embedded import EmbeddedServerError
-from flows.apply import DefinitionChangedError
+from flows.apply import DefinitionChangedError, DefinitionFailedError
 from flows.cli import dashboard, history, ingest, jobs, lookups, rebase, service, show, stack, stream
 from flows.errors import MendableError
 from flows.settings import SettingsError
@@ -58,7 +58,15 @@ _MISUSE = (
     *(CatalogError, SettingsError, InvalidRequestError, UnknownSymbolError, UnknownFeatureError, KeysError),
     MissingExtraError,
 )
-_FAILURE = (SourceError, DefinitionChangedError, EmbeddedServerError, MendableError, FeatureStoreError, OSError)
+_FAILURE = (
+    SourceError,
+    DefinitionChangedError,
+    DefinitionFailedError,
+    EmbeddedServerError,
+    MendableError,
+    FeatureStoreError,
+    OSError,
+)
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from feature_repo import catalog
 from feature_repo.kernels import FloatArray
 from feature_repo.kinds import KINDS
 from feature_repo.meaning import meaning_of
-from flows.apply import DefinitionChangedError, apply_definitions
+from flows.apply import DefinitionChangedError, DefinitionFailedError, apply_definitions
 from flows.settings import Settings
 
 
@@ -202,3 +203,30 @@ def test_a_registry_from_before_the_digest_is_no_change(settings: Settings, rede
     redefine("indicators_1h", {"rsi_14": RSI_15})
     with pytest.raises(DefinitionChangedError):
         apply_definitions(store)
+
+
+def test_a_kernel_that_looks_ahead_is_refused_before_anything_is_registered(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ahead(close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
+        return KINDS["sma"].kernel(np.append(close[1:], close[-1:]), window=window)
+
+    bad = replace(SMA, kind=replace(KINDS["sma"], kernel=ahead))
+    monkeypatch.setattr("flows.apply.PRODUCER", {**catalog.PRODUCER, "sma_20": bad})
+    store = settings.repo().feature_store()
+    for accept in (False, True):
+        with pytest.raises(DefinitionFailedError, match=r"- sma_20: sma_20 looks ahead: its value at bar \d+ changes"):
+            apply_definitions(store, accept=accept)
+    assert store.list_feature_views() == []
+
+
+def test_only_what_is_new_or_changed_is_tried(
+    store: Any, redefine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr("flows.apply.trial_problem", lambda indicator: tried.append(indicator.name) or "")
+    apply_definitions(store)
+    assert tried == []
+    redefine("indicators_1h", {"rsi_14": RSI_15})
+    apply_definitions(store, accept=True)
+    assert tried == ["rsi_14"]
