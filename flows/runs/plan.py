@@ -32,11 +32,10 @@ DEFINITIONS_DIGEST = definitions_digest()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """What is to do, and the watermarks of what is up to date; ``without_bars`` have no stored bars at all."""
+    """What is to do, and the watermarks of what is up to date. Symbols without stored bars are in neither."""
 
     jobs: tuple[Job, ...]
     done: tuple[Watermark, ...]
-    without_bars: tuple[str, ...]
 
 
 def plan(ingested: Iterable[str]) -> dict[str, str | None]:
@@ -107,8 +106,7 @@ def pending(
                 jobs.append(found)
             else:
                 done.append(found)
-    having = {name for name, _ in listed}
-    return Pending(jobs=tuple(jobs), done=tuple(done), without_bars=tuple(n for n in names if n not in having))
+    return Pending(jobs=tuple(jobs), done=tuple(done))
 
 
 def every_job(symbol: Symbol, timeframes: Sequence[str], ledger: Ledger) -> Iterator[Job]:

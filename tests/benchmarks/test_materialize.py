@@ -87,7 +87,7 @@ def fill_catalog() -> list[str]:
 def history(years: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Hourly bars of a currency pair up to ``NEWEST``, and their indicators."""
     from feature_repo.sessions import expected_opens
-    from flows.compute.features import compute_features
+    from tests.indicator_rows import indicator_rows
 
     pair, hour = next(iter(catalog.SYMBOLS.values())), catalog.timeframe("1h")
     last = int(NEWEST.timestamp()) * 1_000_000
@@ -98,7 +98,7 @@ def history(years: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     volume = rng.integers(1, 1000, n).astype(np.float64)
     bars = pd.DataFrame({"open": close, "high": high, "low": low, "close": close, "volume": volume})
     bars.insert(0, "open_time", pd.DatetimeIndex(opens.view("datetime64[us]")).tz_localize("UTC"))
-    features = compute_features(bars, symbol=pair, timeframe=hour)
+    features = indicator_rows(bars, symbol=pair, timeframe=hour)
     return bars.assign(event_timestamp=features["event_timestamp"]), features
 
 

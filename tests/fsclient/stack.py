@@ -24,8 +24,8 @@ from feature_repo.stores.schemas import SCHEMAS
 from feature_repo.stores.window import Window, read_window
 from flows.compute.changes import as_table
 from flows.compute.derive import derive_bars
-from flows.compute.features import compute_features
 from flows.runs.publish import publish_window
+from tests.indicator_rows import indicator_rows
 
 NOW = datetime(2024, 6, 26, 12, 30, tzinfo=UTC)
 """A Wednesday. The newest hourly bar opened at 11:00 and closed at 12:00, the newest 4h bar (of a day that starts at
@@ -152,7 +152,7 @@ def store_all(
             closed = derived["open_time"] + np.timedelta64(tf.seconds, "s") <= pd.Timestamp(created)
             bars = derived.loc[closed, ["open_time", *BAR_FIELDS]]
         store_bars(bars, symbol, tf.name, tables, created)
-        store_indicators(compute_features(bars, symbol=spec, timeframe=tf), symbol, tf.name, tables, created)
+        store_indicators(indicator_rows(bars, symbol=spec, timeframe=tf), symbol, tf.name, tables, created)
 
 
 def build(repo: Repo, url: str) -> Market:

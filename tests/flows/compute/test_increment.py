@@ -18,7 +18,6 @@ from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, INDICATORS, SYMBO
 from feature_repo.indicators import compute_all
 from feature_repo.series import Series
 from flows.compute import step
-from flows.compute.features import compute_features
 from flows.compute.increment import (
     LONGEST,
     STATE_FIELDS,
@@ -36,6 +35,7 @@ from flows.materialize import materialize_symbols
 from flows.runs.history import read_histories
 from flows.runs.plan import known_symbols, pending
 from flows.settings import Settings
+from tests.indicator_rows import indicator_rows
 
 Make = Callable[..., pd.DataFrame]
 HOUR = TIMEFRAMES["1h"]
@@ -47,9 +47,7 @@ def assert_recomputed(tables: Any, timeframe: str, symbol: str = "EUR/USD") -> i
     """The stored indicators are those of all stored bars, within the promise; how many rows that are."""
     bars = tables.read("bars", timeframe=timeframe, symbols=[symbol], columns=BAR_FIELDS).to_pandas()
     stored = tables.read("indicators", timeframe=timeframe, symbols=[symbol], columns=INDICATOR_FIELDS).to_pandas()
-    expected = compute_features(
-        bars[["open_time", *BAR_FIELDS]], symbol=SYMBOLS[symbol], timeframe=TIMEFRAMES[timeframe]
-    )
+    expected = indicator_rows(bars[["open_time", *BAR_FIELDS]], symbol=SYMBOLS[symbol], timeframe=TIMEFRAMES[timeframe])
     assert stored["open_time"].tolist() == expected["open_time"].tolist()
     for name in INDICATOR_FIELDS:
         was, is_now = stored[name].to_numpy(), expected[name].to_numpy()
@@ -185,7 +183,7 @@ def test_an_increment_from_anywhere_gives_what_all_of_history_gives(
 ) -> None:
     """Through dead markets, gaps, markets that only rise or fall, and moves of very different sizes."""
     bars = segments([("walk", 60, 3), *parts], seed, gaps=gaps)
-    at_once = compute_all(input_columns(bars, EURUSD))
+    at_once = compute_all(input_columns(bars, EURUSD, HOUR))
     first = max(1, int(at * len(bars)))
     stored = from_row(bars, 0)
     try:
@@ -202,7 +200,7 @@ def test_an_increment_from_anywhere_gives_what_all_of_history_gives(
 def test_a_dead_market_is_computed_from_before_it_died() -> None:
     """0/0 over a warm-up without a move was 0.0 where all of history gives the value at which trading stopped."""
     bars = segments([("walk", 800, 4), ("dead", 5200, 0)], 1, gaps=False)
-    at_once = compute_all(input_columns(bars, EURUSD))
+    at_once = compute_all(input_columns(bars, EURUSD, HOUR))
     whole = from_row(bars, 0)
     for name in ("rsi_7", "rsi_14", "rsi_21", "plus_di_14", "minus_di_14", "adx_14"):
         assert at_once[name][-1] > 1.0
@@ -222,7 +220,7 @@ def test_a_quotient_in_an_ordinary_market_needs_no_more_than_the_tail() -> None:
     for indicator in REMEMBERING:
         if indicator.kind.is_quotient:
             assert warm_up(indicator) == 2 * (indicator.warm_up or 0)
-            begin = stretch_begin(indicator, input_columns(WALK, EURUSD), 8192, whole=False)
+            begin = stretch_begin(indicator, input_columns(WALK, EURUSD, HOUR), 8192, whole=False)
             assert 8192 - begin == warm_up(indicator)
 
 

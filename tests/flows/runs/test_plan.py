@@ -96,7 +96,7 @@ def test_the_first_time_everything_is_to_do(make_bars: Make, take: Any, ask: Any
     assert [(job.symbol.name, job.timeframe.name) for job in found.jobs] == [("EUR/USD", tf) for tf in FRAMES]
     assert {job.since_us for job in found.jobs} == {None}
     assert [job.source and job.source.name for job in found.jobs] == [None, "1h", "1h"]
-    assert (found.done, found.without_bars) == ((), ("GBP/USD",))
+    assert found.done == ()
 
 
 def test_what_is_done_is_not_to_do(make_bars: Make, take: Any, ask: Any, materialize: Any) -> None:

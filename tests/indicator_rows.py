@@ -1,4 +1,4 @@
-"""A symbol's indicator rows from its bars."""
+"""A symbol's indicator rows from its bars, computed over all of history in one go: what increments must equal."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from flows.compute.derive import closes
 from flows.compute.increment import input_columns
 
 
-def compute_features(bars: pd.DataFrame, *, symbol: Symbol, timeframe: Timeframe) -> pd.DataFrame:
+def indicator_rows(bars: pd.DataFrame, *, symbol: Symbol, timeframe: Timeframe) -> pd.DataFrame:
     """Every indicator of the catalog for every bar.
 
     Args:
         bars: the bars table of one symbol and timeframe, all of its history, ascending.
 
     Returns:
-        A row a bar: ``open_time``, ``event_timestamp`` (datetime64[us, UTC]), every indicator field (float64, NaN in
-        its warm-up).
+        One row per bar: ``open_time``, ``event_timestamp`` (datetime64[us, UTC]), every indicator field (float64, NaN
+        in its warm-up).
     """
     values = compute_all(input_columns(bars, symbol, timeframe))
     frame = pd.DataFrame({name: values[name] for name in INDICATOR_FIELDS}, index=bars.index)
