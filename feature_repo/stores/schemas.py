@@ -17,6 +17,8 @@ Revised = Literal["bars", "indicators"]
 REVISED: tuple[Revised, ...] = ("bars", "indicators")
 """The tables whose rows have revisions, in the order that they are written: no indicator row is without its bar."""
 
+WITHDRAWN = "withdrawn"
+"""Why a bar, or its indicators, was taken back by this revision, which has no values; null: it was not."""
 _KEYS = [
     ("symbol", pa.string()),
     ("timeframe", pa.string()),
@@ -32,9 +34,11 @@ SCHEMAS: Mapping[TableName, pa.Schema] = {
             *((name, pa.float64()) for name in BAR_FIELDS),
             ("source_bars", pa.int32()),  # a derived bar: source bars it was made of; null: ingested as it is
             ("expected_bars", pa.int32()),
+            ("source", pa.string()),  # digest of the download that an ingested bar came from; null: unknown
+            (WITHDRAWN, pa.string()),
         ]
     ),
-    "indicators": pa.schema([*_KEYS, *((name, pa.float64()) for name in INDICATOR_FIELDS)]),
+    "indicators": pa.schema([*_KEYS, *((name, pa.float64()) for name in INDICATOR_FIELDS), (WITHDRAWN, pa.string())]),
     "quarantine": pa.schema(
         [
             *_KEYS,  # open_time and event_timestamp are null where the row had no readable time

@@ -73,7 +73,8 @@ class OfflineTables(Protocol):
         fences: Mapping[str, int] | None = None,
         since: int | None = None,
     ) -> None:
-        """Adds ``rows`` (the table's schema without ``month``) in one commit; no rows, no commit.
+        """Adds ``rows`` (the table's schema without ``month``; an absent column is null) in one commit; no rows, no
+        commit.
 
         Args:
             fences: symbol -> fencing token of the lease under which the caller works. They are written with the rows
@@ -108,6 +109,8 @@ class OfflineTables(Protocol):
     ) -> pa.Table:
         """Rows of a table, ascending by symbol and open time, the newest revision of each (of quarantine, all rows).
 
+        A bar whose newest revision withdraws it is not among them, nor are its indicators; ``all_revisions`` has
+        both.
         A number that is unknown is null in the tables, for every engine that reads them, and reads as NaN here.
 
         Args:

@@ -75,6 +75,9 @@ def ingest(
     as_is: Annotated[
         bool, typer.Option("--as-is", help="Take prices in whatever unit they are beside their neighbours.")
     ] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Store bars even if they were withdrawn, or corrected since.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bars from files, a database or an exchange, through the quality gate, into the offline store."""
@@ -93,7 +96,15 @@ def ingest(
         raise InvalidRequestError(str(error)) from None
     bars = read_bars(source, symbol=found, timeframe=frame, options=options, ask=ask)
     report = ingested(
-        bars, symbol, timeframe, load_settings(), final=final, max_bad_share=max_bad_share, revise=revise, as_is=as_is
+        bars,
+        symbol,
+        timeframe,
+        load_settings(),
+        final=final,
+        max_bad_share=max_bad_share,
+        revise=revise,
+        as_is=as_is,
+        restore=restore,
     )
     if as_json:
         show.dump(_report_row(report) | {"gaps": report.gaps.as_frame().to_dict("records")})
@@ -113,6 +124,7 @@ def ingested(
     max_bad_share: float | None = None,
     revise: bool = False,
     as_is: bool = False,
+    restore: bool = False,
 ) -> IngestReport:
     """Ingests what was read, and shows that it does; the settings' ``max_bad_share`` holds where none is stated."""
     from flows.ingest.ingest import ingest as run
@@ -129,6 +141,7 @@ def ingested(
             final=final,
             revise=revise,
             as_is=as_is,
+            restore=restore,
         )
 
 
@@ -163,6 +176,7 @@ def print_reports(reports: Sequence[IngestReport], sources: Mapping[str, SourceB
         seen = {
             "not finished, held back": r.unfinished,
             "of an older download, corrected since": r.superseded,
+            "withdrawn, and not brought back (--restore does)": r.withdrawn,
             **{f"quarantined, {rule}": n for rule, n in r.quarantined_by_rule.items()},
             **{what: r.gaps.by_kind[kind] for kind, what in _BREAKS.items()},
             "bars out of trading hours": r.off_session,

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from feature_repo.catalog import CatalogError
 from feature_repo.stores.redis.embedded import EmbeddedServerError
 from flows.apply import DefinitionChangedError, DefinitionFailedError
-from flows.cli import dashboard, history, ingest, jobs, lookups, rebase, service, show, stack, stream
+from flows.cli import dashboard, history, ingest, jobs, lookups, rebase, service, show, stack, stream, withdraw
 from flows.errors import MendableError
 from flows.settings import SettingsError
 from flows.sources import MissingExtraError, SourceError
@@ -46,7 +46,15 @@ def _options(
 
 for command in (
     *(jobs.demo, stack.up, stack.down, jobs.status),
-    *(jobs.apply, ingest.ingest, rebase.rebase, jobs.materialize, history.backfill),
+    *(
+        jobs.apply,
+        ingest.ingest,
+        rebase.rebase,
+        withdraw.withdraw,
+        withdraw.sources,
+        jobs.materialize,
+        history.backfill,
+    ),
     *(stream.stream, stream.replay, stream.listen),
     *(lookups.latest, lookups.get, history.explain, history.verify, history.gaps, history.maintain),
     *(service.serve, dashboard.dashboard),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from feature_repo.agreement import BoolArray, FloatArray, equal
 from feature_repo.moments import to_datetime
-from feature_repo.stores.schemas import TIME
+from feature_repo.stores.schemas import TIME, WITHDRAWN
 from feature_repo.stores.window import column, microseconds
+
+Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,30 @@ def compare(
         revised=int(revised.sum()),
         unchanged=int(unchanged.sum()),
         revises_us=int(known_created[inside[revised]].max()) if revised.any() else 0,
+    )
+
+
+def withdraw_others(changes: Changes, stored: pa.Table, kept_us: Int64Array, *, reason: str) -> Changes:
+    """The changes, with a withdrawal of every stored row that is not among those that a computation returned.
+
+    Args:
+        stored: newest revisions, ascending; needs ``event_timestamp`` and ``created``.
+        kept_us: open times of the rows that stay, microseconds since 1970-01-01 UTC.
+        reason: why the others do not.
+    """
+    gone = stored.filter(pa.array(~np.isin(microseconds(stored, "open_time"), kept_us)))
+    if not gone.num_rows:
+        return changes
+    rows = gone.select(["open_time", "event_timestamp"]).to_pandas()
+    if "source_bars" in gone.column_names:  # they are derived bars still
+        rows = rows.assign(source_bars=0, expected_bars=0)
+    rows[WITHDRAWN] = reason
+    whole = pd.concat([changes.rows, rows], ignore_index=True) if len(changes.rows) else rows
+    return replace(
+        changes,
+        rows=whole.sort_values("open_time", ignore_index=True),
+        revised=changes.revised + gone.num_rows,
+        revises_us=max(changes.revises_us, int(microseconds(gone, "created").max())),
     )
 
 

@@ -23,6 +23,8 @@ class Job:
             all of history.
         first_us: where the source's history begins, likewise.
         seen_us: the newest source revision that the job takes into account, likewise.
+        withdraws: whether bars of the symbol were withdrawn: all of history is computed again, stored rows that come
+            out differently by a rounding are revised too, and those that no longer come out are withdrawn.
     """
 
     series: Series
@@ -30,6 +32,7 @@ class Job:
     since_us: int | None
     first_us: int
     seen_us: int
+    withdraws: bool = False
 
     @property
     def symbol(self) -> Symbol:

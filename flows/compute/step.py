@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from feature_repo.agreement import agree
+from feature_repo.agreement import agree, equal
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, WINDOW_BARS, Symbol, Timeframe
 from feature_repo.sessions import on_grid
-from feature_repo.stores.schemas import Revised
+from feature_repo.stores.schemas import TIME, Revised
 from feature_repo.stores.window import column, microseconds
-from flows.compute.changes import Changes, compare
+from flows.compute.changes import Changes, Int64Array, compare, withdraw_others
 from flows.compute.derive import closes, complete_until, derive_bars, opens_us
 from flows.compute.increment import STATE_FIELDS, compute_from, input_columns
 from flows.compute.job import BAR_COLUMNS, History, Job
@@ -114,8 +115,20 @@ def compute(job: Job, history: History, *, now: datetime, limits: Limits) -> Com
             verdicts["bars"] = verdict
             fresh = verdict.good.reset_index(drop=True)
     if fresh.empty:
-        return Computed(job=job, bars=0, event_us=None, bar_changes=_NO_CHANGES, feature_changes=_NO_CHANGES,
-                        quarantine=quarantine, verdicts=verdicts)  # fmt: skip
+        return _without_withdrawn(
+            Computed(
+                job=job,
+                bars=0,
+                event_us=None,
+                bar_changes=_NO_CHANGES,
+                feature_changes=_NO_CHANGES,
+                quarantine=quarantine,
+                verdicts=verdicts,
+            ),
+            history,
+            np.empty(0, np.int64),
+            now,
+        )
     bars = pd.concat([known, fresh], ignore_index=True) if len(known) else fresh
     features, may_be_nan = _features(job, history, bars, len(known))
     verdict = check_indicators(
@@ -133,15 +146,31 @@ def compute(job: Job, history: History, *, now: datetime, limits: Limits) -> Com
     kept = ~features["open_time"].isin(verdict.bad["open_time"]).to_numpy()
     features, fresh = features[kept].reset_index(drop=True), fresh[kept].reset_index(drop=True)
     fresh = fresh.assign(event_timestamp=features["event_timestamp"])
-    return Computed(
+    computed = Computed(
         job=job,
         bars=len(fresh),
         event_us=int(features["event_timestamp"].iloc[-1].value // 1000) if len(features) else None,
         bar_changes=compare(fresh, history.bars, values=BAR_COLUMNS) if job.source else _NO_CHANGES,
-        feature_changes=compare(features, history.features, values=INDICATOR_FIELDS, same=agree),
+        feature_changes=compare(
+            features, history.features, values=INDICATOR_FIELDS, same=equal if job.withdraws else agree
+        ),
         quarantine=quarantine,
         verdicts=verdicts,
     )
+    return _without_withdrawn(computed, history, opens_us(fresh), now)
+
+
+def _without_withdrawn(computed: Computed, history: History, kept_us: Int64Array, now: datetime) -> Computed:
+    """What was computed, and after a withdrawal the end of the stored rows that depended on it alone."""
+    job = computed.job
+    if not job.withdraws:
+        return computed
+    reason, closed = "the bars that it was made of were withdrawn", pc.field("event_timestamp") <= pa.scalar(now, TIME)
+    features = withdraw_others(computed.feature_changes, history.features.filter(closed), kept_us, reason=reason)
+    bars = computed.bar_changes
+    if job.source is not None:
+        bars = withdraw_others(bars, history.bars.filter(closed), kept_us, reason=reason)
+    return replace(computed, bar_changes=bars, feature_changes=features)
 
 
 def _features(

@@ -39,8 +39,8 @@ class IngestReport:
         read: bars of the source; a bid and its ask are one. Each of them ends as one of ``stored`` (new), ``revised``
             (differs from what was stored for that bar), ``unchanged`` (already stored, or an exact repetition within
             the source), ``quarantined``, ``superseded`` (this very download was ingested before, and a newer one has
-            corrected the bar since), ``unfinished`` (a bar that had not closed) or ``held`` back: the good rows of a
-            stopped batch.
+            corrected the bar since), ``withdrawn`` (the bar was taken back, and this is no other one), ``unfinished``
+            (a bar that had not closed) or ``held`` back: the good rows of a stopped batch.
         quarantined_by_rule: rule -> rows.
         stopped: why nothing was stored; empty when something could be.
         refusal: of a stopped batch the rules that its rows break with three rows of each, and what may be done.
@@ -58,6 +58,7 @@ class IngestReport:
     unchanged: int = 0
     quarantined: int = 0
     superseded: int = 0
+    withdrawn: int = 0
     unfinished: int = 0
     held: int = 0
     quarantined_by_rule: Mapping[str, int]
@@ -89,6 +90,7 @@ def ingest(
     final: bool | None = None,
     revise: bool = False,
     as_is: bool = False,
+    restore: bool = False,
 ) -> IngestReport:
     """Checks a source's bars, quarantines the bad ones and stores what is new or has changed.
 
@@ -102,6 +104,7 @@ def ingest(
             unless ``revise`` is set. A source whose prices differ throughout by one factor is another basis, whatever
             the share: it is stored with ``revise`` only, and only when it covers all that is stored.
         as_is: prices are taken in whatever unit they are, without a look at the bars beside them.
+        restore: bars are stored even if they were withdrawn, or corrected since this very source was first ingested.
         final: whether the newest bar is finished. When not given, it is not if it has not closed by ``now``, or if
             the source was written down before it closed. A bar that has not closed is never taken.
 
@@ -167,7 +170,7 @@ def ingest(
                 pass  # all of it was set aside
             elif verdict.passed:
                 download = Download(digest=source.digest, name=name) if source.digest else None
-                stored = store_bars(run.holding(lease), series, verdict.good, download)
+                stored = store_bars(run.holding(lease), series, verdict.good, download, restore=restore)
                 report = _stored(report, stored, verdict.good)
             else:
                 report = replace(
@@ -191,6 +194,7 @@ def _stored(report: IngestReport, stored: StoredBars, bars: pd.DataFrame) -> Ing
         revised=changes.revised,
         unchanged=report.unchanged + changes.unchanged,
         superseded=stored.superseded,
+        withdrawn=stored.withdrawn,
         first_open=first.to_pydatetime(),
         last_open=last.to_pydatetime(),
     )

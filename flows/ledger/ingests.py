@@ -21,6 +21,12 @@ class Ingests(Database):
             at_us = connection.execute(query).scalar()
         return None if at_us is None else to_datetime(at_us)
 
+    def ingest_names(self, symbol: str) -> dict[str, str]:
+        """What a symbol's downloads were called, by digest."""
+        query = select(INGESTS.c.digest, INGESTS.c.source).filter_by(symbol=symbol)
+        with self._reading() as connection:
+            return {row.digest: row.source for row in connection.execute(query)}
+
     def record_ingest(
         self, run: str, symbol: str, timeframe: str, digest: str, source: str, rows: int, at: datetime
     ) -> None:

@@ -14,6 +14,7 @@ from feature_repo.catalog import Symbol
 from feature_repo.series import series as series_of
 from feature_repo.stores.fence import FencedOutError
 from feature_repo.stores.redis.connection import connect, online_url
+from feature_repo.stores.redis.doubt import forget_revisions, withdraw_views
 from feature_repo.stores.schemas import REVISED
 from feature_repo.stores.window import read_windows
 from flows.compute import step
@@ -153,8 +154,9 @@ class _Shard:
         up_to_date = {(mark.symbol, mark.timeframe): mark.event_us for mark in work.done}
         names: dict[str, list[str]] = defaultdict(list)
         for result in computed:
-            if result.bars:
+            if result.bars or result.job.withdraws:
                 names[result.job.timeframe.name].append(result.job.symbol.name)
+        withdrawn = {result.job.series.key for result in computed if result.job.withdraws}
         published = _Published(closes_us=dict(up_to_date))
 
         def failed(key: tuple[str, str], error: Exception) -> None:
@@ -168,6 +170,11 @@ class _Shard:
                 timeframe = catalog.timeframe(tf)
                 windows = read_windows(run.tables, timeframe, symbols, end=run.now)
                 run.lease.check()  # ours after the read: so no other run's bars are among them without indicators
+                for symbol in (symbol for symbol, timeframe in withdrawn if timeframe == tf):
+                    # The newest bar may be among those that were withdrawn, and the guard lets no older one by.
+                    forget_revisions(client, repo.project, symbol, tf)
+                    if symbol not in windows:
+                        withdraw_views(client, repo.project, symbol, tf)
                 for symbol, window in windows.items():
                     key = symbol, tf
                     published.closes_us[key] = window.event_us

@@ -8,7 +8,7 @@ not what is stored.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,12 +22,15 @@ from feature_repo.moments import to_datetime
 from feature_repo.series import Series
 from feature_repo.sessions import expected_opens, grid_open
 from feature_repo.stores.tables import OfflineTables
+from feature_repo.stores.window import microseconds
 from flows.compute.derive import complete_until
 from flows.compute.job import Job
 from flows.ledger import IngestedSeries, Ledger, Watermark
 
 DEFINITIONS_DIGEST = definitions_digest()
 """What was computed under definitions of another meaning is computed again from all of history."""
+WITHDRAWN = "withdrawn"
+"""The recipe of a watermark whose series has lost bars to a withdrawal: it is computed again from all of history."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,7 @@ def ingested_series(tables: OfflineTables, ledger: Ledger) -> dict[tuple[str, st
     """Every ingested series by symbol and timeframe; found again from the bars, all of them, when the ledger is new."""
     listed = ledger.series()
     after = to_datetime(max(series.listed_us for series in listed.values())) if listed else None
-    return _grown(_keys(tables, written_after=after), listed)
+    return _grown(_keys(tables, written_after=after), listed, tables)
 
 
 def note_series(tables: OfflineTables, ledger: Ledger) -> dict[tuple[str, str], IngestedSeries]:
@@ -71,7 +74,7 @@ def list_symbol(name: str, tables: OfflineTables, ledger: Ledger) -> None:
     if not ledger.series():
         note_series(tables, ledger)
     listed = ledger.series([name])
-    _note(_grown(_written([name], (), tables, listed, {}), listed), listed, ledger)
+    _note(_grown(_written([name], (), tables, listed, {}), listed, tables), listed, ledger)
 
 
 def known_symbols(tables: OfflineTables, ledger: Ledger) -> tuple[str, ...]:
@@ -94,7 +97,7 @@ def pending(
     names = [symbol.name for symbol in symbols]
     listed, marks = ledger.series(names), ledger.watermarks(names)
     written = _written(names, timeframes, tables, listed, marks)
-    listed = _note(_grown(written, listed), listed, ledger)
+    listed = _note(_grown(written, listed, tables), listed, ledger)
     jobs: list[Job] = []
     done: list[Watermark] = []
     for symbol in symbols:
@@ -143,8 +146,10 @@ def _written(
 
 
 def _keys(tables: OfflineTables, **which: Any) -> pd.DataFrame:
-    """Keys of stored bars, every revision: symbol, timeframe, open_us, created_us, and whether it was ingested."""
-    rows = tables.read("bars", columns=["source_bars"], all_revisions=True, **which)
+    """Keys of stored bars, every revision: symbol, timeframe, open_us, created_us, whether it was ingested, and whether
+    it was withdrawn.
+    """
+    rows = tables.read("bars", columns=["source_bars", "withdrawn"], all_revisions=True, **which)
     return pd.DataFrame(
         {
             "symbol": rows["symbol"].to_pandas(),
@@ -152,12 +157,13 @@ def _keys(tables: OfflineTables, **which: Any) -> pd.DataFrame:
             "open_us": rows["open_time"].cast("int64").to_numpy(),
             "created_us": rows["created"].cast("int64").to_numpy(),
             "ingested": rows["source_bars"].is_null().to_numpy(),
+            "withdrawn": rows["withdrawn"].is_valid().to_numpy(),
         }
     )
 
 
 def _grown(
-    written: pd.DataFrame, listed: Mapping[tuple[str, str], IngestedSeries]
+    written: pd.DataFrame, listed: Mapping[tuple[str, str], IngestedSeries], tables: OfflineTables
 ) -> dict[tuple[str, str], IngestedSeries]:
     """The list of ingested series, with what was written since."""
     grown = dict(listed)
@@ -169,7 +175,14 @@ def _grown(
             last_us=int(rows["open_us"].max()),
             listed_us=int(rows["created_us"].max()),
         )
-        grown[symbol, tf] = grown[symbol, tf].joined(fresh) if (symbol, tf) in grown else fresh
+        before = grown.get((symbol, tf))
+        grown[symbol, tf] = fresh if before is None else before.joined(fresh)
+        withdrawn = rows["withdrawn"] & (rows["created_us"] > (before.listed_us if before else 0))
+        if withdrawn.any():  # the list's first or last bar may be among them
+            bars = tables.read("bars", timeframe=tf, symbols=[symbol], columns=["source_bars"])
+            opens = microseconds(bars.filter(bars["source_bars"].is_null()), "open_time")
+            if opens.size:
+                grown[symbol, tf] = replace(grown[symbol, tf], first_us=int(opens[0]), last_us=int(opens[-1]))
     return grown
 
 
@@ -212,6 +225,7 @@ def _job(
         since_us=since_us,
         first_us=series.first_us,
         seen_us=min(series.listed_us, int(waiting.min()) - 1) if len(waiting) else series.listed_us,
+        withdraws=mark is not None and mark.recipe == WITHDRAWN,
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +26,7 @@ from flows.compute.rejected import new_rejections
 from flows.compute.step import Computed, Stopped
 from flows.ledger import Run
 from flows.runs.outcome import Outcome
+from flows.runs.plan import WITHDRAWN as WITHDRAWN_RECIPE
 from flows.runs.plan import list_symbol
 from flows.runs.record import at_stage, revision_record, verdict_record
 
@@ -40,19 +43,29 @@ class Download:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBars:
-    """What became of bars: ``superseded`` ones were corrected since their download was first ingested."""
+    """What became of bars.
+
+    Attributes:
+        superseded: how many were corrected since their download was first ingested.
+        withdrawn: how many were withdrawn since, and are not brought back.
+    """
 
     changes: Changes
     superseded: int
+    withdrawn: int = 0
 
 
-def store_bars(run: Run, series: Series, fresh: pd.DataFrame, download: Download | None = None) -> StoredBars:
+def store_bars(
+    run: Run, series: Series, fresh: pd.DataFrame, download: Download | None = None, *, restore: bool = False
+) -> StoredBars:
     """Stores ingested bars that are new or differ from the stored ones: one commit, under the run's lease.
 
     Args:
         fresh: good bars (``open_time`` ascending and unique, prices and volume), at least one. A bar that was derived
             so far becomes an ingested one, even if its prices stay the same.
         download: of bars that can come again: an earlier one undoes nothing that came after it.
+        restore: store them even if they were withdrawn, or corrected since the download was first ingested. Without it
+            a withdrawn bar stays so, unless another download has other values for it.
 
     Raises:
         FencedOutError: another run has written the symbol since; nothing was written.
@@ -63,9 +76,13 @@ def store_bars(run: Run, series: Series, fresh: pd.DataFrame, download: Download
     first, last = fresh["open_time"].iloc[[0, -1]]
     since = tables.version("bars")
     known = tables.read("bars", timeframe=timeframe, symbols=[symbol], start=first, end=last, columns=_VALUES)
-    fresh, given = fresh.assign(source_bars=np.nan), len(fresh)
+    fresh, given = fresh.assign(source_bars=np.nan, source=download.digest if download else None), len(fresh)
     before = run.ledger.ingested_at(symbol, timeframe, download.digest) if download else None
-    if before is not None:
+    withdrawn = 0
+    if not restore:
+        fresh = fresh[~_withdrawn(tables, series, fresh, download)]
+        withdrawn = given - len(fresh)
+    if before is not None and not restore:
         corrected = known.filter(pc.field("created") > pa.scalar(before, TIME))["open_time"].to_pandas()
         fresh = fresh[~fresh["open_time"].isin(corrected)]
     changes = compare(fresh, known, values=_VALUES, same=same_number)
@@ -85,7 +102,62 @@ def store_bars(run: Run, series: Series, fresh: pd.DataFrame, download: Download
     list_symbol(symbol, tables, run.ledger)
     if len(rows):
         run.record(revisions=[revision_record(run, series, "bars", changes, created)])
-    return StoredBars(changes=changes, superseded=given - len(fresh))
+    return StoredBars(changes=changes, superseded=given - withdrawn - len(fresh), withdrawn=withdrawn)
+
+
+def _withdrawn(
+    tables: OfflineTables, series: Series, fresh: pd.DataFrame, download: Download | None
+) -> npt.NDArray[np.bool_]:
+    """Which bars were withdrawn: they came from this very download, or are what was withdrawn."""
+    symbol, timeframe = series.key
+    first, last = fresh["open_time"].iloc[[0, -1]]
+    span: dict[str, Any] = {"timeframe": timeframe, "symbols": [symbol], "start": first, "end": last}
+    keys = tables.read("bars", columns=["withdrawn"], all_revisions=True, **span)
+    if keys["withdrawn"].null_count == keys.num_rows:
+        return np.zeros(len(fresh), dtype=np.bool_)
+    columns = [*BAR_FIELDS, "source", "withdrawn"]
+    revisions = tables.read("bars", columns=columns, all_revisions=True, **span).to_pandas()
+    newest = revisions.groupby("open_time").tail(1)
+    gone = newest[newest["withdrawn"].notna()].set_index("open_time")
+    before = revisions[revisions["withdrawn"].isna()].groupby("open_time").tail(1).set_index("open_time")
+    sources, values = gone["source"].reindex(fresh["open_time"]), before.reindex(fresh["open_time"])
+    again = (sources == download.digest).to_numpy() if download else np.zeros(len(fresh), dtype=np.bool_)
+    same = np.ones(len(fresh), dtype=np.bool_)
+    for name in BAR_FIELDS:
+        same &= same_number(values[name].to_numpy(dtype=np.float64), fresh[name].to_numpy(dtype=np.float64))
+    withdrawn: npt.NDArray[np.bool_] = fresh["open_time"].isin(gone.index).to_numpy() & (again | same)
+    return withdrawn
+
+
+def withdraw_bars(run: Run, series: Series, bars: pd.DataFrame, *, since: int | None) -> None:
+    """Stores revisions that take ingested bars back, or put what was stored before them in their place.
+
+    Whatever depends on them is computed again by the next run, from all of history: the symbol's watermarks say so
+    before anything is written.
+
+    Args:
+        bars: ``open_time`` ascending and unique, prices and volume, ``source``, and ``withdrawn``: the reason of those
+            that are taken back, which have no values; null for the others.
+        since: the version of the bars when they were read.
+
+    Raises:
+        FencedOutError: another run has written the symbol since; nothing was written.
+        LeaseLost: the lease is another run's; nothing was written.
+    """
+    symbol, timeframe = series.key
+    created = run.lease.stamp(run.now)
+    marks = run.ledger.watermarks([symbol]).values()
+    run.ledger.advance(run.lease, [replace(mark, event_us=0, seen_us=0, recipe=WITHDRAWN_RECIPE) for mark in marks])
+    at_stage("store")
+    rows = bars.assign(
+        created=np.datetime64(created.replace(tzinfo=None), "us"), event_timestamp=closes(bars, series.timeframe)
+    )
+    table = as_table(rows, SCHEMAS["bars"], symbol=symbol, timeframe=timeframe)
+    run.tables.append("bars", table, fences={symbol: run.lease.token}, since=since)
+    at_stage("note")
+    list_symbol(symbol, run.tables, run.ledger)
+    changes = Changes(rows=bars, stored=0, revised=len(bars), unchanged=0, revises_us=0)
+    run.record(revisions=[revision_record(run, series, "bars", changes, created)])
 
 
 def store_computed(run: Run, computed: Sequence[Computed], *, since: Mapping[Revised, int | None]) -> datetime:

@@ -93,4 +93,4 @@ def _make_rows(
         columns[name] = value + np.arange(n) + k / 1000
     if table == "bars":
         columns |= {name: pa.nulls(n, pa.int32()) for name in ("source_bars", "expected_bars")}
-    return pa.table(columns).select([name for name in SCHEMAS[table].names if name != "month"])
+    return pa.table(columns).select([name for name in SCHEMAS[table].names if name in columns])

@@ -33,7 +33,11 @@ def append(
         Path(root.path(table)).mkdir(parents=True, exist_ok=True)
     moment = rows["open_time"] if table != "quarantine" else pc.coalesce(rows["open_time"], rows["created"])
     schema = SCHEMAS[table]
-    rows = unknown_as_null(rows.append_column("month", month_of(moment)).select(schema.names).cast(schema))
+    rows = rows.append_column("month", month_of(moment))
+    for field in schema:
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    rows = unknown_as_null(rows.select(schema.names).cast(schema))
     properties, upon, seen = None, None, dict[str, int | None]()
     if fences:
         properties = CommitProperties(app_transactions=[Transaction(s, token) for s, token in fences.items()])

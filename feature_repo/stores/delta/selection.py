@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.stores.schemas import TIME
+from feature_repo.stores.schemas import TIME, WITHDRAWN
 
 
 def where(
@@ -67,6 +67,11 @@ def _is_ascending(rows: pa.Table) -> bool:
             return False
     opens = rows["open_time"].combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False)
     return bool((opens[1:] > opens[:-1]).all())
+
+
+def not_withdrawn(rows: pa.Table) -> pa.Table:
+    """Of newest revisions those that are no withdrawal."""
+    return rows if rows[WITHDRAWN].null_count == rows.num_rows else rows.filter(rows[WITHDRAWN].is_null())
 
 
 def of_span(rows: pa.Table, start: datetime | None, end: datetime | None) -> pa.Table:

@@ -18,9 +18,9 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from feature_repo.stores.delta import commits, upkeep
 from feature_repo.stores.delta.files import Files
 from feature_repo.stores.delta.root import TableRoot
-from feature_repo.stores.delta.selection import in_order, of_span, where
+from feature_repo.stores.delta.selection import in_order, not_withdrawn, of_span, where
 from feature_repo.stores.delta.snapshots import Snapshots
-from feature_repo.stores.schemas import SCHEMAS, TIME, TableName, empty, null_as_unknown
+from feature_repo.stores.schemas import SCHEMAS, TIME, WITHDRAWN, TableName, empty, null_as_unknown
 from feature_repo.stores.tables import OfflineTablesError, Upkeep, check_retention
 
 _KEYS = ("symbol", "timeframe", "open_time", "event_timestamp", "created")
@@ -92,8 +92,11 @@ class DeltaTables:
             if dataset is None:
                 return empty(table, names)
             condition = where(timeframe, symbols, start, end, as_known_at, written_after)
-            rows = null_as_unknown(dataset.to_table(columns=names, filter=condition))
-        return in_order(rows, all_revisions=all_revisions or table == "quarantine")
+            if all_revisions or table == "quarantine":
+                rows = null_as_unknown(dataset.to_table(columns=names, filter=condition))
+                return in_order(rows, all_revisions=True)
+            rows = dataset.to_table(columns=list(dict.fromkeys([*names, WITHDRAWN])), filter=condition)
+        return null_as_unknown(not_withdrawn(in_order(rows, all_revisions=False)).select(names))
 
     def read_range(
         self,
@@ -115,8 +118,9 @@ class DeltaTables:
             if as_known_at is not None:
                 known = pc.field("created") <= pa.scalar(as_known_at, TIME)
                 condition = known if condition is None else condition & known
-            rows = dataset.to_table(columns=["open_time", "created", *columns], filter=condition)
-        return null_as_unknown(of_span(rows, start, end).select(["open_time", *columns]))
+            names = list(dict.fromkeys(["open_time", "created", *columns, WITHDRAWN]))
+            rows = dataset.to_table(columns=names, filter=condition)
+        return null_as_unknown(not_withdrawn(of_span(rows, start, end)).select(["open_time", *columns]))
 
     def maintain(self, table: TableName, *, retention: timedelta, quarantined_before: datetime | None = None) -> Upkeep:
         check_retention(retention)

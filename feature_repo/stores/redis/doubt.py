@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from feature_repo.catalog import VIEW_KINDS, view
-from feature_repo.stores.redis.codec import doubt_key, entity_key, revision_key
+from feature_repo.stores.redis.codec import doubt_key, entity_key, field_key, revision_key, timestamp_key
 from feature_repo.stores.redis.publish import channel
 
 # A mark that is there already, or gone already, is no news.
@@ -49,6 +49,15 @@ def forget_revisions(client: Any, project: str, symbol: str, timeframe: str) -> 
     revision that they claim. Until then they are served as before, and count as lost for whoever looks for that.
     """
     client.hdel(entity_key(symbol, project), *(revision_key(view(kind, timeframe).name) for kind in VIEW_KINDS))
+
+
+def withdraw_views(client: Any, project: str, symbol: str, timeframe: str) -> None:
+    """Deletes what is shown of a symbol and timeframe that has no bars any longer; caches hear of it."""
+    views = [view(kind, timeframe) for kind in VIEW_KINDS]
+    fields = [key for spec in views for key in (timestamp_key(spec.name), revision_key(spec.name))]
+    fields += [field_key(spec.name, field) for spec in views for field in spec.fields]
+    if client.hdel(entity_key(symbol, project), *fields):
+        client.publish(channel(project), symbol + "\n" + " ".join(spec.name for spec in views))
 
 
 def _set(client: Any, project: str, symbol: str, timeframe: str, reason: str) -> bool:

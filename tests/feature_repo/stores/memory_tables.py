@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from feature_repo.stores.fence import FencedOutError
-from feature_repo.stores.schemas import SCHEMAS, TableName, null_as_unknown, unknown_as_null
+from feature_repo.stores.schemas import SCHEMAS, WITHDRAWN, TableName, null_as_unknown, unknown_as_null
 from feature_repo.stores.tables import Upkeep, check_retention
 
 KEYS = ("symbol", "timeframe", "open_time", "event_timestamp", "created")
@@ -80,7 +80,7 @@ class MemoryTables:
         ]
         rows.sort(key=lambda row: (row["symbol"], row["timeframe"], row["open_time"] or _LAST, row["created"]))
         if table != "quarantine" and not all_revisions:
-            rows = list({_bar(row): row for row in rows}.values())
+            rows = [row for row in {_bar(row): row for row in rows}.values() if row.get(WITHDRAWN) is None]
         names = SCHEMAS[table].names if columns is None else columns
         kept = [*KEYS, *(name for name in names if name not in (*KEYS, "month"))]
         return _as_table(table, kept, rows)

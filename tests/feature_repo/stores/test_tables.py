@@ -88,6 +88,21 @@ def test_as_known_at_is_what_was_known_then(tables: OfflineTables, make_rows: Ma
     assert closes(tables.read("bars", as_known_at=later, all_revisions=True)) == [0.003, 100.003, 1.003, 2.003]
 
 
+def test_a_withdrawn_bar_is_seen_by_nobody_who_asks_later(tables: OfflineTables, make_rows: MakeRows) -> None:
+    tables.append("bars", make_rows("bars", n=3))
+    later, restored = JANUARY + timedelta(days=1), JANUARY + timedelta(days=2)
+    gone = make_rows("bars", start=JANUARY + HOUR, value=float("nan"), created=later)
+    tables.append("bars", gone.append_column("withdrawn", pa.array(["a spike that nobody traded"])))
+    assert closes(tables.read("bars")) == [0.003, 2.003]
+    one = {"timeframe": "1h", "symbol": EURUSD, "start": None, "end": None}
+    assert closes(tables.read_range("bars", columns=["close"], **one)) == [0.003, 2.003]  # type: ignore[arg-type]
+    assert closes(tables.read("bars", as_known_at=later - timedelta(microseconds=1))) == [0.003, 1.003, 2.003]
+    reasons = tables.read("bars", all_revisions=True)["withdrawn"].to_pylist()
+    assert reasons == [None, None, "a spike that nobody traded", None]
+    tables.append("bars", make_rows("bars", start=JANUARY + HOUR, value=9.0, created=restored))
+    assert closes(tables.read("bars")) == [0.003, 9.003, 2.003]
+
+
 def test_symbols_and_timeframes_are_not_revisions_of_each_other(tables: OfflineTables, make_rows: MakeRows) -> None:
     for symbol in ("GBP/USD", "EUR/USD"):
         for timeframe in ("1h", "4h"):
@@ -142,7 +157,14 @@ def test_columns_are_read_as_asked_for(tables: OfflineTables, make_rows: MakeRow
     tables.append("bars", make_rows("bars"))
     assert tables.read("bars", columns=["close", "open", "created"]).column_names == [*KEYS, "close", "open"]
     assert tables.read("bars", columns=[]).column_names == KEYS
-    assert tables.read("bars").column_names == [*KEYS, *BAR_FIELDS, "source_bars", "expected_bars"]
+    assert tables.read("bars").column_names == [
+        *KEYS,
+        *BAR_FIELDS,
+        "source_bars",
+        "expected_bars",
+        "source",
+        "withdrawn",
+    ]
 
 
 def test_start_and_end_are_inclusive(tables: OfflineTables, make_rows: MakeRows) -> None:

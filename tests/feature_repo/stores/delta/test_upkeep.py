@@ -41,6 +41,8 @@ def rows(hour: int, *, value: float = 1.0, created: datetime = START, symbols: l
         **{name: [value + hour] * len(symbols) for name in ("open", "high", "low", "close", "volume")},
         "source_bars": [None] * len(symbols),
         "expected_bars": [None] * len(symbols),
+        "source": [None] * len(symbols),
+        "withdrawn": [None] * len(symbols),
     }
     schema = SCHEMAS["bars"]
     return pa.table({f.name: pa.array(columns[f.name], f.type) for f in schema if f.name != "month"})

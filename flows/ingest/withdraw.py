@@ -1,0 +1,153 @@
+"""Bars that should never have been, taken back: one by one, or all that came from a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from feature_repo import catalog
+from feature_repo.catalog import BAR_FIELDS, Symbol
+from feature_repo.series import Series
+from feature_repo.stores.tables import OfflineTables
+from flows.errors import MendableError
+from flows.ingest.ingest import SymbolBusyError
+from flows.ledger import Ledger
+from flows.runs.store import withdraw_bars
+
+_SHORTEST_DIGEST = 8
+
+
+class WithdrawError(MendableError):
+    """Bars that cannot be taken back; the message says why. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawn:
+    """What was taken back of a timeframe.
+
+    Attributes:
+        bars: how many bars there are no longer.
+        replaced: how many are again what another source had said before.
+    """
+
+    symbol: str
+    timeframe: str
+    bars: int
+    replaced: int
+    first_open: datetime
+    last_open: datetime
+
+
+def withdraw(
+    symbol: Symbol,
+    *,
+    reason: str,
+    timeframe: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    source: str = "",
+    tables: OfflineTables,
+    ledger: Ledger,
+    now: datetime,
+) -> list[Withdrawn]:
+    """Takes ingested bars back, as revisions written ``now``: a read as of an earlier moment still shows them.
+
+    Bars and indicators that depend on them are computed again by the next run. A bar that came from ``source`` and
+    revised another source's is that one's again. All timeframes are looked through before anything is written.
+
+    Args:
+        reason: why; it is kept with every bar.
+        timeframe: only bars of this one; every ingested timeframe when None.
+        start, end: only bars that open in this span, both ends inclusive, with their time zone.
+        source: only bars whose newest revision came from the download with this digest, or one that begins so.
+
+    Returns:
+        One entry per timeframe, from the shortest.
+
+    Raises:
+        WithdrawError: no reason, nothing that says which bars, or there are none; a beginning of several digests.
+        SymbolBusyError: another run works on the symbol.
+    """
+    if not reason.strip():
+        raise WithdrawError(f"say why the bars of {symbol.name} are taken back: a reason is kept with them")
+    if not source and (start is None or end is None or timeframe is None):
+        raise WithdrawError("say which bars: a timeframe with a start and an end, or a source (see `fstore sources`)")
+    if source and len(source) < _SHORTEST_DIGEST:
+        raise WithdrawError(f"{source!r} is too short to name a source: {_SHORTEST_DIGEST} characters at least")
+    names = [tf for tf in catalog.TIMEFRAMES if timeframe in (None, tf)]
+    parameters = {
+        "symbol": symbol.name, "timeframe": timeframe, "start": start and start.isoformat(),
+        "end": end and end.isoformat(), "source": source, "reason": reason,
+    }  # fmt: skip
+    withdrawn: list[Withdrawn] = []
+    with (
+        ledger.run("withdraw", tables=tables, now=now, parameters=parameters) as run,
+        run.lease_of(symbol.name) as lease,
+    ):
+        if lease.refused:
+            holder = lease.refused[symbol.name].owner
+            raise SymbolBusyError(f"{symbol.name}: {holder} is working on it; wait for its end, then run this again")
+        since = tables.version("bars")
+        found: dict[Series, pd.DataFrame] = {}
+        digests: set[str] = set()
+        for name in names:
+            series = Series(symbol=symbol, timeframe=catalog.timeframe(name))
+            revisions = _ingested(series, tables, start, end)
+            newest = revisions.groupby("open_time").tail(1)
+            chosen = newest[newest["withdrawn"].isna()]
+            if source:
+                chosen = chosen[chosen["source"].fillna("").str.startswith(source)]
+                digests |= {*chosen["source"]}
+            if len(chosen):
+                found[series] = _revisions_of(chosen, revisions, reason, replaces=bool(source))
+        if len(digests) > 1:
+            several = ", ".join(sorted(digests))
+            raise WithdrawError(f"{source!r} begins {len(digests)} sources of {symbol.name}: {several}")
+        if not found:
+            what = f"from a source {source!r}" if source else f"of {timeframe} in that span"
+            raise WithdrawError(f"{symbol.name} has no ingested bars {what}; `fstore sources {symbol.name}` lists them")
+        for series, bars in found.items():
+            withdraw_bars(run.holding(lease), series, bars, since=since)
+            since = tables.version("bars")
+            gone = int(bars["withdrawn"].notna().sum())
+            withdrawn.append(
+                Withdrawn(
+                    symbol=symbol.name,
+                    timeframe=series.timeframe.name,
+                    bars=gone,
+                    replaced=len(bars) - gone,
+                    first_open=bars["open_time"].iloc[0].to_pydatetime(),
+                    last_open=bars["open_time"].iloc[-1].to_pydatetime(),
+                )
+            )
+        run.counts.update(
+            withdrawn=sum(each.bars for each in withdrawn), replaced=sum(each.replaced for each in withdrawn)
+        )
+    return withdrawn
+
+
+def _ingested(series: Series, tables: OfflineTables, start: datetime | None, end: datetime | None) -> pd.DataFrame:
+    """Every revision of the ingested bars, oldest first within a bar."""
+    symbol, timeframe = series.key
+    columns = [*BAR_FIELDS, "source_bars", "source", "withdrawn"]
+    rows: pd.DataFrame = tables.read(
+        "bars", timeframe=timeframe, symbols=[symbol], start=start, end=end, columns=columns, all_revisions=True
+    ).to_pandas()
+    return rows[rows["source_bars"].isna()]
+
+
+def _revisions_of(chosen: pd.DataFrame, revisions: pd.DataFrame, reason: str, *, replaces: bool) -> pd.DataFrame:
+    """The revisions that take bars back: without values, or with those that another source had given before."""
+    columns = ["open_time", *BAR_FIELDS, "source", "withdrawn"]
+    gone = chosen[columns].assign(withdrawn=reason, **dict.fromkeys(BAR_FIELDS, np.nan))
+    if not replaces:
+        return gone.reset_index(drop=True)
+    sources = revisions["open_time"].map(chosen.set_index("open_time")["source"])
+    others = revisions[sources.notna() & (revisions["source"].fillna("") != sources)]
+    before = others.groupby("open_time").tail(1)
+    before = before.loc[before["withdrawn"].isna(), columns]
+    rows = pd.concat([gone[~gone["open_time"].isin(before["open_time"])], before])
+    return rows.sort_values("open_time", ignore_index=True)
