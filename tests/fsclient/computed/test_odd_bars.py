@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
-import talib
+from talib import abstract
 
 from feature_repo.catalog import BAR_FIELDS
 from feature_repo.kernels import FloatArray
 from fsclient.computed.computable import Computable
 from fsclient.computed.find import computable
+from fsclient.computed.talib_functions import talib_names
 
-TALIB = sorted(set(talib.get_functions()) - {"MAVP"})
+TALIB = sorted(talib_names())
+FUNCTION: Any = vars(abstract)["Function"]
 EVERY = pytest.mark.parametrize("name", TALIB)
 Bars = Mapping[str, FloatArray]
 MEANS = {"VWMA": "close", "VWAP": "typical"}
@@ -54,11 +57,11 @@ def run(what: Computable, bars: Bars) -> Mapping[str, FloatArray]:
 
 
 def lookback_of(name: str) -> int:
-    return int(talib.abstract.Function(name).lookback)
+    return int(FUNCTION(name).lookback)
 
 
 def inputs_of(name: str) -> set[str]:
-    names = talib.abstract.Function(name).input_names.values()
+    names = FUNCTION(name).input_names.values()
     return {column for one in names for column in ([one] if isinstance(one, str) else one)}
 
 
