@@ -44,11 +44,11 @@ class _Question(NamedTuple):
     """One question on its way. A named tuple, as every call that the cache cannot answer makes one.
 
     Attributes:
-        key: what it is called among those under way, and by the fallback.
-        name: what it is called in the cache.
+        key: its name among the loads under way, and in the fallback.
+        name: its name in the cache.
         request: what is asked.
         deadline: when the answer is due.
-        changes: what ``CacheInvalidator.changes`` was when it was put.
+        changes: ``CacheInvalidator.changes`` when it was asked.
         is_followed: whether its answer, once cached, is dropped when a publish changes it.
     """
 
@@ -147,7 +147,7 @@ class Pipeline:
             )
 
     def close(self) -> None:
-        """No more answers; the last good ones are still written."""
+        """Answers no longer; the last good answers are still written."""
         self._closed = True
         self._disk.shutdown(wait=False)
 

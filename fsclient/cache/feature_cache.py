@@ -68,7 +68,7 @@ class FeatureCache:
         """The value under ``key``, the caller's own copy; ``default`` when there is none.
 
         Raises:
-            TypeError: ``key`` is no string.
+            TypeError: ``key`` is not a string.
         """
         sealed = self._memory.lookup(key)
         if sealed is not None:
@@ -93,7 +93,7 @@ class FeatureCache:
 
         Raises:
             ValueError: ``ttl`` is not positive.
-            TypeError: ``key`` is no string, or ``value`` is something that cannot be copied, such as a connection.
+            TypeError: ``key`` is not a string, or ``value`` is something that cannot be copied, such as a connection.
         """
         ttl_s, sealed = self._store(key, value, ttl)
         if self._shared is not None:

@@ -30,7 +30,7 @@ Watcher: TypeAlias = Callable[[Sequence[Pair] | None], None]
 REVISION_S = 0.1
 """The longest that a question for a revision takes; the answer is then shared as by processes that do not listen."""
 _UNHEARD = "|@unheard"
-_UNTOLD: tuple[type[Exception], ...] = (*OUTAGE, FeatureStoreError)
+_UNANSWERED: tuple[type[Exception], ...] = (*OUTAGE, FeatureStoreError)
 
 
 class NewListener(Protocol):
@@ -120,7 +120,7 @@ class CacheInvalidator:
         return self.is_listening and not name.endswith(_UNHEARD)
 
     async def close(self) -> None:
-        """Stops to listen; on loops of other threads a moment later."""
+        """Stops listening; on loops of other threads a moment later."""
         listeners, self._listeners = self._listeners, {}
         own = listeners.pop(asyncio.get_running_loop(), None)
         for listener in listeners.values():
@@ -137,7 +137,7 @@ class CacheInvalidator:
             try:
                 async with asyncio.timeout(REVISION_S):
                     asked = dict(zip(unknown, await asyncio.gather(*questions), strict=True))
-            except _UNTOLD:
+            except _UNANSWERED:
                 return None
             if changes != self.changes:  # a publish that was heard meanwhile may be newer than these
                 return None
@@ -155,7 +155,7 @@ class CacheInvalidator:
             self._revisions.pop(pair, None)
         for prefix in self._prefixes(changed):
             self._cache.forget_prefix(self._scope + prefix)
-        self._tell(changed)
+        self._notify(changed)
 
     async def _lost(self) -> None:
         self._forget()
@@ -164,8 +164,8 @@ class CacheInvalidator:
         self.changes += 1
         self._revisions.clear()
         self._cache.forget_prefix(self._scope)
-        self._tell(None)
+        self._notify(None)
 
-    def _tell(self, changed: Sequence[Pair] | None) -> None:
+    def _notify(self, changed: Sequence[Pair] | None) -> None:
         for watcher in tuple(self._watchers):
             watcher(changed)

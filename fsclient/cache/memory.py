@@ -42,7 +42,7 @@ class MemoryCache:
         """The sealed value; None when there is none.
 
         Raises:
-            TypeError: ``key`` is no string.
+            TypeError: ``key`` is not a string.
         """
         with self._lock:
             try:
@@ -58,7 +58,7 @@ class MemoryCache:
         """Keep a sealed value for ``ttl_s`` seconds, if it fits at all; what was under the key is gone either way.
 
         Raises:
-            TypeError: ``key`` is no string.
+            TypeError: ``key`` is not a string.
         """
         _check_key(key)
         with self._lock, self._entries.timer as now:

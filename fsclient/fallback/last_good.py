@@ -40,7 +40,7 @@ class LastGood:
     def __init__(self, folder: Path, *, now: Callable[[], float]) -> None:
         self._folder = folder
         self._now = now
-        self._memory: dict[str, Answer] = {}  # in the order in which they were given
+        self._memory: dict[str, Answer] = {}  # in the order in which they were kept
         self._bytes = 0
         self._spooled: dict[str, tuple[str | None, bytes]] = {}  # likewise
         self._writes = 0

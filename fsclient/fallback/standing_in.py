@@ -30,7 +30,7 @@ def as_last_good(answer: pd.DataFrame, request: Request, now_us: int) -> pd.Data
 def withhold_expired(answer: pd.DataFrame, request: Request, max_age_bars: int, now_us: int) -> None:
     """Takes out what is older than the caller accepts: a symbol's values become NaN, listed as ``expired``.
 
-    A range is old by its nature, so it is held against the limit only when it was to reach the present.
+    A range is old by its nature, so it is checked against the limit only when it was to reach the present.
 
     Raises:
         StaleDataError: nothing that is new enough is left.

@@ -1,4 +1,4 @@
-"""What was counted within one minute or one hour, as rows that can be added up, packed small and told apart.
+"""What was counted within one minute or one hour, as rows that can be added up, packed small.
 
 Two tables. By method and source, with all figures and the histogram's full resolution; adding rows of many processes
 adds their histograms, so a percentile of the sum is as exact as one process's own. By method, source and symbol, with
@@ -21,9 +21,9 @@ COARSE: Final = 4
 COARSE_BUCKETS: Final = -(-BUCKETS // COARSE)
 OTHER: Final = "other"
 """What symbols beyond the bound are counted as."""
-MOST_SYMBOL_ROWS: Final = 64
+MAX_SYMBOL_ROWS: Final = 64
 """Rows by symbol that one process keeps for one minute."""
-MOST_MERGED_ROWS: Final = 128
+MAX_MERGED_ROWS: Final = 128
 """Rows by symbol that the sum over all processes keeps: those with the most calls."""
 
 _FORMAT = b"\x01"
@@ -95,12 +95,12 @@ class Slot:
     def _new_counters(
         self, method: str, source: str | None, symbol: str | None
     ) -> tuple[CallCounter, SymbolCounter | None]:
-        """What counts such calls, found at once from the second one on."""
+        """The counters of such calls, looked up directly from the second call on."""
         about = method, source or ""
         series = self._series.setdefault(about, CallCounter())
         if symbol is None:
             row = None
-        elif (*about, symbol) in self._symbols or len(self._symbols) < MOST_SYMBOL_ROWS:
+        elif (*about, symbol) in self._symbols or len(self._symbols) < MAX_SYMBOL_ROWS:
             row = self._symbols.setdefault((*about, symbol), SymbolCounter())
         else:
             return series, self._symbols.setdefault((*about, OTHER), SymbolCounter())
@@ -143,17 +143,27 @@ class Slot:
             for state, times in states.items():
                 seen[state] = seen.get(state, 0) + times
 
-    def rows(self, *, most_symbols: int = MOST_MERGED_ROWS) -> SlotRows:
-        """The counts as rows. Of more than ``most_symbols`` rows by symbol those with the fewest calls become one."""
+    def rows(self, *, max_symbols: int = MAX_MERGED_ROWS) -> SlotRows:
+        """The counts as rows. Beyond ``max_symbols`` rows by symbol, those with the fewest calls become one."""
         return SlotRows(
             series=[
-                [method, source, c.calls, c.hits, c.misses, c.stale, c.retries, c.rows, round(c.seconds, 6),
-                 dict(c.errors), _sparse(c.buckets)]
-                for (method, source), c in self._series.items()
+                [
+                    *key,
+                    c.calls,
+                    c.hits,
+                    c.misses,
+                    c.stale,
+                    c.retries,
+                    c.rows,
+                    round(c.seconds, 6),
+                    {**c.errors},
+                    _sparse(c.buckets),
+                ]
+                for key, c in self._series.items()
             ],
-            symbols=self._bounded(most_symbols),
+            symbols=self._bounded(max_symbols),
             states={name: dict(seen) for name, seen in self._states.items()},
-        )  # fmt: skip
+        )
 
     def _bounded(self, most: int) -> list[list[Any]]:
         rows = self._symbols
@@ -182,7 +192,7 @@ def unpack(packed: bytes) -> SlotRows:
     """The rows of ``pack``.
 
     Raises:
-        ValueError: the bytes are none of ours, or of another release's format.
+        ValueError: the bytes are not a packed slot, or of another release's format.
     """
     if packed[:1] != _FORMAT:
         raise ValueError(f"metrics in an unknown format {packed[:1]!r}: processes of another release write them")
@@ -195,9 +205,9 @@ def unpack(packed: bytes) -> SlotRows:
 def merge(packed: Iterable[bytes]) -> SlotRows:
     """The sum of many packed slots; one that cannot be read counts nothing."""
     total = Slot()
-    for one in packed:
+    for slot in packed:
         try:
-            total.add(unpack(one))
+            total.add(unpack(slot))
         except ValueError:
             continue
     return total.rows()

@@ -1,4 +1,4 @@
-"""Tells this process's metrics to all others, through Redis, from a thread of its own.
+"""Reports this process's metrics to all others, through Redis, from a thread of its own.
 
 release = publishing(url, project, feature_store_metrics)
 ...
@@ -25,7 +25,7 @@ from typing import Any
 from redis.exceptions import MovedError, RedisError
 
 from feature_repo.stores.redis.connection import connect
-from fsclient.metrics.history import MOST_SYMBOL_ROWS, Slot, pack
+from fsclient.metrics.history import MAX_SYMBOL_ROWS, Slot, pack
 from fsclient.metrics.registry import CallRecord, Metrics
 from fsclient.metrics.store import Process, When, key, merge_ended, write
 
@@ -56,22 +56,22 @@ def publishing(url: str, project: str, metrics: Metrics) -> Callable[[], None]:
     """
     name = (url, project, id(metrics))
     with _lock:
-        held = _publishers.get(name)
-        if held is None:
-            held = _publishers[name] = MetricsPublisher(url, project, metrics)
-            held.start()
-        held.users += 1
+        publisher = _publishers.get(name)
+        if publisher is None:
+            publisher = _publishers[name] = MetricsPublisher(url, project, metrics)
+            publisher.start()
+        publisher.users += 1
     released = threading.Lock()
 
     def release() -> None:
         if not released.acquire(blocking=False):
             return
         with _lock:
-            held.users -= 1
-            if held.users or _publishers.get(name) is not held:
+            publisher.users -= 1
+            if publisher.users or _publishers.get(name) is not publisher:
                 return
             del _publishers[name]
-        held.stop()
+        publisher.stop()
 
     return release
 
@@ -162,7 +162,7 @@ class MetricsPublisher:
                 self._counts.see(states)
                 self._changed = True
             changed, self._changed = self._changed, False
-            rows = self._counts.rows(most_symbols=MOST_SYMBOL_ROWS)
+            rows = self._counts.rows(max_symbols=MAX_SYMBOL_ROWS)
             ended = When.of("m", now) != self._minute
             if ended:
                 self._counts = Slot()
@@ -171,7 +171,7 @@ class MetricsPublisher:
             hour.add(self._hour_counts.rows())
             hour.add(rows)
             self._keep(self._minute, pack(rows))
-            self._keep(self._hour, pack(hour.rows(most_symbols=MOST_SYMBOL_ROWS)))
+            self._keep(self._hour, pack(hour.rows(max_symbols=MAX_SYMBOL_ROWS)))
         if ended:
             self._hour_counts.add(rows)
             self._minute = When.of("m", now)

@@ -31,7 +31,7 @@ Resolution = Literal["m", "h"]
 SECONDS: Mapping[Resolution, int] = {"m": 60, "h": 3600}
 KEPT_S: Mapping[Resolution, int] = {"m": 86_400, "h": 30 * 86_400}
 """How far back there is history by the minute and by the hour."""
-MOST_PROCESSES = 1_000
+MAX_PROCESSES = 1_000
 """How many processes are known by name; the history of longer gone ones stays in the sums."""
 
 _MARGIN_S = 3_600
@@ -155,9 +155,9 @@ def _merge(client: Any, project: str, when: When) -> None:
 
 def _forget_processes(client: Any, project: str, now: float) -> None:
     processes = key(project, "processes")
-    if client.hlen(processes) > MOST_PROCESSES:
+    if client.hlen(processes) > MAX_PROCESSES:
         known = sorted(read_processes(client, project), key=lambda p: p.seen_s, reverse=True)
-        client.hdel(processes, *(p.id for p in known[MOST_PROCESSES:]))
+        client.hdel(processes, *(p.id for p in known[MAX_PROCESSES:]))
     gone = [p.id for p in read_processes(client, project) if p.seen_s < now - KEPT_S["h"]]
     if gone:
         client.hdel(processes, *gone)
@@ -173,7 +173,7 @@ def read_versions(client: Any, project: str, times: Sequence[When]) -> dict[When
     pipe = client.pipeline(transaction=False)
     for when in times:
         pipe.hget(key(project, when), _COUNTED)
-    return {when: int(found) for when, found in zip(times, pipe.execute(), strict=True) if found}
+    return {when: int(reply) for when, reply in zip(times, pipe.execute(), strict=True) if reply}
 
 
 def read_counts(
@@ -188,7 +188,7 @@ def read_counts(
     pipe = client.pipeline(transaction=False)
     for when in times:
         pipe.hmget(key(project, when), wanted)
-    found: dict[When, SlotRows] = {}
+    slots: dict[When, SlotRows] = {}
     unmerged: list[When] = []
     for when, reply in zip(times, pipe.execute(), strict=True):
         packed = reply[0]
@@ -200,15 +200,15 @@ def read_counts(
                 unmerged.append(when)
                 continue
         if packed:
-            found |= _readable(when, packed)
+            slots |= _readable(when, packed)
     pipe = client.pipeline(transaction=False)
     for when in unmerged:
         pipe.hgetall(key(project, when))
     for when, fields in zip(unmerged, pipe.execute(), strict=True):
         rows = merge(packed for name, packed in fields.items() if name.decode() not in (_COUNTED, _SUM))
         if rows.series or rows.states:
-            found[when] = rows
-    return found
+            slots[when] = rows
+    return slots
 
 
 def _readable(when: When, packed: bytes) -> dict[When, SlotRows]:

@@ -30,7 +30,7 @@ from fsclient.resilience.retry import Deadline, RetryPolicy
 T = TypeVar("T")
 
 SHARE = 0.9
-"""Of the time that is left, what the service is given: so that it can still say why it has no answer."""
+"""The share of the remaining time that the service may take, so that it can still say why it has no answer."""
 _SHORTEST_S = 0.001
 SILENCE_S = 2.5
 """The service says something every second; after so long a silence the line is taken for lost."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import uvloop
 
 from feature_repo.repo import Repo
 from feature_repo.stores.redis.connection import connect
@@ -339,7 +340,7 @@ async def test_a_publish_reaches_answers_in_the_tier_that_processes_share(make_c
         cache.close()
 
 
-async def test_a_process_that_begins_to_listen_throws_away_nothing_that_others_share(
+async def test_a_process_that_begins_to_listen_drops_nothing_that_others_share(
     make_client: Make, market: Market
 ) -> None:
     for number in range(3):
@@ -636,3 +637,30 @@ async def test_a_client_that_never_reached_the_store_publishes_nothing(make_clie
 
 def _publisher_threads() -> int:
     return sum(thread.name.startswith("fsclient-metrics") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_whole_client_answers_on_loops_of_either_kind(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], market: Market, repo: Repo, clock: Clock, proxy: Proxy
+) -> None:
+    """uvloop's transports are not asyncio's, and its tasks are scheduled by another loop."""
+
+    async def main() -> list[str]:
+        options = {"repo": repo, "publish_metrics": False, "now": clock.now, "clock": clock.monotonic}
+        async with FeatureStoreClient(**options) as client:
+            await hearing(client)
+            crowd = await asyncio.gather(*(client.get_latest(HELD, ["close", "rsi_14"]) for _ in range(50)))
+            answers = [crowd[0], crowd[-1], await client.get_latest(HELD, ["close", "rsi_14"])]
+            answers.append(await client.get_ohlcv("EUR/USD", *CLOSED))
+            answers.append(await client.compute_feature("sma", "EUR/USD", *CLOSED, parameters={"window": 3}))
+            proxy.refuse()
+            clock.forward(3600)
+            answers.append(await client.get_latest(HELD, ["close", "rsi_14"]))
+        leftover = asyncio.all_tasks() - {asyncio.current_task()}
+        assert leftover == set()
+        return [source(answer) for answer in answers]
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        sources = runner.run(main())
+    assert sources == ["online", "online", "cache", "offline", "recomputed", "last_good"]
+    assert proxy.heard(b"HMGET") >= len(HELD)

@@ -111,7 +111,7 @@ async def test_a_fault_is_answered_as_chosen_in_time_and_online_again_after_one_
 
 
 @pytest.mark.parametrize("fault", FAULTS[:4], ids=lambda fault: fault.__name__)
-async def test_a_range_comes_from_the_offline_store_while_the_online_store_is_away(
+async def test_a_range_comes_from_the_offline_store_while_the_online_store_is_unavailable(
     fault: Callable[[Proxy, Market], None], make_client: Make, proxy: Proxy, market: Market
 ) -> None:
     client = make_client(on_unavailable="fail", timeout_s=1.0, use_cache=False)
@@ -183,7 +183,7 @@ async def test_flushed_is_noticed_by_a_client_that_starts_afterwards(
     assert not frame[list(FEATURES)].isna().any().any()
 
 
-async def test_both_stores_away_is_told_in_time(make_client: Make, proxy: Proxy, repo: Repo) -> None:
+async def test_both_stores_unavailable_is_reported_in_time(make_client: Make, proxy: Proxy, repo: Repo) -> None:
     client = make_client(
         repo=replace(repo, offline=f"{repo.home}/nowhere"), on_unavailable="recompute", timeout_s=TIMEOUT_S
     )
@@ -269,7 +269,7 @@ async def test_nothing_is_left_after_close(
     assert proxy.connections_now == 0
 
 
-async def test_closed_while_it_connects_is_told_as_such(make_client: Make, proxy: Proxy, repo: Repo) -> None:
+async def test_closed_while_it_connects_is_reported_as_such(make_client: Make, proxy: Proxy, repo: Repo) -> None:
     proxy.black_hole()
     client = make_client(repo=replace(repo, redis_url=f"redis://:secret@127.0.0.1:{proxy.port}"), use_cache=False)
     under_way = asyncio.create_task(client.get_latest("EUR/USD", ["close"]))
@@ -457,13 +457,13 @@ async def test_the_right_password_opens(locked: None, make_client: Make, proxy: 
 
 
 @pytest.mark.parametrize("url", ["redis://user:p@ss:secret@host:port", "http://:secret@host", "secret"])
-async def test_a_url_that_is_none_is_refused_at_once_and_not_shown(url: str, repo: Repo) -> None:
+async def test_an_invalid_url_is_refused_at_once_and_not_shown(url: str, repo: Repo) -> None:
     with pytest.raises(InvalidRequestError) as refused:
         FeatureStoreClient(repo=replace(repo, redis_url=url))
     assert "secret" not in "".join(traceback.format_exception(refused.value))
 
 
-async def test_no_password_is_shown_when_the_store_is_away(
+async def test_no_password_is_shown_when_the_store_is_unavailable(
     make_client: Make, proxy: Proxy, repo: Repo, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -109,7 +109,7 @@ async def test_a_range_is_stitched_when_the_offline_store_lags(
     pd.testing.assert_frame_equal(stitched, whole, check_exact=True)
 
 
-async def test_between_an_offline_store_that_ends_early_and_the_window_a_gap_is_told(
+async def test_between_an_offline_store_that_ends_early_and_the_window_a_gap_is_reported(
     make_client: Make, tables: DeltaTables, own_repo: Repo
 ) -> None:
     bars = make_bars("EUR/USD", "1h", START, NEWEST)
@@ -253,7 +253,7 @@ async def test_an_indicator_that_came_to_the_catalog_later_is_not_stored_and_no_
     assert [(m["feature"], m["reason"]) for m in frame.attrs["provenance"]["missing"]] == [("zscore_20", "not_stored")]
 
 
-async def test_a_volume_that_the_source_does_not_tell_is_neither_warm_up_nor_incomplete(
+async def test_a_volume_that_the_source_does_not_report_is_neither_warm_up_nor_incomplete(
     make_client: Make, tables: DeltaTables, own_repo: Repo, market: Market
 ) -> None:
     start, end = datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 3, 5, tzinfo=UTC)
@@ -323,7 +323,7 @@ async def test_as_known_at_is_never_answered_by_the_window(client: FeatureStoreC
 # -------------------------------------------------------------------------------------------------------- how old
 
 
-async def test_age_is_told_in_bars_and_a_weekend_does_not_age(client: FeatureStoreClient, clock: Clock) -> None:
+async def test_age_is_counted_in_bars_and_a_weekend_does_not_age(client: FeatureStoreClient, clock: Clock) -> None:
     clock.forward((datetime(2024, 6, 28, 21, 30, tzinfo=UTC) - NOW).total_seconds())  # Friday after the close
     friday = (await client.get_latest("EUR/USD", ["close"])).attrs["provenance"]["age_bars"]
     clock.forward(40 * 3600)
@@ -349,7 +349,7 @@ async def test_the_oldest_of_several_timeframes_counts_in_its_own_bars(
     assert other["age_bars"].iloc[0] == 6
 
 
-async def test_a_cached_range_tells_its_age_as_of_now(make_client: Make, clock: Clock) -> None:
+async def test_a_cached_range_has_its_age_as_of_now(make_client: Make, clock: Clock) -> None:
     client = make_client()
     await hearing(client)
     before = await client.get_ohlcv("EUR/USD", "2024-06-25", "2024-06-25")
@@ -410,7 +410,7 @@ def test_a_provenance_is_the_record_of_a_frame() -> None:
 
 
 @pytest.mark.parametrize("attrs", [{}, {"provenance": None}, {"provenance": {}}, {"provenance": {"source": "x"}}])
-def test_a_frame_without_one_is_told(attrs: dict[str, Any]) -> None:
+def test_a_frame_without_one_is_an_error_that_says_so(attrs: dict[str, Any]) -> None:
     frame = pd.DataFrame()
     frame.attrs = attrs
     with pytest.raises(ValueError, match="no provenance"):

@@ -33,7 +33,7 @@ def test_what_was_set_is_got(cache: FeatureCache) -> None:
     assert cache.get("GBP/USD:1h", 0) == 0
 
 
-def test_a_stored_none_is_told_from_a_miss(cache: FeatureCache) -> None:
+def test_a_stored_none_is_distinct_from_a_miss(cache: FeatureCache) -> None:
     cache.set("key", None)
     assert cache.get("key", "missing") is None
     assert cache.get("other", "missing") == "missing"
@@ -167,7 +167,7 @@ async def test_the_twins_for_event_loops_do_the_same(cache: FeatureCache) -> Non
 
 
 @pytest.mark.parametrize("ttl", [0, -1, math.nan, -math.inf])
-def test_a_life_that_is_none_is_refused(cache: FeatureCache, ttl: float) -> None:
+def test_an_invalid_time_to_live_is_refused(cache: FeatureCache, ttl: float) -> None:
     cache.set("key", "old")
     with pytest.raises(ValueError, match="ttl must be more than 0 seconds"):
         cache.set("key", "new", ttl=ttl)

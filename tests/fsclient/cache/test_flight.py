@@ -13,7 +13,7 @@ from fsclient.cache.flight import LoadCancelledError, SingleFlight
 
 
 class Store:
-    """A backend that counts its loads and answers when told to."""
+    """A backend that counts its loads and answers when asked to."""
 
     def __init__(self) -> None:
         self.loads = 0
@@ -209,8 +209,8 @@ async def test_a_load_cancelled_from_outside_before_it_began_leaves_nobody_waiti
     assert is_empty(flight)
 
 
-async def test_who_comes_just_after_the_load_has_ended_gets_a_new_one() -> None:
-    """Between a task's end and its callbacks lies a turn of the loop; an error must not reach who comes in it."""
+async def test_a_caller_just_after_the_load_has_ended_gets_a_new_one() -> None:
+    """Between a task's end and its callbacks lies a turn of the loop: its error must not reach a call made in it."""
     flight, store, ending = SingleFlight(), Store(), asyncio.Event()
     store.answer.set()
 

@@ -64,14 +64,14 @@ def say(market: Market, message: bytes) -> None:
         redis.publish(channel(market.repo.project), message)
 
 
-async def test_a_publish_is_told_as_symbol_and_timeframe(heard: Heard, market: Market) -> None:
+async def test_a_publish_is_heard_as_symbol_and_timeframe(heard: Heard, market: Market) -> None:
     await started(heard)
     market.publish("EUR/USD", "4h", market.corrected("EUR/USD", "4h"))
     await until(lambda: heard.publishes, "the publish to be heard")
     assert heard.publishes == [[("EUR/USD", "4h")]]
 
 
-async def test_a_publish_that_changed_nothing_is_not_told(heard: Heard, market: Market) -> None:
+async def test_a_publish_that_changed_nothing_is_not_heard(heard: Heard, market: Market) -> None:
     await started(heard)
     assert not market.publish("EUR/USD", "1h")
     market.publish("GBP/USD", "1h", market.corrected("GBP/USD"))
@@ -128,7 +128,7 @@ async def test_a_cut_line_is_noticed_at_once_and_heard_again(
     assert caplog.text.count("publishes are not heard") == 1
 
 
-async def test_an_outage_is_told_once_in_the_log(
+async def test_an_outage_is_logged_once(
     heard: Heard, proxy: Proxy, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RECONNECT_S", (0.005,))

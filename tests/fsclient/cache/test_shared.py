@@ -225,7 +225,7 @@ def test_a_prefix_is_invalidated_without_a_look_at_other_keys(server: Server, ne
 # ------------------------------------------------------------------------------------------------ faults
 
 
-def test_a_server_that_lost_its_index_gives_misses_not_stale_hits(server: Server, new_cache: NewCache) -> None:
+def test_a_server_that_lost_its_index_causes_misses_not_stale_hits(server: Server, new_cache: NewCache) -> None:
     """Fault: the server is short of memory and evicts the index."""
     new_cache().set("key", "value")
     server.client.delete(PREFIX + "names")
@@ -325,7 +325,7 @@ def test_a_closed_cache_goes_on_in_memory(new_cache: NewCache) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://:s3cret@host", "redis://:s3cret/x@host:6379", "s3cret", "redis://h:s3cret"])
-def test_a_url_that_is_none_is_refused_without_repeating_it(url: str) -> None:
+def test_an_invalid_url_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ValueError, match="redis_url") as refused:
         FeatureCache(redis_url=url)
     assert "s3cret" not in str(refused.value)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsclient.metrics.calls import CallRecord
-from fsclient.metrics.history import MOST_SYMBOL_ROWS, OTHER, Slot, merge, pack, unpack
+from fsclient.metrics.history import MAX_SYMBOL_ROWS, OTHER, Slot, merge, pack, unpack
 from fsclient.metrics.registry import Metrics
 
 records = st.builds(
@@ -49,7 +49,7 @@ def test_the_sum_of_packed_parts_is_the_whole(parts: list[list[CallRecord]]) -> 
 
 
 @given(st.lists(records, max_size=40))
-def test_the_rows_tell_what_the_registry_tells(calls: list[CallRecord]) -> None:
+def test_the_rows_hold_what_the_registry_counts(calls: list[CallRecord]) -> None:
     metrics = Metrics()
     for call in calls:
         metrics.record(call)
@@ -62,17 +62,17 @@ def test_the_rows_tell_what_the_registry_tells(calls: list[CallRecord]) -> None:
 
 
 def test_symbols_beyond_the_bound_count_together() -> None:
-    counted = slot([CallRecord("get_latest", f"S{n}", source="online") for n in range(MOST_SYMBOL_ROWS + 9)])
+    counted = slot([CallRecord("get_latest", f"S{n}", source="online") for n in range(MAX_SYMBOL_ROWS + 9)])
     rows = by_key(counted.rows().symbols, 3)
     assert rows["get_latest", "online", OTHER][0] == 9
-    few = by_key(counted.rows(most_symbols=10).symbols, 3)
+    few = by_key(counted.rows(max_symbols=10).symbols, 3)
     assert len(few) == 10
-    assert sum(row[0] for row in few.values()) == MOST_SYMBOL_ROWS + 9
+    assert sum(row[0] for row in few.values()) == MAX_SYMBOL_ROWS + 9
 
 
 def test_the_busiest_symbols_keep_their_names() -> None:
     counted = slot([CallRecord("get_latest", f"S{n}", source="online") for n in range(30) for _ in range(n)])
-    kept = {row[2] for row in counted.rows(most_symbols=5).symbols}
+    kept = {row[2] for row in counted.rows(max_symbols=5).symbols}
     assert kept == {"S29", "S28", "S27", "S26", OTHER}
 
 

@@ -194,7 +194,7 @@ def test_an_outage_loses_no_minute(client: Any) -> None:
     assert len(read_counts(client, "p", [*times_between("m", MINUTE, clock.now)])) == 5
 
 
-def test_a_server_that_is_away_costs_nothing_but_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unavailable_server_costs_nothing_but_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     metrics = Metrics()
     with Stopwatch() as watch:
         release = publishing(f"unix://{tmp_path}/nobody.sock?password=hidden", "silent", metrics)

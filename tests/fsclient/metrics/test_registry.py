@@ -28,7 +28,7 @@ def metrics(clock: Clock) -> Metrics:
 HIT = CallRecord(method="get_latest", symbol="EUR/USD", timeframe="1h", source="cache", duration_s=2e-5, cache_hit=True)
 
 
-def test_calls_are_told_as_a_plain_dict(metrics: Metrics, clock: Clock) -> None:
+def test_calls_are_reported_as_a_plain_dict(metrics: Metrics, clock: Clock) -> None:
     clock.now = 60.0
     for _ in range(3):
         metrics.record(HIT)
@@ -70,7 +70,7 @@ def test_recomputing_is_a_fallback_except_where_it_is_the_ordinary_way(metrics: 
     assert metrics.get_metrics()["fallbacks"] == {"total": 1, "by_source": {"recomputed": 1}}
 
 
-def test_nothing_called_is_told_too(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_calls_are_reported_too(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
     told = metrics.get_metrics()
     assert told["calls"]["total"] == 0
     assert told["cache"] == {"hits": 0, "misses": 0, "hit_rate": 0.0}
@@ -225,7 +225,7 @@ class Client:
     """Whose a state is."""
 
 
-def test_of_several_clients_of_a_process_the_worst_state_is_told() -> None:
+def test_of_several_clients_of_a_process_the_worst_state_is_reported() -> None:
     metrics, one, other = Metrics(), Client(), Client()
     metrics.set_state("breaker.online", "open", of=one)
     metrics.set_state("breaker.online", "closed", of=other)  # a client that is made later hides nothing

@@ -147,7 +147,7 @@ async def test_a_way_that_fails_is_left_alone_and_says_for_how_long(make_remote:
     assert metrics.states == {"breaker.service": "open"}
 
 
-async def test_one_fault_is_mended_by_a_retry(make_remote: Make, way: Proxy) -> None:
+async def test_one_fault_is_fixed_by_a_retry(make_remote: Make, way: Proxy) -> None:
     """Fault: the service was restarted, and the connections of before are gone."""
     metrics = Metrics()
     client = make_remote(on_unavailable="fail", use_cache=False, timeout_s=5.0, metrics=metrics)
@@ -192,7 +192,7 @@ async def test_callers_that_give_up_leave_the_others_their_own_answers(make_remo
 
 @pytest.mark.parametrize("fault", ["refused", pytest.param("black_holed", marks=pytest.mark.drill)])
 @pytest.mark.parametrize("mode", ["last_good", "recompute", "fail"])
-async def test_an_online_store_that_is_away_behind_the_service_is_covered_as_it_is_locally(
+async def test_an_unavailable_online_store_behind_the_service_is_covered_as_it_is_locally(
     mode: str, fault: str, make_remote: Make, proxy: Proxy, market: Market, service: Serving
 ) -> None:
     timeout_s = RECOMPUTE_TIMEOUT_S
@@ -340,7 +340,7 @@ async def test_a_key_that_is_revoked_ends_answers_and_the_line_of_publishes(
     "url",
     ["127.0.0.1:80", "ftp://127.0.0.1", "http://", "http://user:secret@127.0.0.1", "http://127.0.0.1/?key=secret", ""],
 )
-def test_a_url_that_is_none_is_refused_and_not_shown(url: str) -> None:
+def test_an_invalid_url_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(InvalidRequestError) as refused_:
         FeatureStoreClient(url=url)
     assert "secret" not in "".join(traceback.format_exception(refused_.value))
@@ -443,7 +443,7 @@ async def test_clients_of_a_service_and_of_the_stores_keep_apart_in_one_cache(
     assert source(await make_remote(cache=cache, timeout_s=10.0).get_latest("EUR/USD", ["close"])) == "online"
 
 
-async def test_a_timeout_is_told_as_one(make_remote: Make, way: Proxy) -> None:
+async def test_a_timeout_is_reported_as_one(make_remote: Make, way: Proxy) -> None:
     client = make_remote(on_unavailable="fail", timeout_s=0.2, use_cache=False)
     way.black_hole()
     with pytest.raises(RequestTimeout, match="did not answer in time"):

@@ -124,7 +124,7 @@ async def test_a_cancelled_caller_is_cancelled_and_no_failure(bounded: BoundedCa
     assert hole.entered <= 4  # nor are the calls in the queue made any more
 
 
-async def test_closing_gives_none_to_who_still_waits_and_cancels_nobody(
+async def test_closing_returns_none_to_callers_that_still_wait_and_cancels_nobody(
     impatient: BoundedCalls, hole: BlackHole
 ) -> None:
     waiting = [asyncio.create_task(impatient.acall(hole)) for _ in range(6)]
@@ -159,6 +159,6 @@ def test_a_forked_process_starts_threads_of_its_own(bounded: BoundedCalls, monke
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_bound_that_is_none_is_refused(timeout_s: float) -> None:
+def test_an_invalid_bound_is_refused(timeout_s: float) -> None:
     with pytest.raises(ValueError, match="timeout_s"):
         BoundedCalls("shared cache", timeout_s=timeout_s)

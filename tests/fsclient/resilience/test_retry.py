@@ -78,7 +78,7 @@ def test_a_deadline_runs_down_and_expires() -> None:
 
 
 @pytest.mark.parametrize("timeout_s", [-1.0, math.nan])
-def test_a_timeout_that_is_none_is_refused(timeout_s: float) -> None:
+def test_an_invalid_timeout_is_refused(timeout_s: float) -> None:
     with pytest.raises(ValueError, match="timeout_s"):
         Deadline.after(timeout_s)
 
