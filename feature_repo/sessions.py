@@ -10,6 +10,7 @@ likely cause, and whatever ``zoneinfo`` raises for a session whose time zone doe
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from dataclasses import replace
 from datetime import date, datetime, time
@@ -24,6 +25,7 @@ from feature_repo.catalog import Session, Timeframe
 Times = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+_log = logging.getLogger("fstore")
 DAY_US = 86_400_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
 # Whole years that nanosecond clocks can tell, in days since 1970: what data can mean to say.
@@ -93,8 +95,11 @@ def is_open(session: Session, opens_us: Times, timeframe: Timeframe) -> Mask:
     to Friday for fx, so not the stub of a Sunday evening that a day start other than 17:00 New York cuts off. A bar
     that is not expected is no error: some brokers quote on, and some stop early and start late.
 
+    A calendar that ends (some are published year by year) expects no bar beyond what it knows; update
+    exchange_calendars for newer years.
+
     Raises:
-        ValueError: the session's calendar is unknown, or does not know the years asked for.
+        ValueError: the session's calendar is unknown.
     """
     if session.kind == "24x7" or not opens_us.size:
         return np.ones(opens_us.shape, np.bool_)
@@ -216,14 +221,21 @@ def _at_the_exchange(session: Session) -> Session:
 
 @lru_cache(maxsize=32)
 def _calendar_hours(code: str, first_year: int, last_year: int) -> tuple[Times, Times, Times]:
+    """Of these years those that are known yet; beyond them no bar is expected, and the log says so."""
     import exchange_calendars  # here, because only exchanges need it and it takes a while
 
+    start, end = f"{first_year}-01-01", f"{last_year}-12-31"
     try:
-        calendar = exchange_calendars.get_calendar(code, start=f"{first_year}-01-01", end=f"{last_year}-12-31")
+        bound = type(exchange_calendars.get_calendar(code)).bound_max()
+        if bound is not None and end > f"{bound:%Y-%m-%d}":
+            end = f"{bound:%Y-%m-%d}"
+            _log.warning("calendar %s is known to %s only: after that no bar is expected", code, end)
+        if start > end:
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+        calendar = exchange_calendars.get_calendar(code, start=start, end=end)
     except (ValueError, exchange_calendars.errors.CalendarError) as error:
         raise ValueError(
-            f"calendar {code!r}, {first_year} to {last_year}: {error} Name a code that exchange_calendars has, "
-            "or update that package for newer years."
+            f"calendar {code!r}, {first_year} to {last_year}: {error} Name a code that exchange_calendars has."
         ) from error
     opens, closes, breaks, resumes = (
         np.asarray(nanos) // 1000

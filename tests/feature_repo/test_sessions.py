@@ -3,12 +3,14 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+import exchange_calendars
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.catalog import SESSIONS, TIMEFRAMES, Session, Timeframe
+from feature_repo.freshness import next_close
 from feature_repo.sessions import (
     bar_close,
     check_opens,
@@ -329,3 +331,19 @@ def test_a_calendar_that_cannot_answer_is_named(calendar: str | None, moment: st
     session = replace(MUMBAI, calendar=calendar)
     with pytest.raises(ValueError, match=message):
         is_open(session, us(moment), HOUR)
+
+
+def test_the_known_part_of_a_calendar_is_enough_for_what_lies_in_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Some calendars are published year by year; a look past the end must not make the known part unreadable."""
+    bound = exchange_calendars.get_calendar("XSHG").bound_max()
+    assert bound is not None
+    shanghai = Session(name="shanghai", kind="exchange", timezone="Asia/Shanghai", day_start="00:00", calendar="XSHG")
+    end_us = int(bound.timestamp() * 1e6) + 86_400_000_000
+    week = 7 * 86_400_000_000
+    known = expected_opens(shanghai, TIMEFRAMES["1h"], end_us - 2 * week, end_us)
+    assert known.size
+    across = expected_opens(shanghai, TIMEFRAMES["1h"], end_us - 2 * week, end_us + week)
+    assert across.tolist() == known.tolist()
+    assert expected_opens(shanghai, TIMEFRAMES["1h"], end_us + week, end_us + 2 * week).size == 0
+    assert next_close(shanghai, TIMEFRAMES["1m"], end_us - week) > end_us - week
+    assert "calendar XSHG is known to" in caplog.text
