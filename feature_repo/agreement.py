@@ -1,4 +1,4 @@
-"""When two computations of a value agree: what counts as the same number, and what as a correction."""
+"""Comparison of two computations of a value: what counts as the same number, and what as a correction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RELATIVE = 1e-9
 _OF_SCALE = 1e-11
 """The same for a value near zero, as a share of the column's largest: an MACD of 1e-12 is a rounding of prices."""
 _NOISE = 1e-12
-"""Two sources tell the same number: one wrote 0.176, the other 0.17600000000000002."""
+"""Two sources mean the same number: one wrote 0.176, the other 0.17600000000000002."""
 
 
 def equal(was: FloatArray, is_now: FloatArray) -> BoolArray:
@@ -23,12 +23,12 @@ def equal(was: FloatArray, is_now: FloatArray) -> BoolArray:
 
 
 def same_number(was: FloatArray, is_now: FloatArray) -> BoolArray:
-    """Where two sources tell the same number, or both none."""
+    """Where two sources mean the same number, or both are unknown."""
     return _near(was, is_now, _NOISE * np.abs(was))
 
 
 def agree(was: FloatArray, is_now: FloatArray) -> BoolArray:
-    """Where two computations of one column give the same value, or both none."""
+    """Where two computations of one column return the same value, or both are unknown."""
     sizes = np.maximum(np.abs(was), np.abs(is_now))
     finite = sizes[np.isfinite(sizes)]
     floor = _OF_SCALE * float(finite.max()) if finite.size else 0.0

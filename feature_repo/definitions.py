@@ -1,4 +1,4 @@
-"""All Feast objects, made by looping over the catalog. There are no others anywhere.
+"""All Feast objects, made by looping over the catalog. They exist nowhere else.
 
 One entity, ``symbol``. Per timeframe three views: ``ohlcv_*`` and ``indicators_*`` hold the newest closed bar as
 scalars, ``window_*`` the last closed bars as arrays. Feast joins on ``event_timestamp``, the moment a bar closed, so
@@ -46,7 +46,7 @@ views = {
     view.name: FeatureView(
         name=view.name,
         entities=[symbol],
-        ttl=timedelta(0),  # how old is too old is the reader's to say, in bars; every answer tells its age
+        ttl=timedelta(0),  # readers set a maximum age in bars; every answer reports its age
         schema=[Field(name=catalog.ENTITY, dtype=String), *(_describe(view, f) for f in view.fields)],
         source=sources[view.name],
         online=True,

@@ -1,4 +1,4 @@
-"""Gaps: where bars are missing, and where the market was merely closed."""
+"""Gaps between bars: where bars are missing, and where the market was merely closed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Gaps:
     Attributes:
         start_us: open of the first missing bar, microseconds since 1970-01-01 UTC; of the first bar skipped if none
             is missing.
-        end_us: open of the next bar that is there.
-        missing_bars: how many bars an open market should have made in between, int64.
+        end_us: open of the next bar that exists.
+        missing_bars: bars that an open market should have made in between, int64.
         kind: ``missing``: bars are missing while the market was open throughout; ``across_close``: bars are missing
             and the market was closed for a part of the interval; ``closed``: no bar is missing.
     """
@@ -39,16 +39,16 @@ class Gaps:
 
     @property
     def by_kind(self) -> Mapping[GapKind, int]:
-        """How many intervals there are of each kind."""
+        """The number of intervals of each kind."""
         return {kind: int((self.kind == kind).sum()) for kind in get_args(GapKind)}
 
     @property
     def missing_total(self) -> int:
-        """How many bars are missing in all."""
+        """The number of missing bars in all intervals."""
         return int(self.missing_bars.sum())
 
     def as_frame(self) -> pd.DataFrame:
-        """One row an interval: ``start`` and ``end`` (datetime64[us, UTC]), ``missing_bars`` (int64), ``kind``."""
+        """One row per interval: ``start`` and ``end`` (datetime64[us, UTC]), ``missing_bars`` (int64), ``kind``."""
         start, end = (
             pd.DatetimeIndex(times.view("datetime64[us]")).tz_localize("UTC") for times in (self.start_us, self.end_us)
         )
@@ -58,7 +58,7 @@ class Gaps:
 def find_gaps(opens_us: Times, *, session: Session, timeframe: Timeframe) -> Gaps:
     """The gaps between bars that open at ``opens_us`` (microseconds since 1970-01-01 UTC, ascending, unique).
 
-    Nothing is said of the time before the first bar and after the last. The cost follows the time covered.
+    The time before the first bar and after the last is not considered. The cost grows with the time covered.
 
     Raises:
         ValueError: the open times are not ascending, unique and on the timeframe's grid.
@@ -72,7 +72,7 @@ def find_gaps(opens_us: Times, *, session: Session, timeframe: Timeframe) -> Gap
     last_before = np.flatnonzero(np.diff(position) > 1)
     skipped, present = position[last_before] + 1, position[last_before + 1]
     missing = expected_before[present] - expected_before[skipped]
-    # Past the last expected bar there is none to look up, nor one missing: the 0 is never taken.
+    # After the last expected bar nothing can be missing, so the appended 0 is never used.
     first_missing = np.append(np.flatnonzero(expected), 0)[expected_before[skipped]]
     kinds: tuple[GapKind, GapKind, GapKind] = ("closed", "missing", "across_close")
     return Gaps(

@@ -1,4 +1,4 @@
-"""Moments: as callers write them, as they are stored (whole microseconds since 1970 in UTC), and as they return."""
+"""Conversions of moments: from what callers write, to stored microseconds since 1970 in UTC, to aware datetimes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 When: TypeAlias = "str | datetime | date | pd.Timestamp | np.datetime64"
-"""A date or time in any of the forms that callers have it in."""
+"""A date or time in any form that callers may pass."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -35,21 +35,21 @@ def to_datetime(us: int) -> datetime:
 
 
 _DATE = re.compile(r"\s*(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{8})(?!\d)\s*", re.ASCII)
-_FIRST_YEAR, _LAST_YEAR = 1678, 2261  # what nanoseconds since 1970 can hold, which pandas may count in
+_FIRST_YEAR, _LAST_YEAR = 1678, 2261  # the range of nanoseconds since 1970, which pandas may count in
 
 
 def parse_moment(value: When, *, end: bool = False) -> pd.Timestamp:
-    """A date or time as a UTC timestamp in whole microseconds: the one reading of dates of client and commands.
+    """Parses a date or time as a UTC timestamp in whole microseconds, for the client and for all commands.
 
-    A naive time is UTC. A date alone is its first moment; as an ``end`` it is its last, so that an inclusive end means
-    that whole day. Never guessed: ``01/02/2018`` could be two days, and ``now`` is another moment each time.
+    A naive time is UTC. A date alone is its first moment, and as an ``end`` its last, so that an inclusive end means
+    that whole day. Nothing is guessed: ``01/02/2018`` could be either of two days, and ``now`` differs on each call.
 
     Args:
         value: ``2024-01-31``, ``2024/1/31``, ``20240131``, each with or without an ISO time; or a date, datetime,
             pandas Timestamp or NumPy datetime64.
 
     Raises:
-        ValueError: it is no date, names no day of the calendar, or lies outside of the years 1678 to 2261.
+        ValueError: it is not a date, does not exist in the calendar, or lies outside of the years 1678 to 2261.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""``feature_store.yaml``, read without importing Feast (which takes seconds), for the client and the flows."""
+"""Reads ``feature_store.yaml`` for the client and the flows without importing Feast, which takes seconds."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from feature_repo.stores.tables import OfflineTables
 
 FILE_VARIABLE = "FEAST_FS_YAML_FILE_PATH"
-"""Feast's own name for the variable that says which file it reads, so that its commands and ours read the same one."""
+"""Feast's own variable for the file that it reads, so that its commands and ours read the same one."""
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repo:
-    """What the platform itself needs of a Feast repository's configuration.
+    """The part of a Feast repository's configuration that the platform itself needs.
 
     Attributes:
         project: Feast project; part of every online key.
@@ -47,11 +47,11 @@ class Repo:
     raw: Mapping[str, Any] = field(repr=False)
 
     def tables(self) -> OfflineTables:
-        """The offline store's tables."""
+        """Opens the offline tables."""
         return open_tables(self.offline, self.storage_options)
 
     def feature_store(self) -> FeatureStore:
-        """Feast's own view of this repository."""
+        """Opens this repository with Feast."""
         from feast import FeatureStore, RepoConfig
 
         class QuietConfig(RepoConfig):
@@ -60,7 +60,7 @@ class Repo:
             def __repr_args__(self) -> list[tuple[str, Any]]:
                 return [("project", self.project)]
 
-        # Feast logs an advice on this very configuration at every start; it is chosen, and the advice is known.
+        # Feast logs advice against this configuration at every start; the choice is deliberate.
         logging.getLogger("feast.repo_config").setLevel(logging.ERROR)
         config = QuietConfig(**self.raw)
         config.repo_path = REPO
@@ -83,17 +83,17 @@ def load_repo(path: Path | None = None, variables: Mapping[str, str] | None = No
     """Reads ``feature_store.yaml``.
 
     Args:
-        path: the file; when not given, the one that ``FEAST_FS_YAML_FILE_PATH`` names, or else this project's.
-        variables: values for its ``${NAME}`` variables, before those of the environment.
+        path: the file; by default the one that ``FEAST_FS_YAML_FILE_PATH`` names, or else this project's.
+        variables: values of its ``${NAME}`` variables; they override the environment.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: it lacks one of our two stores.
     """
     values = {**os.environ, **(variables or {})}
     path = path or Path(values.get(FILE_VARIABLE) or REPO / "feature_store.yaml")
     # As Feast expands them: once (a password may hold a "$"), and a variable that is not set stays as it is.
-    raw = yaml.safe_load(_VARIABLE.sub(lambda found: values.get(found[1] or found[2], found[0]), path.read_text()))
+    raw = yaml.safe_load(_VARIABLE.sub(lambda match: values.get(match[1] or match[2], match[0]), path.read_text()))
     online, offline = raw.get("online_store") or {}, raw.get("offline_store") or {}
     if "home" not in online or "path" not in offline:
         raise ValueError(f"{path}: online_store.home and offline_store.path are needed; see docs/configuration.md")
@@ -115,7 +115,7 @@ def load_repo(path: Path | None = None, variables: Mapping[str, str] | None = No
 
 
 def home_folder() -> Path:
-    """The home of who has no repository to read: as ``FSTORE_HOME`` names it."""
+    """The home folder for a caller that has no repository to read: the one that ``FSTORE_HOME`` names."""
     return resolve_home(os.environ.get("FSTORE_HOME") or DEFAULT_HOME)
 
 

@@ -1,4 +1,4 @@
-"""Fencing: what keeps a run that lost its lease from writing over the run that has it now."""
+"""The error that keeps a run that lost its lease from overwriting the run that holds it now."""
 
 
 class FencedOutError(RuntimeError):

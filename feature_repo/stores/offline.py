@@ -46,14 +46,14 @@ class BarOfflineStore(OfflineStore):
     supports_filter_by_created_timestamp = True
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
-        """Nothing to look at yet: the first run makes the tables. Feast would look beside the repository, and warn."""
+        """Checks nothing: the first run makes the tables. Feast would look beside the repository, and warn."""
 
     def get_table_column_names_and_types_from_data_source(
         self,
         config: RepoConfig,  # noqa: ARG002  # Feast passes it
         data_source: DataSource,
     ) -> Iterable[tuple[str, str]]:
-        """A source's columns, which are known without its table."""
+        """The names and types of a source's columns, which are known without its table."""
         view = _view(data_source)
         kind = pa.list_(pa.float64()) if view.is_window else pa.float64()
         types = {ENTITY: pa.string(), "event_timestamp": TIME, "created": TIME, **dict.fromkeys(view.fields, kind)}
@@ -101,13 +101,13 @@ class BarOfflineStore(OfflineStore):
                 key = view.projection.join_key_map.get(ENTITY, ENTITY)
                 if key not in entities:
                     raise ValueError(f"entity_df lacks the column {key!r}; it has {', '.join(map(str, entities))}")
-                found = as_of(
+                columns = as_of(
                     tables, views[view], features, entities[key], moments, by_created=by_created, ttl_us=_ttl_us(view)
                 )
                 name = view.projection.name_to_use()  # type: ignore[no-untyped-call]
                 prefix = f"{name}__" if full_feature_names else ""
                 for feature in features:
-                    out = out.append_column(prefix + feature, found[feature])
+                    out = out.append_column(prefix + feature, columns[feature])
             return out
 
         metadata = RetrievalMetadata(features=feature_refs, keys=[ENTITY])

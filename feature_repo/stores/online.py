@@ -1,4 +1,4 @@
-"""Feast's Redis online store with three things mended: corrections are taken, writes are atomic, absence is told.
+"""Feast's Redis online store with three fixes: corrections are taken, writes are atomic, absence is reported.
 
 Feast's own drops a row with the same event timestamp, so a corrected bar never arrives; it reads and then writes, so
 two writers can leave the older value; and it answers a missing key as a present null of 1970. The byte layout stays
@@ -32,7 +32,7 @@ class BarRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """Configuration of the online store.
 
     ``redis_url`` is a redis-py URL (``redis://``, ``rediss://``, ``unix://``); without one, a ``connection_string``
-    as in Feast is used if given, else the embedded server in ``home``. Sentinel needs a ``connection_string``.
+    as in Feast is used if it is set, else the embedded server in ``home``. Sentinel needs a ``connection_string``.
     """
 
     type: Literal["feature_repo.stores.online.BarRedisOnlineStore"] = "feature_repo.stores.online.BarRedisOnlineStore"  # type: ignore[assignment]
@@ -55,7 +55,7 @@ Rows = list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]]
 
 
 class BarRedisOnlineStore(RedisOnlineStore):
-    """The online store: one hash a symbol, read and written as Feast does, except as the module says."""
+    """The online store: one hash per symbol, read and written as Feast does, with the fixes that the module lists."""
 
     def __init__(self) -> None:
         self._async_clients: dict[asyncio.AbstractEventLoop, Any] = {}
@@ -69,7 +69,7 @@ class BarRedisOnlineStore(RedisOnlineStore):
         return self._client
 
     async def _get_client_async(self, online_store_config: RedisOnlineStoreConfig) -> Any:
-        # Feast keeps one client, bound for ever to the event loop that first used it.
+        # Feast keeps one client, bound to the event loop that first used it.
         loop = asyncio.get_running_loop()
         client = self._async_clients.get(loop)
         if client is None:
@@ -79,8 +79,8 @@ class BarRedisOnlineStore(RedisOnlineStore):
                 client = await super()._get_client_async(online_store_config)
             else:
                 client = connect_async(url, online_store_config.redis_type.value)
-            for ended in [known for known in self._async_clients if known.is_closed()]:
-                del self._async_clients[ended]  # its client holds it, so it would never go by itself
+            for ended in [loop for loop in self._async_clients if loop.is_closed()]:
+                del self._async_clients[ended]  # its client refers to it, so it would never be collected
             self._async_clients[loop] = client
         return client
 
@@ -105,7 +105,7 @@ class BarRedisOnlineStore(RedisOnlineStore):
     async def online_write_batch_async(
         self, config: RepoConfig, table: FeatureView, data: Rows, progress: Callable[[int], Any] | None
     ) -> None:
-        """As ``online_write_batch``, in a thread: writing is no hot path."""
+        """As ``online_write_batch``, in a thread: writes are not latency-critical."""
         await asyncio.to_thread(self.online_write_batch, config, table, data, progress)
 
     # ----------------------------------------------------------------------------------------------- reading
@@ -115,7 +115,7 @@ class BarRedisOnlineStore(RedisOnlineStore):
     ) -> tuple[datetime | None, dict[str, Value] | None]:
         stamp = values[requested_features.index(f"_ts:{feature_view}")]
         if stamp is None:
-            return None, None  # Feast would say: present, null, 1970
+            return None, None  # Feast would return a present null of 1970
         features = {}
         for name, cell in zip(requested_features, values, strict=True):
             if cell is not None and not name.startswith("_ts:"):
@@ -141,8 +141,8 @@ class BarRedisOnlineStore(RedisOnlineStore):
     @staticmethod
     def _keys(client: Any, config: RepoConfig, join_keys: list[str]) -> list[bytes]:
         prefix = serialize_entity_key_prefix(join_keys)
-        found = client.scan_iter(match=_literal(prefix) + b"*", count=1000)
-        return [key for key in found if entity_key(_symbol_of(key, len(prefix)), config.project) == key]
+        keys = client.scan_iter(match=_literal(prefix) + b"*", count=1000)
+        return [key for key in keys if entity_key(_symbol_of(key, len(prefix)), config.project) == key]
 
     def teardown(
         self,
@@ -150,7 +150,7 @@ class BarRedisOnlineStore(RedisOnlineStore):
         tables: Sequence[FeatureView],
         entities: Sequence[Entity],  # noqa: ARG002  # Feast passes them too
     ) -> None:
-        """Deletes what this project holds."""
+        """Deletes everything of this project."""
         for join_keys in {tuple(table.join_keys) for table in tables}:
             self.delete_entity_values(config, list(join_keys))
 
@@ -164,7 +164,7 @@ def _symbol(key: EntityKey) -> str:
 
 
 def _symbol_of(key: bytes, prefix: int) -> str:
-    """The symbol in a Redis key, by the length that stands before it."""
+    """The symbol in a Redis key, which is preceded by its length."""
     start = prefix + 8
     length = int.from_bytes(key[prefix + 4 : start], "little")
     return key[start : start + length].decode("utf-8", "replace")

@@ -21,7 +21,7 @@ Decision = Literal["released", "discarded"]
 DECISIONS: tuple[Decision, ...] = ("released", "discarded")
 
 _IDENTITY = ("symbol", "timeframe", "kind", "rule", "row")
-"""The columns that tell one rejected row from another."""
+"""The columns that distinguish rejected rows."""
 
 
 def decided_kind(kind: str, decision: Decision) -> str:
@@ -91,7 +91,7 @@ def report_quarantine(table: pa.Table, *, rows_each: int) -> QuarantineReport:
 
 
 def _with_decisions(table: pa.Table) -> pa.Table:
-    """The rejected rows, each with its newest ``decision``; empty while there is none."""
+    """The rejected rows, each with its newest ``decision``; an empty string while it is undecided."""
     of_kind = {
         kind: (kind.removesuffix(f"-{decision}"), decision)
         for kind in table["kind"].unique().to_pylist()

@@ -1,4 +1,4 @@
-"""The window view's rows: the last closed bars of every column, as arrays."""
+"""Windows: the last closed bars of a symbol and timeframe, every column as an array, read from the offline tables."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read_joined(
 ) -> pa.Table:
     """Bars with their indicators, ascending by symbol and open time; ``created`` is the newer of the two.
 
-    A bar whose indicators are not stored is left out: it has not been through the run that stores both.
+    A bar whose indicators are not stored yet is left out.
     """
     span = {"timeframe": timeframe, "symbols": symbols, "start": start, "end": end, "as_known_at": as_known_at}
     bars = tables.read("bars", columns=BAR_FIELDS, **span)  # type: ignore[arg-type]
@@ -78,18 +78,18 @@ def read_windows(
     as_known_at: datetime | None = None,
 ) -> dict[str, Window]:
     """The windows of symbols' bars that opened at or before ``end``; a symbol without any is left out."""
-    found: dict[str, Window] = {}
+    windows: dict[str, Window] = {}
     lacking = list(symbols)
-    # Enough of the clock for the window, first while the market is open; where bars are sparser, all history is read.
+    # First a span that holds the window of an open market; where bars are sparser, all history is read.
     for start in (*_window_starts(timeframe, lacking, end), None):
         if not lacking:
             break
         rows = read_joined(tables, timeframe.name, symbols=lacking, start=start, end=end, as_known_at=as_known_at)
         for symbol, own in by_symbol(rows).items():
             if own.num_rows >= WINDOW_BARS or start is None:
-                found[symbol] = window_of(own)
-        lacking = [symbol for symbol in lacking if symbol not in found]
-    return found
+                windows[symbol] = window_of(own)
+        lacking = [symbol for symbol in lacking if symbol not in windows]
+    return windows
 
 
 def _window_starts(timeframe: Timeframe, symbols: Sequence[str], end: datetime) -> list[datetime]:
@@ -111,16 +111,16 @@ def newest_windows(
     if keys.num_rows == 0:
         return {}
     newest = keys.group_by("symbol").aggregate([("open_time", "max")])
-    found: dict[str, Window] = {}
+    windows: dict[str, Window] = {}
     for name, last in zip(newest["symbol"].to_pylist(), newest["open_time_max"].to_pylist(), strict=True):
         window = read_window(tables, timeframe, name, end=last)
         if window:
-            found[name] = window
-    return found
+            windows[name] = window
+    return windows
 
 
 def by_symbol(rows: pa.Table) -> dict[str, pa.Table]:
-    """Rows that are sorted by symbol, taken apart."""
+    """Splits rows that are sorted by symbol."""
     if not rows.num_rows:
         return {}
     names = rows["symbol"].combine_chunks().dictionary_encode()

@@ -1,4 +1,4 @@
-"""Adding rows to a table in one commit, fenced by the versions and the tokens in the table's own log."""
+"""Appends rows to a table in one commit, fenced by the versions and the tokens in the table's own log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def append(
     fences: Mapping[str, int] | None,
     since: int | None,
 ) -> None:
-    """As ``OfflineTables.append``, which tells what the arguments are."""
+    """Appends rows; arguments and errors as in ``OfflineTables.append``."""
     if rows.num_rows == 0:
         return
     if root.is_local:
@@ -41,12 +41,12 @@ def append(
     properties, upon, seen = None, None, dict[str, int | None]()
     if fences:
         properties = CommitProperties(app_transactions=[Transaction(s, token) for s, token in fences.items()])
-        upon = _made(root, table) if since is None else root.open(table, since)
+        upon = _created(root, table) if since is None else root.open(table, since)
         seen = dict.fromkeys(fences) if since is None else _tokens(upon, fences)
     for tries_left in reversed(range(_TRIES)):
         if fences and upon is not None:
-            found = _tokens(upon, fences)
-            if found != seen or any((found[symbol] or 0) > token for symbol, token in fences.items()):
+            tokens = _tokens(upon, fences)
+            if tokens != seen or any((tokens[symbol] or 0) > token for symbol, token in fences.items()):
                 raise FencedOutError(f"another run has written {table} of {_some(fences)} meanwhile")
         try:
             write_deltalake(
@@ -66,11 +66,11 @@ def append(
                 upon = root.open(table)
 
 
-def _made(root: TableRoot, table: TableName) -> DeltaTable:
-    """The table at its newest version, made without rows when there is none.
+def _created(root: TableRoot, table: TableName) -> DeltaTable:
+    """The table at its newest version, created without rows when it does not exist.
 
-    Of two writers that each make the table with their first rows, neither is refused and both have their rows in
-    it; of two that write upon an empty one, the second is.
+    Of two writers that create the table at the same time neither is refused, and both add their rows; of two that
+    have read the same empty table, the second is refused.
     """
     with suppress(CommitFailedError):  # another process made it at the same time
         DeltaTable.create(

@@ -1,6 +1,6 @@
-"""The files of a table that can hold what is asked for, as the table's log tells: none is opened to find that out.
+"""The files of a table that can hold the requested rows, by the statistics in the table's log; no file is opened.
 
-delta-rs makes datasets too, but tells Arrow every statistic of every column of every file: 1 to 2 ms a file.
+delta-rs makes datasets too, but passes every statistic of every column to Arrow: 1 to 2 ms per file.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from feature_repo.stores.delta.root import TableRoot, month_of
 from feature_repo.stores.delta.snapshots import Snapshot
 from feature_repo.stores.schemas import SCHEMAS, TIME, TableName
 
-_LOG_UNIT = pa.scalar(timedelta(milliseconds=1))  # the log's statistics leave out what of a moment is finer
-_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})  # those that change no row of a file
+_LOG_UNIT = pa.scalar(timedelta(milliseconds=1))  # the log's statistics are cut to milliseconds
+_FEATURES = frozenset(
+    {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
+)  # the features that change no row of a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """What the log tells of a file.
+    """A file of a table, as the log describes it.
 
     Attributes:
         path: below the table's root.
@@ -55,43 +57,43 @@ class File:
         return self.symbols[0] if self.symbols is not None and self.symbols[0] == self.symbols[1] else None
 
     def promise(self) -> pc.Expression:
-        """What is true of every row, so that a filter that can't be met skips the file."""
-        told = (pc.field("timeframe") == self.timeframe) & (pc.field("month") == self.month)
+        """A condition that every row meets, so that Arrow skips the file when a filter contradicts it."""
+        promise = (pc.field("timeframe") == self.timeframe) & (pc.field("month") == self.month)
         for column, bounds in (("symbol", self.symbols), ("created", self.created)):
             if bounds is not None:
-                told = told & (pc.field(column) >= bounds[0]) & (pc.field(column) <= bounds[1])
-        return told
+                promise = promise & (pc.field(column) >= bounds[0]) & (pc.field(column) <= bounds[1])
+        return promise
 
 
 class Files:
-    """Files by what is asked for, as Arrow datasets. Safe to share between threads."""
+    """The files for a read, as Arrow datasets. Safe to share between threads."""
 
     def __init__(self, root: TableRoot) -> None:
         self._root = root
-        self._held: LRUCache[Any, Any] = LRUCache(64)
+        self._cache: LRUCache[Any, Any] = LRUCache(64)
         self._lock = threading.Lock()
 
-    def all_of(self, name: TableName, found: Snapshot) -> tuple[File, ...]:
-        """Every file of a table, as ``list_files`` tells."""
-        files: tuple[File, ...] = self._once(found, (name,), lambda: tuple(list_files(found.table)))
+    def all_of(self, name: TableName, snapshot: Snapshot) -> tuple[File, ...]:
+        """Every file of a table, as ``list_files`` yields them."""
+        files: tuple[File, ...] = self._once(snapshot, (name,), lambda: tuple(list_files(snapshot.table)))
         return files
 
     def of_span(
-        self, name: TableName, found: Snapshot, timeframe: str | None, start: datetime | None, end: datetime | None
+        self, name: TableName, snapshot: Snapshot, timeframe: str | None, start: datetime | None, end: datetime | None
     ) -> Any:
         """The files that can hold bars of a timeframe and a span; None when there is no such month."""
         low, high = _month(start), _month(end)
 
         def choose() -> Any:
-            files = [f for f in self.all_of(name, found) if _is_within(f, timeframe, low, high)]
+            files = [f for f in self.all_of(name, snapshot) if _is_within(f, timeframe, low, high)]
             return self.dataset(name, files) if files else None
 
-        return self._once(found, (name, timeframe, low, high), choose)
+        return self._once(snapshot, (name, timeframe, low, high), choose)
 
     def of_symbol(
         self,
         name: TableName,
-        found: Snapshot,
+        snapshot: Snapshot,
         timeframe: str,
         symbol: str,
         start: datetime | None,
@@ -101,12 +103,12 @@ class Files:
         low, high = _month(start), _month(end)
 
         def choose() -> tuple[Any, bool]:
-            months = [f for f in self.all_of(name, found) if _is_within(f, timeframe, low, high)]
+            months = [f for f in self.all_of(name, snapshot) if _is_within(f, timeframe, low, high)]
             files = [f for f in months if f.can_hold(symbol)]
             return self.dataset(name, files), all(f.only_symbol == symbol for f in files)
 
-        held: tuple[Any, bool] = self._once(found, (name, timeframe, symbol, low, high), choose)
-        return held
+        files: tuple[Any, bool] = self._once(snapshot, (name, timeframe, symbol, low, high), choose)
+        return files
 
     def dataset(self, name: TableName, files: Sequence[File]) -> Any:
         """The files' rows, with every column of the table's schema: null where a file is older than a column."""
@@ -120,26 +122,26 @@ class Files:
 
     def _filesystem(self, name: TableName, files: Sequence[File]) -> FileSystem:
         root = self._root.path(name)
-        if self._root.is_local:  # read by Arrow itself; delta-rs would hand them on through Python
+        if self._root.is_local:  # Arrow reads them itself; delta-rs would pass them through Python
             return SubTreeFileSystem(root, LocalFileSystem())
-        sizes = {f.path: f.size for f in files}  # or each would be asked for first
+        sizes = {f.path: f.size for f in files}  # otherwise each size would be requested first
         return PyFileSystem(DeltaStorageHandler(root, dict(self._root.options), sizes))
 
-    def _once(self, found: Snapshot, asked: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        if found.committed_ns is None:  # the same version could be another table's
+    def _once(self, snapshot: Snapshot, request: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        if snapshot.committed_ns is None:  # the same version could be another table's
             return make()
-        key = (found.version, found.committed_ns, *asked)
+        key = (snapshot.version, snapshot.committed_ns, *request)
         with self._lock:
-            if key in self._held:
-                return self._held[key]
+            if key in self._cache:
+                return self._cache[key]
         made = make()
         with self._lock:
-            self._held[key] = made
+            self._cache[key] = made
         return made
 
 
 def list_files(table: DeltaTable) -> Iterator[File]:
-    """What a table's log tells of its files.
+    """Yields the files of a table, as its log describes them.
 
     Raises:
         DeltaProtocolError: another tool has changed the table in a way that its files alone do not show.
@@ -162,7 +164,7 @@ def list_files(table: DeltaTable) -> Iterator[File]:
 
 
 def _bounds(log: pa.Table, column: str, spare: pa.Scalar | None = None) -> list[tuple[Any, Any] | None]:
-    """A column's least and greatest value in each file; None where they are not known, or do not tell of nulls."""
+    """A column's least and greatest value in each file; None where they are unknown or the column has nulls."""
     if f"min.{column}" not in log.column_names:
         return [None] * log.num_rows
     low, high = log[f"min.{column}"], log[f"max.{column}"]

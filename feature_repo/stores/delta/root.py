@@ -22,7 +22,7 @@ def month_of(moment: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRoot:
-    """A root with a table in each of its folders.
+    """The root folder or URL; each of its folders is a table.
 
     Attributes:
         options: how to reach an object store; may hold secrets, so they are never shown.
@@ -33,7 +33,7 @@ class TableRoot:
 
     @property
     def is_local(self) -> bool:
-        """Whether the tables are files of this machine's."""
+        """Whether the tables are files on this machine."""
         return "://" not in self.root
 
     def path(self, table: TableName) -> str:
@@ -44,12 +44,12 @@ class TableRoot:
         """The table as of a version, or its newest.
 
         Raises:
-            TableNotFoundError: there is none.
+            TableNotFoundError: the table does not exist.
         """
         return DeltaTable(self.path(table), version=version, storage_options=dict(self.options))
 
     def committed_ns(self, table: TableName, version: int) -> int | None:
-        """When a version was committed, nanoseconds; None: it was not, or the object store would have to be asked."""
+        """When a version was committed, nanoseconds; None: it does not exist, or the root is an object store."""
         if not self.is_local:
             return None
         try:

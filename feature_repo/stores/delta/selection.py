@@ -1,4 +1,4 @@
-"""Which of the rows that a file holds are meant: those asked for, in order, the newest revision of each bar."""
+"""Selection of rows: a filter by the arguments of a read, then order, then the newest revision of each bar."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def where(
     as_known_at: datetime | None,
     written_after: datetime | None,
 ) -> pc.Expression | None:
-    """What rows must be like; arguments as of ``OfflineTables.read``. None: anything."""
+    """The filter for the arguments of ``OfflineTables.read``; None when every row matches."""
     parts: list[pc.Expression] = []
     if timeframe is not None:
         parts.append(pc.field("timeframe") == timeframe)
@@ -61,7 +61,7 @@ def in_order(rows: pa.Table, *, all_revisions: bool) -> pa.Table:
 
 
 def _is_ascending(rows: pa.Table) -> bool:
-    """Whether rows of one symbol and timeframe are in order already, each bar once: the usual case, told cheaply."""
+    """Whether rows of one symbol and timeframe are in order already, each bar once: the usual case, at little cost."""
     for key in ("symbol", "timeframe"):
         if pc.count_distinct(rows[key]).as_py() > 1:
             return False
@@ -75,7 +75,7 @@ def not_withdrawn(rows: pa.Table) -> pa.Table:
 
 
 def of_span(rows: pa.Table, start: datetime | None, end: datetime | None) -> pa.Table:
-    """Of one symbol and timeframe's rows those of a span, both ends inclusive, in order, each bar's newest revision."""
+    """The rows of one symbol and timeframe in a span, ends inclusive, ascending, the newest revision of each bar."""
     opens, created = (rows[name].combine_chunks().cast(pa.int64()).to_numpy() for name in ("open_time", "created"))
     if not (opens[1:] > opens[:-1]).all():
         order = np.lexsort((created, opens))

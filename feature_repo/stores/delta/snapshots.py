@@ -1,4 +1,4 @@
-"""The newest version of each table, kept open for as long as it is that."""
+"""Open handles of the tables, kept while no newer version exists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from feature_repo.stores.schemas import TableName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A table at a version, and when that was committed (ns; None: the store would have to be asked)."""
+    """A table at a version, and when that was committed (ns; None: unknown without a request to the object store)."""
 
     table: DeltaTable
     version: int
@@ -30,26 +30,26 @@ class Snapshots:
 
     def __init__(self, root: TableRoot) -> None:
         self._root = root
-        self._held: dict[TableName, Snapshot] = {}
+        self._snapshots: dict[TableName, Snapshot] = {}
         self._lock = threading.Lock()
 
     def newest(self, table: TableName) -> Snapshot | None:
         """The table at its newest version; None when it does not exist."""
         with self._lock:
-            held = self._held.get(table)
-            if held is not None and self._is_newest(table, held):
-                return held
+            snapshot = self._snapshots.get(table)
+            if snapshot is not None and self._is_newest(table, snapshot):
+                return snapshot
             try:
                 opened = self._root.open(table)
             except TableNotFoundError:
                 return None
             version = int(opened.version())
-            held = Snapshot(table=opened, version=version, committed_ns=self._root.committed_ns(table, version))
-            self._held[table] = held
-            return held
+            snapshot = Snapshot(table=opened, version=version, committed_ns=self._root.committed_ns(table, version))
+            self._snapshots[table] = snapshot
+            return snapshot
 
-    def _is_newest(self, table: TableName, held: Snapshot) -> bool:
-        if held.committed_ns is None:
-            return False  # opening the table asks an object store no more than asking for its version would
-        is_same = self._root.committed_ns(table, held.version) == held.committed_ns
-        return is_same and self._root.committed_ns(table, held.version + 1) is None
+    def _is_newest(self, table: TableName, snapshot: Snapshot) -> bool:
+        if snapshot.committed_ns is None:
+            return False  # opening the table costs an object store no more than a request for its version
+        is_same = self._root.committed_ns(table, snapshot.version) == snapshot.committed_ns
+        return is_same and self._root.committed_ns(table, snapshot.version + 1) is None

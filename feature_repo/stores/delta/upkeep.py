@@ -1,10 +1,10 @@
 """Upkeep of the offline tables: fewer, ordered files; nothing that anyone can read changes.
 
-A run adds a file a month and timeframe, so files become many and small, and each holds a few bars of every symbol.
+A run adds one file per month and timeframe, so files become many and small, and each holds a few bars of every symbol.
 Compacted, a month is one file (or a few) ordered by symbol in small row groups, of which a read of one symbol opens one
-or two. Delta Lake makes that one commit which removes the files that were read and adds what they held: rows that are
-appended meanwhile stay, whoever has the table open goes on reading the old files until ``vacuum`` deletes them, and the
-fencing tokens in the log stay what they are.
+or two. Delta Lake does that in one commit, which removes the files that were read and adds the new ones: rows that are
+appended meanwhile stay, a reader that has the table open goes on reading the old files until ``vacuum`` deletes them,
+and the fencing tokens in the log stay as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GROUP_ROWS = 16_384
 
 
 def compact(table: DeltaTable) -> Upkeep:
-    """Rewrites the partitions that have more files than their size asks for, ordered by symbol; one commit each.
+    """Rewrites the partitions that have more files than their size requires, ordered by symbol; one commit each.
 
     A partition that another writer rewrote at the same time is left for the next time.
     """
@@ -99,7 +99,7 @@ def forget_quarantined(quarantine: DeltaTable, before: datetime) -> int:
 
 
 def _scattered(table: DeltaTable) -> list[tuple[str, str]]:
-    """The partitions with more files than their size asks for: (timeframe, month)."""
+    """The partitions with more files than their size requires: (timeframe, month)."""
     sizes_of: dict[tuple[str, str], list[int]] = {}
     for file in list_files(table):
         sizes_of.setdefault((file.timeframe, file.month), []).append(file.size)

@@ -1,4 +1,4 @@
-"""Which stored row was valid at a moment: an as-of join in two kinds of time, by DuckDB."""
+"""As-of joins by DuckDB: the stored row that was valid at a moment, by close or by the time it was written."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pyarrow as pa
 
 Int64Array = npt.NDArray[np.int64]
 
-# When revisions count from when they were written, a row can be the answer only from then on, and only as long as
-# no row of a later bar (or a later revision of the same bar) had been written: those rows are exactly the ones that
-# were the newest at the moment they were written. They ascend in both times, so one as-of join finds the answer; of
-# the rows written at one moment (a loaded history) only the newest is a candidate, as the join would take any.
+# When revisions count from the moment they were written, a row can be the answer only from then on, and only until a
+# row of a later bar (or a later revision of the same bar) is written. So the candidates are the rows that were the
+# newest when they were written. They ascend in both times, so one as-of join finds the answer. Of rows written at the
+# same moment (a loaded history) only the newest is a candidate, because the join would take any of them.
 _NEWEST_WHEN_WRITTEN = """
 create temp view candidates as
 select symbol, event_us, known_us, row_number from (
@@ -43,14 +43,14 @@ def match_rows(
     """The row that was valid for each (symbol, moment).
 
     Args:
-        symbols, moments_us: what is asked: (n,) names and microseconds UTC.
+        symbols, moments_us: the entity rows: (n,) names and microseconds UTC.
         row_symbols, event_us: the stored rows: name, and when their bar closed.
-        created_us: when each row was written; given, a row counts from then on only. Else rows count from when
-            their bar closed, and there must be one row a bar.
+        created_us: when each row was written; a row then counts from that moment on. Without it rows count from the
+            close of their bar, and there must be one row per bar.
         ttl_us: the oldest a row may be; None for any age.
 
     Returns:
-        (n,) int64 row numbers, null where there is none.
+        (n,) int64 row numbers, null where no row was valid.
     """
     stored = {
         "symbol": row_symbols,
@@ -68,5 +68,5 @@ def match_rows(
         connection.register("stored", pa.table(stored))
         connection.register("asked", pa.table(asked))
         connection.execute(_WHEN_CLOSED if created_us is None else _NEWEST_WHEN_WRITTEN)
-        found: pa.Table = connection.sql(_MATCH).to_arrow_table()
-    return found["row_number"].combine_chunks()
+        matches: pa.Table = connection.sql(_MATCH).to_arrow_table()
+    return matches["row_number"].combine_chunks()

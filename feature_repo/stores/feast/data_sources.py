@@ -1,4 +1,4 @@
-"""What Feast's data sources stand for: a view of the catalog, read from the tables."""
+"""From Feast's data sources to the catalog's views and the tables that hold them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from feature_repo.stores.schemas import Revised
 
 
 def view_of(source: str) -> View:
-    """The view that a source of this name is for.
+    """The view of the source with this name.
 
     Raises:
-        ValueError: there is no such source.
+        ValueError: the catalog has no such source.
     """
     try:
         return VIEW_OF_SOURCE[source]
@@ -22,7 +22,7 @@ def view_of(source: str) -> View:
 
 
 def table_of(view: View) -> Revised:
-    """The table that holds a view's columns; a window's are in both."""
+    """The table that holds a view's columns; a window's columns are in both."""
     return "bars" if view.fields == BAR_FIELDS else "indicators"
 
 

@@ -24,7 +24,7 @@ _NEVER = np.iinfo(np.int64).min  # an entity row without a timestamp
 
 
 def moments_of(times: pd.Series) -> Moments:
-    """Timestamps in whole microseconds UTC, rounded down: never a moment later than asked for."""
+    """Timestamps in whole microseconds UTC, rounded down: never later than the requested moment."""
     whole = pd.to_datetime(times, utc=True).dt.floor("us").astype("datetime64[us, UTC]")
     return np.asarray(whole.to_numpy(dtype="datetime64[us]").astype(np.int64))
 
@@ -32,7 +32,7 @@ def moments_of(times: pd.Series) -> Moments:
 def every_close(
     tables: OfflineTables, views: Iterable[View], start: datetime | None, end: datetime | None
 ) -> pd.DataFrame:
-    """An entity frame with a row for every symbol and bar close in a span."""
+    """An entity frame with one row per symbol and bar close in a span."""
     frames = []
     for view in views:
         keys = tables.read(
@@ -57,10 +57,10 @@ def as_of(
     by_created: bool,
     ttl_us: int | None,
 ) -> Mapping[str, pa.Array]:
-    """The features at each row's symbol and moment; null where there is none.
+    """The features at each row's symbol and moment; null where no bar was valid.
 
     Args:
-        by_created: a revision counts from the moment that it was written, not from its bar's close.
+        by_created: whether a revision counts from the moment it was written instead of its bar's close.
         ttl_us: how old a bar may be, by its close, microseconds.
     """
     if view.is_window:
@@ -94,7 +94,7 @@ def _as_of_windows(
     moments: Moments,
     by_created: bool,
 ) -> Mapping[str, pa.Array]:
-    """Windows as of each row; one read a distinct symbol and moment."""
+    """The windows as of each row; one read per distinct symbol and moment."""
 
     @cache
     def window_at(name: str, us: int) -> Window | None:

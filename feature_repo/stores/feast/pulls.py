@@ -1,4 +1,4 @@
-"""What Feast materializes from: the rows of a view whose bars closed in a span, all of them or each symbol's newest."""
+"""The rows that Feast materializes: those of a view whose bars closed in a span, all or each symbol's newest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from feature_repo.stores.window import newest_windows
 def every_row(
     tables: OfflineTables, view: View, columns: Sequence[str], start: datetime | None, end: datetime | None
 ) -> pa.Table:
-    """Every bar that closed in ``[start, end]``, at its newest revision; of a window, the newest one of each symbol."""
+    """Every bar that closed in ``[start, end]``, at its newest revision; of a window view, each newest window."""
     first, last = open_of(view, start), open_of(view, end)
     if view.is_window:
         return _windows(tables, view, first, last)

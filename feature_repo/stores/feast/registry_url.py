@@ -1,6 +1,6 @@
-"""The registry's URL, made to mean the same file in every process.
+"""The plug-in that makes the registry's URL mean the same file in every process.
 
-Apart from ``home``, which strategies load: SQLAlchemy takes as long as all else that they need of the stores.
+It is apart from ``home``, which strategies load: importing SQLAlchemy would double the time that they need.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from feature_repo.home import resolve_home
 
 
 class HomePlugin(CreateEnginePlugin):
-    """Makes a SQLite URL that asks for it (``?plugin=fstore_home``) absolute and fit for several processes.
+    """Makes a SQLite URL with ``?plugin=fstore_home`` absolute and fit for several processes.
 
     SQLAlchemy loads it by its entry point, so that Feast's own commands have it too.
     """

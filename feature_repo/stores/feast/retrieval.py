@@ -1,4 +1,4 @@
-"""A read of the tables as Feast takes it: done when its result is asked for."""
+"""Feast's retrieval job for a read of the tables, which runs when its result is requested."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from feast.saved_dataset import SavedDatasetStorage
 
 
 class BarRetrievalJob(RetrievalJob):
-    """A read that runs when its result is asked for."""
+    """A read that runs when its result is requested."""
 
     def __init__(
         self,

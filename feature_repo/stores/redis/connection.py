@@ -1,4 +1,4 @@
-"""Redis clients for a repository: by URL with bounded waits, or the embedded server when no URL is set."""
+"""Redis clients of a repository's online store, with bounded waits; the embedded server when no URL is set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def online_url(repo: Repo) -> str:
     """The URL of the repository's online store; starts the embedded server when none is set.
 
     Raises:
-        ValueError: only Feast's own commands can reach it; anything else would read and write another one.
+        ValueError: the configuration names a server that only Feast's own commands can reach.
     """
     if repo.redis_type == "redis_sentinel":
         raise ValueError(
@@ -27,7 +27,7 @@ def online_url(repo: Repo) -> str:
 
 
 def connect(url: str, redis_type: str = "redis", *, timeout_s: float = READ_TIMEOUT_S) -> Any:
-    """A synchronous client. It never waits without bound, and retries in one place only: not here."""
+    """A synchronous client with bounded waits and no retries of its own: callers retry, in one place."""
     from redis import Redis, RedisCluster
     from redis.backoff import NoBackoff
     from redis.retry import Retry

@@ -1,8 +1,8 @@
-"""The mark of doubt in the online store: a symbol's views of a timeframe that did not prove right.
+"""The mark of doubt in the online store, on a symbol's views of a timeframe that failed a comparison.
 
-It lies in the symbol's own hash, beside what it is about, so that a lookup reads both in one step; who reads it serves
-the values as ``stale``. The mark changes together with a message on the channel of publishes, so that every cache
-drops what it holds of the symbol and timeframe.
+It lies in the symbol's own hash beside the values, so that a lookup reads both in one step and serves marked values
+as ``stale``. The mark changes together with a message on the channel of publishes, so that every cache drops its
+entries of the symbol and timeframe.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from feature_repo.catalog import VIEW_KINDS, view
 from feature_repo.stores.redis.codec import doubt_key, entity_key, field_key, revision_key, timestamp_key
 from feature_repo.stores.redis.publish import channel
 
-# A mark that is there already, or gone already, is no news.
+# Setting the same mark again, or removing one that is not set, changes and announces nothing.
 _SCRIPT = """
-local held = redis.call('HGET', KEYS[1], ARGV[3])
+local mark = redis.call('HGET', KEYS[1], ARGV[3])
 if ARGV[4] == '' then
-  if not held then return 0 end
+  if not mark then return 0 end
   redis.call('HDEL', KEYS[1], ARGV[3])
 else
-  if held == ARGV[4] then return 0 end
+  if mark == ARGV[4] then return 0 end
   redis.call('HSET', KEYS[1], ARGV[3], ARGV[4])
 end
 redis.call('PUBLISH', ARGV[1], ARGV[2])
@@ -29,10 +29,10 @@ return 1
 
 
 def mark_doubt(client: Any, project: str, symbol: str, timeframe: str, reason: str) -> bool:
-    """Marks a symbol's views of a timeframe as in doubt. Returns whether that is news.
+    """Marks a symbol's views of a timeframe as in doubt. Returns whether that changed anything.
 
     Raises:
-        ValueError: there is no reason.
+        ValueError: ``reason`` is empty.
     """
     if not reason:
         raise ValueError(f"{symbol} {timeframe}: a doubt needs a reason")
@@ -40,13 +40,15 @@ def mark_doubt(client: Any, project: str, symbol: str, timeframe: str, reason: s
 
 
 def lift_doubt(client: Any, project: str, symbol: str, timeframe: str) -> bool:
-    """Takes the mark away. Returns whether there was one."""
+    """Removes the mark. Returns whether there was one."""
     return _set(client, project, symbol, timeframe, "")
 
 
 def forget_revisions(client: Any, project: str, symbol: str, timeframe: str) -> None:
-    """Lets the next publish of a symbol and timeframe write whatever is held: its values may be wrong at the very
-    revision that they claim. Until then they are served as before, and count as lost for whoever looks for that.
+    """Removes the revisions of a symbol and timeframe, so that the next publish overwrites whatever is stored.
+
+    For values that may be wrong at the very revision that they claim. Until then they are served as before, and
+    ``whole_views`` no longer lists them.
     """
     client.hdel(entity_key(symbol, project), *(revision_key(view(kind, timeframe).name) for kind in VIEW_KINDS))
 

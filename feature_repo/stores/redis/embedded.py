@@ -1,4 +1,4 @@
-"""The embedded online store: a Valkey server, started on demand in the home folder and shared by every process.
+"""The embedded online store: a Valkey server that is started on demand in the home folder and shared by processes.
 
 The first process that needs it starts it and owns it; others find it by its socket. It keeps its data on disk (an
 append-only file), listens on a Unix socket that only its user can open, and stops when its owner ends, however the
@@ -48,7 +48,7 @@ class EmbeddedServerError(RuntimeError):
 
 
 def socket_path(home: Path) -> Path:
-    """Where the server of a home listens; beside the temporary files when the home's own path is too long."""
+    """The socket of a home's server; in the temporary folder when the home's own path is too long."""
     path = home.resolve() / "redis" / "server.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
         return path
@@ -78,7 +78,7 @@ def running_server(home: Path) -> str | None:
 
 
 def stop_server(home: Path) -> bool:
-    """Stops the home's server, whoever owns it, its data saved. Returns whether one ran."""
+    """Stops the home's server, in whichever process it was started; its data is saved. Returns whether one ran."""
     socket = socket_path(home)
     if not _answers(socket):
         return False
@@ -91,8 +91,8 @@ def stop_server(home: Path) -> bool:
 def _start(folder: Path, socket: Path) -> None:
     """Starts the server, or waits for the one that another process is starting.
 
-    Two servers on the same data would spoil them, so each holds a lock on its folder for as long as it lives: its
-    output is the locked file. One that is busy, loading or just ending is waited for, never started over.
+    Two servers on the same data would corrupt it, so each holds a lock on its folder for as long as it lives: its
+    output is the locked file. One that is busy, loading or just ending is waited for, never started a second time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -181,7 +181,7 @@ def _own(socket: Path, server: subprocess.Popen[bytes] | None) -> None:
 
 @atexit.register
 def _release_all() -> None:
-    """An owner that ends in good order sees its servers end before it is gone itself."""
+    """Stops the servers of this process before it ends."""
     for socket in list(_owned):
         _own(socket, None)
 

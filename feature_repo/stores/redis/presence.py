@@ -1,4 +1,4 @@
-"""What the online store has of symbols: each view's revision, where the view is whole."""
+"""The complete views of symbols in the online store, with their revisions."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from feature_repo.stores.redis.codec import entity_key, field_key, revision_key,
 
 
 def whole_views(client: Any, project: str, series: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[bytes]]:
-    """The revisions of the views of each symbol and timeframe of which the store has all, every field included.
+    """The revisions of the views of each symbol and timeframe that is complete, every field included.
 
-    One round trip, however many they are, in which names of fields travel and no value. Fields that are none of theirs
+    One round trip for all of them, which transfers names of fields and no values. Other fields in the same hash
     (doubts, fences, other timeframes, an indicator that has gone) do not matter.
     """
     timeframes: dict[str, list[str]] = defaultdict(list)
     for symbol, timeframe in series:
         timeframes[symbol].append(timeframe)
     with client.pipeline(transaction=False) as pipe:
-        for symbol, those in timeframes.items():
+        for symbol, names in timeframes.items():
             pipe.hkeys(entity_key(symbol, project))
-            pipe.hmget(entity_key(symbol, project), [key for tf in those for key in _revisions(tf)])
-        told = iter(pipe.execute() if timeframes else [])
-    found: dict[tuple[str, str], list[bytes]] = {}
-    for symbol, those in timeframes.items():
-        names, revisions = frozenset(next(told)), iter(next(told))
-        for timeframe in those:
-            held = [next(revisions) for _ in VIEW_KINDS]
-            if None not in held and _fields(timeframe) <= names:
-                found[symbol, timeframe] = held
-    return found
+            pipe.hmget(entity_key(symbol, project), [key for tf in names for key in _revision_keys(tf)])
+        replies = iter(pipe.execute() if timeframes else [])
+    complete: dict[tuple[str, str], list[bytes]] = {}
+    for symbol, names in timeframes.items():
+        fields, cells = frozenset(next(replies)), iter(next(replies))
+        for timeframe in names:
+            revisions = [next(cells) for _ in VIEW_KINDS]
+            if None not in revisions and _fields(timeframe) <= fields:
+                complete[symbol, timeframe] = revisions
+    return complete
 
 
 @cache
-def _revisions(timeframe: str) -> tuple[bytes, ...]:
+def _revision_keys(timeframe: str) -> tuple[bytes, ...]:
     return tuple(revision_key(view(kind, timeframe).name) for kind in VIEW_KINDS)
 
 

@@ -1,4 +1,4 @@
-"""The one way into the online store: a guarded, atomic write of a symbol's views."""
+"""The guarded, atomic write of a symbol's views: the only way into the online store."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from feature_repo.stores.redis.codec import (
 
 CHANNEL_PREFIX = "fstore:published:"
 
-# For each view of one symbol: write it when it is newer than what is held, by bar and then by revision, or the same and
-# no longer whole. All views change in this one script, so no reader ever sees an hour's close beside another hour's
-# RSI. Caches in every process are told of the symbol and timeframes that changed. A run that works under a lease gives
-# its fencing token: once a later one has written the symbol, the earlier one writes nothing more.
+# Each view of one symbol is written when it is newer than the stored one, by bar and then by revision, or when the
+# stored one is the same and no longer complete. All views change in this one script, so no reader ever sees an hour's
+# close beside another hour's RSI. Caches in every process receive a message with the symbol and its views. A run that
+# works under a lease passes its fencing token: once a later token has written the symbol, an earlier one is refused.
 _SCRIPT = """
 local fence_field, fence = ARGV[3], ARGV[4]
 if fence ~= '' then
@@ -41,8 +41,8 @@ end
 local at, changed, done = 5, false, {}
 while at <= #ARGV do
   local ts_field, ts, rev_field, rev, n = ARGV[at], ARGV[at+1], ARGV[at+2], ARGV[at+3], tonumber(ARGV[at+4])
-  local held = redis.call('HGET', KEYS[1], rev_field)
-  if not held or held < rev or (held == rev and not is_whole(at, n)) then
+  local stored = redis.call('HGET', KEYS[1], rev_field)
+  if not stored or stored < rev or (stored == rev and not is_whole(at, n)) then
     redis.call('HSET', KEYS[1], ts_field, ts, rev_field, rev, unpack(ARGV, at + 5, at + 4 + 2 * n))
     done[#done+1] = 1
     changed = true
@@ -75,7 +75,7 @@ class ViewRow:
 
 
 def channel(project: str) -> str:
-    """Where publishes are announced: a message is the symbol, a newline, and the views that were offered."""
+    """The channel on which publishes are announced: a message is the symbol, a newline, and the names of the views."""
     return CHANNEL_PREFIX + project
 
 
@@ -89,7 +89,7 @@ def publish(
         fence: the token of the lease under which the caller works; None writes without one, as Feast does.
 
     Returns:
-        For each row whether it was written; False: the store holds all of that bar at that revision, or a newer one.
+        For each row whether it was written; False: the store has all of that bar at that revision, or a newer one.
 
     Raises:
         FencedOutError: a later token has written the symbol.
