@@ -64,7 +64,7 @@ class Pipeline:
     """The policies of one client, in their order.
 
     A lookup that was asked before enters another module 12 times, in 12 modules, when the cache has its answer; 34
-    times, in 21 modules, when the online store is asked over an open connection (resumed coroutines included).
+    times, in 20 modules, when the online store is asked over an open connection (resumed coroutines included).
 
     Args:
         scope: what the keys of a repository begin with: a cache may serve clients of several.
