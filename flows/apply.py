@@ -108,8 +108,8 @@ def _difference(view: str, old: Mapping[str, Meaning], new: Mapping[str, Meaning
 def _changed(was: Meaning, is_now: Meaning) -> list[str]:
     """The tags by which two meanings differ.
 
-    Definitions that were registered before there was a digest tell nothing of inputs, outputs, warm-up and kernel; they
-    are compared by what they do tell, and get their digest with this registration.
+    Definitions that were registered before there was a digest say nothing of inputs, outputs, warm-up and kernel; they
+    are compared by what they do say, and get their digest with this registration.
     """
     if DIGEST in was and was[DIGEST] == is_now.get(DIGEST) and was["type"] == is_now["type"]:
         return []

@@ -1,4 +1,4 @@
-"""The root of errors that whoever runs the platform can mend: the command line tells them in one line."""
+"""The root of errors that the operator can fix: the command line shows them in one line."""
 
 
 class MendableError(RuntimeError):

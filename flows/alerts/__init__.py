@@ -1,4 +1,4 @@
-"""Alerts: what is watched, and who is told.
+"""Alerts: what is watched, and who is notified.
 
 ``rules`` says what is watched, one row per rule, and judges the ``facts`` that are known. ``incidents`` reports each
 incident once when it begins and once when it ends; ``channels`` carry the messages. ``check_alerts`` is one round of

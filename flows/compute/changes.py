@@ -54,7 +54,7 @@ def compare(
         fresh: rows of one symbol and timeframe, ascending by ``open_time``.
         stored: the newest revision of that symbol and timeframe, ascending; needs ``created`` and ``values``.
         values: the columns that make a row what it is.
-        same: where two columns tell the same value.
+        same: where two columns state the same value.
     """
     fresh_opens = fresh["open_time"].to_numpy(dtype="datetime64[us]").astype(np.int64)
     known_opens, known_created = microseconds(stored, "open_time"), microseconds(stored, "created")

@@ -37,7 +37,7 @@ little for most series: between pasts with moves as large as the price, and bars
 
 
 class TailTooShort(Exception):  # noqa: N818  # answered by reading more
-    """The rows before the first new bar do not tell how an indicator goes on: all of history is needed."""
+    """The rows before the first new bar do not say how an indicator goes on: all of history is needed."""
 
 
 def warm_up(indicator: Indicator) -> int:

@@ -46,7 +46,7 @@ class Computed:
     """A symbol and timeframe that passed both gates and waits to be stored: what has changed, not the history.
 
     Attributes:
-        bars: how many bars were made or computed anew.
+        bars: how many bars were made or recomputed.
         event_us: close of the newest of them, microseconds since 1970-01-01 UTC; None when there are none.
         verdicts: what the gates said, by what they judged.
     """

@@ -54,7 +54,7 @@ def ingest(
             kept in a Secret block and given as secret://BLOCK.
         symbols: as the catalog names them.
         timeframe: of the bars in the source.
-        format: of a file; told by its content when auto.
+        format: of a file; detected from its content when auto.
         tz: zone of times that name none, such as America/New_York; UTC, or what the file declares, when not given.
         stamp: which end of its bar a time is.
         day_first: whether 02/03/2020 is the second of March, where the dates of the source do not show it.
@@ -123,4 +123,4 @@ def notify(title: str, body: str = "") -> State[Any]:
             channel.send(title, body)
         except ChannelError as error:
             failures.append(str(error))
-    return final_state(f"{len(channels) - len(failures)} of {len(channels)} channels told: {title}", failures)
+    return final_state(f"{len(channels) - len(failures)} of {len(channels)} channels notified: {title}", failures)

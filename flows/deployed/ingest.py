@@ -24,7 +24,7 @@ _EXCHANGES = ("exchange://", "ccxt://")
 
 @materializing(BARS, by="fstore", name="ingest-symbol", task_run_name="{symbol} {timeframe}")
 def ingest_symbol(source: str, symbol: str, timeframe: str, options: SourceOptions) -> IngestReport:
-    """Reads one symbol's bars and stores them; the source's errors end it, and are told by symbol."""
+    """Reads one symbol's bars and stores them; the source's errors end it, and are reported by symbol."""
     settings = load_settings()
     each = series(symbol, timeframe)
     if source.startswith(_EXCHANGES) and options.start is None:

@@ -31,7 +31,7 @@ def views(timeframes: Iterable[str]) -> list[Asset]:
 
 def note_views(outcomes: Sequence[Outcome]) -> None:
     """Says at each view of this task what was made of it, and leaves out those of which nothing was; outside of a task
-    there is nobody to tell.
+    there is nobody to inform.
     """
     context = AssetContext.get()
     for asset in tuple(context.downstream_assets) if context else ():
@@ -40,8 +40,12 @@ def note_views(outcomes: Sequence[Outcome]) -> None:
             context.downstream_assets.discard(asset)
             continue
         newest = max((o.as_of for o in mine if o.as_of), default=None)
-        told = {"symbols": len(mine), "rows": sum(o.bars for o in mine), "published": sum(o.published for o in mine)}
-        add_asset_metadata(asset, told | {"as_of": newest.isoformat() if newest else None})
+        metadata = {
+            "symbols": len(mine),
+            "rows": sum(o.bars for o in mine),
+            "published": sum(o.published for o in mine),
+        }
+        add_asset_metadata(asset, metadata | {"as_of": newest.isoformat() if newest else None})
 
 
 def _key(view: str) -> str:

@@ -22,7 +22,7 @@ class GapReport:
         gaps: symbol -> its gaps by cause, ascending; a symbol without any too.
         outages: session -> when its feed was down.
         bars: symbol -> how many bars are stored in all.
-        problems: symbol -> why its gaps could not be told.
+        problems: symbol -> why its gaps are unknown.
     """
 
     timeframe: str
@@ -44,7 +44,7 @@ def report_gaps(
     """The gaps of the symbols ``asked`` for that reach into ``[start_us, end_us]``, microseconds since 1970-01-01 UTC.
 
     Args:
-        known: every symbol with bars: whether a feed was down, its other symbols tell. All of a series is read,
+        known: every symbol with bars: whether a feed was down is seen in its other symbols. All of a series is read,
             because a gap may begin long before the range.
     """
     found: dict[str, Gaps] = {}

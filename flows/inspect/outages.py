@@ -1,4 +1,4 @@
-"""Gaps told apart: a symbol that lacks bars, and a feed that was down, which many symbols show at the same time."""
+"""Two sorts of gaps: a symbol that lacks bars, and a feed that was down, which many symbols show at the same time."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def find_outages(
         raise ValueError(f"share must be above 0 and at most 1, least at least 1, not {share} and {least}")
     unknown = gaps.keys() - spans.keys()
     if unknown:
-        raise ValueError(f"{min(unknown)} has gaps but no span: tell when its first bar opened and its last closed")
+        raise ValueError(f"{min(unknown)} has gaps but no span: say when its first bar opened and its last closed")
     lacking = [one.kind != "closed" for one in gaps.values()]
     starts = _sorted([one.start_us[mask] for one, mask in zip(gaps.values(), lacking, strict=True)])
     ends = _sorted([one.end_us[mask] for one, mask in zip(gaps.values(), lacking, strict=True)])

@@ -24,6 +24,6 @@ class Backfills(Database):
             connection.execute(insert(connection, BACKFILLS).on_conflict_do_nothing(), row)
 
     def forget_backfill(self, key: str) -> None:
-        """Makes the backfill start anew."""
+        """Makes the backfill start again."""
         with self._writing() as connection:
             connection.execute(delete(BACKFILLS).where(BACKFILLS.c.key == key))

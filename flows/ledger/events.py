@@ -1,4 +1,4 @@
-"""Events that a dashboard draws: the gate's verdicts, and what each run wrote. Never a row a bar."""
+"""Events that a dashboard draws: the gate's verdicts, and what each run wrote. Never one row per bar."""
 
 from __future__ import annotations
 

@@ -135,16 +135,16 @@ class Lease:
         return self._last_us if self._last_us >= self.token else None
 
     def _renew_until_left(self) -> None:
-        told = False
+        is_reported = False
         while not self._left.wait(self._ttl_s / 3):
             try:
                 lost = self._book._renew(self)
             except LedgerError as error:
                 _log.warning("lease %d could not be renewed, trying again: %s", self.token, error)
                 continue
-            if lost and not told:
+            if lost and not is_reported:
                 _log.warning("lease %d lost %s to another run", self.token, ", ".join(lost))
-                told = True
+                is_reported = True
 
 
 class Leases(Database):
@@ -163,7 +163,7 @@ class Leases(Database):
             takes_over: how the names of owners begin whose leases are taken although they hold; empty for none.
 
         Returns:
-            A lease of what was free, of nothing if all is held; ``refused`` tells who holds the others.
+            A lease of what was free, of nothing if all is held; ``refused`` says who holds the others.
 
         Raises:
             LedgerUnavailable: the database does not answer.

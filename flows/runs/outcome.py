@@ -24,7 +24,7 @@ class Outcome:
     """What a run did for one symbol and timeframe.
 
     Attributes:
-        bars: bars that the run made or computed anew: those that are new, were corrected, or depend on a correction.
+        bars: bars that the run made or recomputed: those that are new, were corrected, or depend on a correction.
         stored, revised, unchanged: what became of their indicator rows, as in ``flows.compute.changes``.
         quarantined: rows that a gate rejected.
         published: whether the online store took the symbol's views.

@@ -143,6 +143,6 @@ def _text(cell: ElementTree.Element, strings: list[str], since: datetime | None)
     if kind == "s":
         return strings[int(value)]
     if kind == "n" and since is not None and value:
-        moment = since + timedelta(milliseconds=round(float(value) * 86_400_000))  # a double tells no finer moment
+        moment = since + timedelta(milliseconds=round(float(value) * 86_400_000))  # a double holds no finer moment
         return moment.isoformat(" ", "milliseconds").removesuffix(".000")
     return value

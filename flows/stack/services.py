@@ -1,4 +1,4 @@
-"""The services of the stack: their commands, and how to tell that they are ready."""
+"""The services of the stack: their commands, and how to see that they are ready."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def compare_stores(
 
     Args:
         job: all of its history, ``since_us`` None.
-        due_us: open of the first bar that a run would compute anew, because something was written since the last one
+        due_us: open of the first bar that a run would compute again, because something was written since the last one
             (0: all of them), microseconds since 1970-01-01 UTC; None: no run is due.
         min_completeness: as in ``flows.compute.step.Limits``.
 

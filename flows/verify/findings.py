@@ -1,4 +1,4 @@
-"""What a comparison finds, and how it is told."""
+"""What a comparison finds, and how it is reported."""
 
 from __future__ import annotations
 
@@ -66,5 +66,5 @@ class Comparison:
 
 
 def told_bar(us: int | np.int64) -> str:
-    """A bar's open or close as a finding tells it."""
+    """A bar's open or close as a finding states it."""
     return f"{to_datetime(int(us)):%Y-%m-%dT%H:%MZ}"

@@ -1,4 +1,4 @@
-"""What the machinery tells of one value, as the dashboard reads it: it is made where ``fstore explain`` makes it."""
+"""What the machinery explains of one value, as the dashboard reads it: it is made where ``fstore explain`` makes it."""
 
 from __future__ import annotations
 

@@ -18,8 +18,6 @@ Tone = Literal["", "good", "warn", "bad", "info"]
 Query = dict[str, str]
 
 GRAPH_CONFIG = {"displayModeBar": False, "responsive": True, "showTips": False}
-EMPTY_FIGURE: dict[str, Any] = {"data": [], "layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False},
-                                "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}}  # fmt: skip
 POLL_MS = 5_000
 
 
@@ -199,11 +197,6 @@ def segments(id_: str, name: str, options: Mapping[str, str], value: str) -> htm
         ],
         className="full",
     )
-
-
-def banner(id_: str, text: str) -> html.Div:
-    """A line that says what is wrong; invisible while empty."""
-    return html.Div(text, id=id_, className="banner", role="status")
 
 
 def poll(id_: str, interval_ms: int = POLL_MS) -> dcc.Interval:

@@ -94,8 +94,8 @@ def create_app(lookups: Lookups, access: Access, *, is_stopping: Callable[[], bo
         if not lookups.invalidator.is_listening:
             raise FeatureStoreUnavailable("publishes can't be received now: the online store does not answer")
         headers = dict(request.headers)
-        told = lines(lookups.invalidator, lambda: not is_stopping() and access.admits(headers))
-        return StreamingResponse(told, media_type="application/x-ndjson")
+        events = lines(lookups.invalidator, lambda: not is_stopping() and access.admits(headers))
+        return StreamingResponse(events, media_type="application/x-ndjson")
 
     @app.get("/v1/health")
     async def health() -> Response:

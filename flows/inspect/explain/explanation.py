@@ -1,4 +1,4 @@
-"""What is told of a value."""
+"""What is explained of a value."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Explanation:
         lookback, warm_up: bars that must precede the bar until it has a value, and until that is converged (None: it
             never forgets); ``preceding``: how many do, since history began or an input was last unknown.
         stored, recomputed, online: the value in the offline store, computed just now, and shown online (None too when
-            ``in_window`` says that the bar is not, or not any more, among those that are online).
+            ``in_window`` says that the bar is not, or no longer, among those that are online).
         agree: whether all that could be compared are the same.
         online_as_of: close of the newest bar that is online; None: nothing is.
         revisions: what was known of the value when, oldest first.
@@ -95,5 +95,5 @@ class Explanation:
 
 
 def number(value: Any) -> float | None:
-    """A value as it is told: None where there is none."""
+    """A value as it is shown: None where there is none."""
     return None if value is None or np.isnan(value) else float(value)

@@ -23,7 +23,7 @@ SHOWN_BARS = 5
 
 
 def indicator_of(name: str, bars: pd.DataFrame, symbol: Symbol, timeframe: Timeframe) -> dict[str, Any]:
-    """What an ``Explanation`` tells of the origin of an indicator's value at the last of ``bars``."""
+    """What an ``Explanation`` says of the origin of an indicator's value at the last of ``bars``."""
     indicator, opens = PRODUCER[name], opens_us(bars)
     inputs = input_columns(bars, symbol, timeframe)
     last = len(bars) - 1
@@ -53,7 +53,7 @@ def indicator_of(name: str, bars: pd.DataFrame, symbol: Symbol, timeframe: Timef
 
 
 def _began(indicator: Indicator, inputs: Mapping[str, FloatArray]) -> int:
-    """The row after the last one with an unknown input: an indicator starts anew there."""
+    """The row after the last one with an unknown input: an indicator starts again there."""
     unknown = np.flatnonzero(np.logical_or.reduce([np.isnan(inputs[name]) for name in indicator.inputs]))
     return int(unknown[-1]) + 1 if unknown.size else 0
 
