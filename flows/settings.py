@@ -89,7 +89,7 @@ class Settings:
         return self.repo().tables()
 
     def ledger(self) -> Ledger:
-        """The ledger, one a process: who works on what, and how far each symbol has come."""
+        """The ledger, one per process: who works on what, and how far each symbol has come."""
         return _ledger(self.ledger_url or f"sqlite:///{self.home / 'ledger.db'}")
 
 

@@ -93,7 +93,7 @@ def closes(bars: pd.DataFrame, timeframe: Timeframe) -> pd.Series:
 
 
 def complete_until(session: Session, timeframe: Timeframe, newest_us: int, now_us: int) -> int:
-    """Up to when a source is complete: until an open market makes the bar after its newest one, but not beyond now.
+    """The moment until which a source is complete: when an open market makes its next bar, but not beyond now.
 
     So the last bar of an exchange's day is made when it closes at midnight, and not when the next day's trading begins.
 

@@ -112,7 +112,7 @@ def _bounded(indicator: Indicator, bars: Bars) -> str:
 
 
 def _settles(indicator: Indicator, bars: Bars, values: Bars) -> str:
-    """A computation that begins ``warm_up`` bars before a bar gives its value."""
+    """A computation that begins ``warm_up`` bars before a bar returns its value."""
     n, warm_up = len(bars["close"]), indicator.warm_up
     if warm_up is None or n - warm_up < 2:
         return ""

@@ -35,15 +35,15 @@ def note_views(outcomes: Sequence[Outcome]) -> None:
     """
     context = AssetContext.get()
     for asset in tuple(context.downstream_assets) if context else ():
-        mine = [o for o in outcomes if o.timeframe and asset.key in _keys(o.timeframe)]
-        if context and not any(o.bars or o.published for o in mine):
+        matching = [o for o in outcomes if o.timeframe and asset.key in _keys(o.timeframe)]
+        if context and not any(o.bars or o.published for o in matching):
             context.downstream_assets.discard(asset)
             continue
-        newest = max((o.as_of for o in mine if o.as_of), default=None)
+        newest = max((o.as_of for o in matching if o.as_of), default=None)
         metadata = {
-            "symbols": len(mine),
-            "rows": sum(o.bars for o in mine),
-            "published": sum(o.published for o in mine),
+            "symbols": len(matching),
+            "rows": sum(o.bars for o in matching),
+            "published": sum(o.published for o in matching),
         }
         add_asset_metadata(asset, metadata | {"as_of": newest.isoformat() if newest else None})
 

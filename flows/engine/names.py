@@ -43,9 +43,13 @@ def name_run(kind: str) -> str:
     """
     from prefect.runtime import flow_run
 
-    given = flow_run.parameters
-    symbols = list(given.get("symbols") or ())
-    timeframes = [given["timeframe"]] if "timeframe" in given else list(given.get("timeframes") or catalog.TIMEFRAMES)
+    parameters = flow_run.parameters
+    symbols = list(parameters.get("symbols") or ())
+    timeframes = (
+        [parameters["timeframe"]]
+        if "timeframe" in parameters
+        else list(parameters.get("timeframes") or catalog.TIMEFRAMES)
+    )
     try:
         session = (catalog.symbol(symbols[0]) if symbols else next(iter(catalog.SYMBOLS.values()))).session
         shortest = min((catalog.timeframe(tf) for tf in timeframes), key=lambda tf: tf.seconds)

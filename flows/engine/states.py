@@ -18,7 +18,7 @@ def final_state(did: str, problems: Sequence[str], result: Any = None) -> State[
     """``Completed`` with what was done, or ``Stopped`` (a failed state) with what was not.
 
     Args:
-        result: what the flow has to give all the same; ``result_of`` the state gives it.
+        result: what the flow returns all the same; ``result_of`` the state returns it.
     """
     if not problems:
         return Completed(message=did, data=result)
@@ -28,7 +28,7 @@ def final_state(did: str, problems: Sequence[str], result: Any = None) -> State[
 
 
 def result_of(state: State[Any]) -> Any:
-    """What a flow that was called with ``return_state=True`` gives, though it stopped something.
+    """What a flow that was called with ``return_state=True`` returns, though it stopped something.
 
     Raises:
         BaseException: what the flow raised.

@@ -78,11 +78,11 @@ class Events(Database):
                 connection.execute(insert(REVISIONS), [_row(revision) for revision in revisions])
 
     def verdicts(self, *, symbol: str | None = None, since_us: int | None = None, limit: int = 1000) -> list[Verdict]:
-        """Verdicts, newest first; ``since_us`` is part of what is given."""
+        """Verdicts, newest first; ``since_us`` is inclusive."""
         return [Verdict(**row) for row in self._events(VERDICTS, symbol, since_us, limit)]
 
     def revisions(self, *, symbol: str | None = None, since_us: int | None = None, limit: int = 1000) -> list[Revision]:
-        """Revisions, newest first; ``since_us`` is part of what is given."""
+        """Revisions, newest first; ``since_us`` is inclusive."""
         return [Revision(**row) for row in self._events(REVISIONS, symbol, since_us, limit)]
 
     def _events(self, table: Table, symbol: str | None, since_us: int | None, limit: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Ingests: which downloads were taken, so that an old one given again does not undo a newer one."""
+"""Ingests: which downloads were taken, so that an old one ingested again does not undo a newer one."""
 
 from __future__ import annotations
 

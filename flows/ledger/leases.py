@@ -1,11 +1,11 @@
 """Leases: one run at a time does a symbol's work.
 
-A lease is rows of the database, one a symbol, each with the moment until which it holds and a fencing token (Kleppmann,
-"How to do distributed locking", 2016). Who was stopped for longer than its lease finds another's token in its rows, and
-``check`` and ``advance`` refuse it, however late it wakes.
+A lease is rows of the database, one per symbol, each with the moment until which it holds and a fencing token
+(Kleppmann, "How to do distributed locking", 2016). A run that was stopped for longer than its lease finds another's
+token in its rows, and ``check`` and ``advance`` refuse it, however late it wakes.
 
-Expiry is judged by the clock of whoever asks, against a moment that the holder's clock gave. Hosts' clocks must agree
-to within half a lease's time; when they do not, a lease may be taken from a run that lives. That run is refused as
+Expiry is judged by the caller's clock, against a moment by the holder's clock. Hosts' clocks must agree to within half
+a lease's time; when they do not, a lease may be taken from a run that lives. That run is refused as
 above: skewed clocks cost work, never truth.
 """
 
@@ -40,7 +40,7 @@ class Holder:
 
 
 class Lease:
-    """Symbols that this run alone may work on. Inside ``with`` a thread renews it; leaving gives the symbols back.
+    """Symbols that this run alone may work on. Inside ``with`` a thread renews it; leaving releases them.
 
     Attributes:
         token: the fencing token, as microseconds since 1970: above every earlier one of this ledger, above every stamp
@@ -153,8 +153,8 @@ class Leases(Database):
     def lease(self, symbols: Sequence[str], *, owner: str, ttl_s: float = 60.0, takes_over: str = "") -> Lease:
         """Takes every symbol that is free (never leased, released, or past its time), in one transaction.
 
-        ``takes_over`` is for work that is done again because whoever did it is believed dead: it need not wait for its
-        own earlier lease to run out. Should the other live after all, it is refused as any late holder is.
+        ``takes_over`` is for work that is done again because the process that did it is believed dead: it need not wait
+        for its own earlier lease to run out. Should the other live after all, it is refused as any late holder is.
 
         Args:
             symbols: what to take; a repeated one counts once.
@@ -202,7 +202,7 @@ class Leases(Database):
         return Lease(self, token=token, symbols=taken, refused=refused, last_us=last_us, until_us=until_us, ttl_s=ttl_s)
 
     def _renew(self, lease: Lease, last_us: int | None = None) -> tuple[str, ...]:
-        """Renews what is still ours, remembering a stamp if one is given. Returns what is not ours any more."""
+        """Renews what is still ours, remembering a stamp if one is given. Returns what is no longer ours."""
         with self._writing() as connection:
             ours = held(connection, lease)
             # Not even a clock that is set back shortens a lease: stamps may have been given up to its end.
@@ -240,5 +240,5 @@ def _lock_rows(connection: Connection, symbols: Sequence[str]) -> dict[str, Row[
 
 
 def _write(connection: Connection, symbols: Collection[str], **values: int | None) -> None:
-    given = {name: value for name, value in values.items() if value is not None}
-    connection.execute(update(LEASES).where(LEASES.c.symbol.in_(symbols)).values(given))
+    columns = {name: value for name, value in values.items() if value is not None}
+    connection.execute(update(LEASES).where(LEASES.c.symbol.in_(symbols)).values(columns))

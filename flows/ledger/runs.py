@@ -76,7 +76,7 @@ class Runs(Database):
         """A sign of life, due at least every few minutes: a run unseen for ten counts as lost.
 
         Raises:
-            UnknownRun: there is none such.
+            UnknownRun: there is no such run.
         """
         with self._writing() as connection:
             _change(connection, run, seen_us=self._now_us())
@@ -85,7 +85,7 @@ class Runs(Database):
         """Notes how a run ended, even one that was thought lost. The first end stands, a later one changes nothing.
 
         Raises:
-            UnknownRun: there is none such.
+            UnknownRun: there is no such run.
             LedgerError: a state that is no end.
         """
         if state not in _END_STATES:

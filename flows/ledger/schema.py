@@ -186,7 +186,7 @@ ALERTS = Table(
 )
 IS_OPEN = text("closed_us IS NULL")
 Index(
-    "ux_ledger_alerts_open",  # an incident is open once, whoever notices it
+    "ux_ledger_alerts_open",  # an incident is open once, no matter how many notice it
     ALERTS.c.rule,
     ALERTS.c.subject,
     unique=True,

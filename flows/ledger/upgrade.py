@@ -1,4 +1,4 @@
-"""Brings a database's tables to this version, whoever else is about to do the same."""
+"""Brings a database's tables to this version, even while other processes do the same."""
 
 from __future__ import annotations
 

@@ -48,10 +48,10 @@ class Watermarks(Database):
         """Moves watermarks forward, if the lease still holds: all of them in one transaction, or none.
 
         A bar that closes in the future (a source's wrong clock) counts up to the ledger's clock only, because it would
-        hide all the bars before it. Neither moment ever goes back, unless the recipe changed: then both are as given.
+        hide all the bars before it. Neither moment ever goes back, unless the recipe changed: then both are set.
 
         Raises:
-            LeaseLost: any of the lease's symbols is not its own any more; nothing was written.
+            LeaseLost: any of the lease's symbols is no longer its own; nothing was written.
             LedgerError: a row of a symbol that the lease never held.
         """
         foreign = without(list(dict.fromkeys(row.symbol for row in rows)), set(lease.symbols))

@@ -68,7 +68,7 @@ def isolated(stopped: Callable[[Exception], object]) -> Iterator[None]:
     """One bad symbol never stops the others: an error inside is handed to ``stopped``, which reports it by name.
 
     Raises:
-        RedisError: the online store does not answer, which is no symbol's fault: whoever called tries all of it again.
+        RedisError: the online store does not answer, which is no symbol's fault: the caller tries all of it again.
     """
     try:
         yield

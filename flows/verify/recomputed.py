@@ -22,7 +22,7 @@ from flows.verify.findings import Finding, told_bar
 
 
 def bar_findings(job: Job, history: History, computed: Computed, tables: OfflineTables, until_us: int) -> list[Finding]:
-    """Where the stored derived bars are not what their source gives, completeness included."""
+    """Where the stored derived bars are not what is derived from their source, completeness included."""
     if job.source is None or history.source is None:
         return []
     source: pd.DataFrame = history.source.select(["open_time", *BAR_FIELDS]).to_pandas()
