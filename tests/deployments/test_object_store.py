@@ -71,6 +71,8 @@ def rows(symbol: str, value: float = 1.0) -> pa.Table:
         "created": pa.array([moment + 2 * hour for moment in opens], TIME),
         **{name: [value] * N for name in catalog.BAR_FIELDS},
         **{name: pa.nulls(N, pa.int32()) for name in ("source_bars", "expected_bars")},
+        "source": pa.nulls(N, pa.string()),
+        "withdrawn": pa.nulls(N, pa.bool_()),
     }
     return pa.table({name: columns[name] for name in SCHEMAS["bars"].names if name != "month"})
 

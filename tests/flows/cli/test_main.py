@@ -18,8 +18,8 @@ from flows.settings import Settings
 Run = Callable[..., Any]
 FSTORE = Path(sys.executable).parent / "fstore"
 COMMANDS = [
-    *("demo", "up", "down", "status", "apply", "ingest", "rebase", "materialize", "backfill", "stream"),
-    *("replay", "listen"),
+    *("demo", "up", "down", "status", "apply", "ingest", "rebase", "withdraw", "sources"),
+    *("materialize", "backfill", "stream", "replay", "listen"),
     *("latest", "get", "explain", "verify", "gaps", "maintain", "serve", "dashboard", "keys"),
 ]
 STRANGERS = [
