@@ -7,16 +7,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
-
-import numpy as np
 
 from feature_repo.catalog import BAR_FIELDS
 from feature_repo.stores.tables import OFFLINE_OUTAGE, OfflineTables
 from fsclient.answers.answers import LatestAnswer, RangeAnswer, latest_answer, range_answer
-from fsclient.answers.values import NO_BAR, LatestValues, RangeValues, WindowValues
+from fsclient.answers.values import RangeValues, WindowValues
 from fsclient.errors import CLOSED, FeatureStoreUnavailable, RequestTimeout
 from fsclient.questions.latest import LatestRequest
 from fsclient.questions.ranges import ComputeRequest, RangeRequest, closed_part
@@ -67,40 +64,15 @@ class StoreReader:
         self.guard = Guard(store="the online store", breaker=breaker, retry=retry, clock=clock)
 
     async def latest(self, request: LatestRequest, deadline: Deadline) -> LatestAnswer:
-        """From the online store; what was never published there, from the offline store's bars."""
+        """From the online store."""
         values = await self.guard.run(partial(self._online.latest, request), self._for_online(deadline))
-        answer = latest_answer(request, values, self._now_us(), source="online")
-        if any(entry["reason"] == "no_data" for entry in answer.record.missing):
-            return await self._unpublished(request, values, deadline) or answer
-        return answer
+        return latest_answer(request, values, self._now_us(), source="online")
 
     async def recomputed(self, request: LatestRequest, deadline: Deadline) -> LatestAnswer:
         """From the offline store's bars, as the online store would have it."""
         now_us = self._now_us()
         values = await self._bounded(recompute_latest, deadline, self._tables, request, now_us)
         return latest_answer(request, values, now_us, source="recomputed")
-
-    async def _unpublished(
-        self, request: LatestRequest, online: LatestValues, deadline: Deadline
-    ) -> LatestAnswer | None:
-        """The answer with its empty views computed from stored bars; None where no bar is stored, or none is read."""
-        now_us = self._now_us()
-        rows = np.flatnonzero((online.event_us == NO_BAR).any(axis=1))
-        part = replace(request, symbols=tuple(request.symbols[row] for row in rows))
-        try:
-            offline = await self._bounded(recompute_latest, deadline, self._tables, part, now_us)
-        except FeatureStoreUnavailable:
-            return None
-        empty = online.event_us[rows] == NO_BAR
-        if (offline.event_us[empty] == NO_BAR).all():
-            return None
-        event_us, values, stored = online.event_us.copy(), online.values.copy(), online.stored.copy()
-        event_us[rows] = np.where(empty, offline.event_us, event_us[rows])
-        cells = empty[:, request.at]
-        values[rows] = np.where(cells, offline.values, values[rows])
-        stored[rows] = np.where(cells, offline.stored, stored[rows])
-        filled = LatestValues(values=values, stored=stored, event_us=event_us, doubt=online.doubt)
-        return latest_answer(request, filled, now_us, source="recomputed")
 
     async def range(self, request: RangeRequest, deadline: Deadline) -> RangeAnswer:
         """From the online window if it reaches back far enough, else from the offline store and the window after it."""

@@ -321,22 +321,9 @@ async def test_one_cache_for_clients_of_two_repositories_keeps_them_apart(
     assert source(await first.get_latest("EUR/USD", ["close"])) == "online"
     for other in (second, third):
         assert source(await other.get_latest("EUR/USD", ["close"])) != "cache"
-    assert source(await second.get_latest("EUR/USD", ["open"])) == "recomputed"  # nothing is published there
+    assert reasons(await second.get_latest("EUR/USD", ["close"])) == {"no_data"}
     frame = await third.get_ohlcv("EUR/USD", *CLOSED)
     assert (len(frame), reasons(frame)) == (0, {"no_data"})
-
-
-async def test_bars_that_were_never_published_are_answered_from_the_offline_store(
-    make_client: Make, repo: Repo
-) -> None:
-    symbols, features = [*HELD, KNOWN_WITHOUT_DATA], ["close", "rsi_14", "4h:sma_20"]
-    published = await make_client().get_latest(symbols, features)
-    stored = await make_client(repo=replace(repo, project="unpublished")).get_latest(symbols, features)
-    assert (source(published), source(stored)) == ("online", "recomputed")
-    pd.testing.assert_frame_equal(stored, published)
-    assert stored.loc[HELD[0], "close"] > 0
-    assert {entry["symbol"] for entry in stored.attrs["provenance"]["missing"]} == {KNOWN_WITHOUT_DATA}
-    assert reasons(stored) == {"no_data"}
 
 
 async def test_a_publish_reaches_answers_in_the_tier_that_processes_share(make_client: Make, market: Market) -> None:
