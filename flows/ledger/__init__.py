@@ -17,8 +17,7 @@ from flows.ledger.doubts import Doubt
 from flows.ledger.errors import LeaseLost, LedgerError, LedgerTooNew, LedgerUnavailable, UnknownRun
 from flows.ledger.events import Revision, Verdict
 from flows.ledger.leases import Holder, Lease
-from flows.ledger.ledger import Ledger
-from flows.ledger.run import Run
+from flows.ledger.ledger import Ledger, Run
 from flows.ledger.runs import RunRecord
 from flows.ledger.series import IngestedSeries
 from flows.ledger.totals import LastEnd, RunTotal, VerdictTotal
