@@ -18,6 +18,7 @@ PROJECT = REPO.parent
 PREFECT_FILE = PROJECT / "flows" / "deployed" / "prefect.yaml"
 """The platform's deployments."""
 
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # services of this machine, never by a proxy
 _PREFECT = (sys.executable, "-m", "prefect")
 _FSTORE = (sys.executable, "-c", "from flows.cli import main; main()")
 
@@ -40,7 +41,7 @@ class Service:
         if not self.ready_url:
             return True
         try:
-            with urllib.request.urlopen(self.ready_url, timeout=1.0) as answer:  # noqa: S310  # our own http:// URL
+            with _DIRECT.open(self.ready_url, timeout=1.0) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -62,7 +63,11 @@ def worker() -> Service:
 
 def dashboard(host: str, port: int) -> Service:
     """The dashboard."""
-    return Service(name="dashboard", command=[*_FSTORE, "dashboard", "--host", host, "--port", str(port)])
+    return Service(
+        name="dashboard",
+        command=[*_FSTORE, "dashboard", "--host", host, "--port", str(port)],
+        ready_url=f"http://{host}:{port}/assets/favicon.svg",  # open to those without a key, too
+    )
 
 
 def deploy_command(file: Path) -> Sequence[str]:
