@@ -168,11 +168,11 @@ def _before(parameters: Parameters) -> float:
     return parameters["window"] - 1
 
 
-def _none(_: Parameters) -> float:
+def _no_bar(_: Parameters) -> float:
     return 0
 
 
-def _one(_: Parameters) -> float:
+def _one_bar(_: Parameters) -> float:
     return 1
 
 
@@ -200,7 +200,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                  settled=lambda p: (max(p["fast"], p["slow"]) + p["signal"] - 2
                                     + _ema(max(p["fast"], p["slow"])) + _ema(p["signal"]))),
             Kind(name="vwap", kernel=kernels.vwap, inputs=(*_HLC, "volume", "session_day"), outputs=("vwap",),
-                 panes=("price",), memory="day", lookback=_none, undefined=kernels.no_day_volume),
+                 panes=("price",), memory="day", lookback=_no_bar, undefined=kernels.no_day_volume),
             Kind(name="rsi", kernel=kernels.rsi, inputs=_CLOSE, outputs=("rsi",), panes=("indicator",),
                  memory="recursive", defaults={"window": 14}, lookback=_window,
                  settled=lambda p: p["window"] + _wilder(p["window"]), is_quotient=True),
@@ -221,7 +221,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind(name="mfi", kernel=kernels.mfi, inputs=(*_HLC, "volume"), outputs=("mfi",), panes=("indicator",),
                  memory="window", defaults={"window": 14}, lookback=_window, is_relative=True, is_exact=True),
             Kind(name="obv", kernel=kernels.obv, inputs=("close", "volume"), outputs=("obv",), panes=("indicator",),
-                 memory="cumulative", lookback=_none, resume=kernels.resume_obv),
+                 memory="cumulative", lookback=_no_bar, resume=kernels.resume_obv),
             Kind(name="atr", kernel=kernels.atr, inputs=_HLC, outputs=("atr",), panes=("indicator",),
                  memory="recursive", defaults={"window": 14}, lookback=_window,
                  settled=lambda p: p["window"] + _wilder(p["window"])),
@@ -242,9 +242,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                  panes=("price", "own"), memory="cumulative", defaults={"window": 10, "multiplier": 3.0},
                  lookback=_window, resume=kernels.resume_supertrend),
             Kind(name="returns", kernel=kernels.returns, inputs=_CLOSE, outputs=("returns",), panes=("indicator",),
-                 memory="window", lookback=_one, is_relative=True, is_exact=True),
+                 memory="window", lookback=_one_bar, is_relative=True, is_exact=True),
             Kind(name="log_returns", kernel=kernels.log_returns, inputs=_CLOSE, outputs=("log_returns",),
-                 panes=("indicator",), memory="window", lookback=_one, is_relative=True, is_exact=True),
+                 panes=("indicator",), memory="window", lookback=_one_bar, is_relative=True, is_exact=True),
             Kind(name="volatility", kernel=kernels.volatility, inputs=_CLOSE, outputs=("volatility",),
                  panes=("indicator",), memory="window", defaults={"window": 20}, lookback=_window, is_relative=True,
                  is_exact=True, reads_whole_window=True),

@@ -40,45 +40,45 @@ def apply_definitions(store: FeatureStore, *, accept: bool = False) -> dict[str,
     """
     from feature_repo import definitions
 
-    held = {v.name: v for v in store.list_feature_views()}
-    wanted = definitions.views
-    found: dict[str, list[str]] = {"added": [], "changed": [], "removed": [], "unchanged": []}
+    registered = {v.name: v for v in store.list_feature_views()}
+    defined = definitions.views
+    changes: dict[str, list[str]] = {"added": [], "changed": [], "removed": [], "unchanged": []}
     differences: list[str] = []
-    for name, view in wanted.items():
-        if name not in held:
-            found["added"].append(name)
+    for name, view in defined.items():
+        if name not in registered:
+            changes["added"].append(name)
             continue
-        lines = _difference(name, _meaning(held[name]), _meaning(view))
-        found["changed" if lines else "unchanged"].append(name)
+        lines = _difference(name, _meaning(registered[name]), _meaning(view))
+        changes["changed" if lines else "unchanged"].append(name)
         differences += lines
-    found["removed"] = sorted(set(held) - set(wanted))
+    changes["removed"] = sorted(set(registered) - set(defined))
     services = [s for s in store.list_feature_services() if s.name not in definitions.services]
-    differences += [f"- {name}: the view is gone" for name in found["removed"]]
+    differences += [f"- {name}: the view is gone" for name in changes["removed"]]
     differences += [f"- {service.name}: the service is gone" for service in services]
     if differences and not accept:
         raise DefinitionChangedError(
             "\n".join(differences) + "\nStrategies read these names. Give the new meaning a new name, "
             "or run `fstore apply --accept` to change what the old one means."
         )
-    _try_out(held, wanted)
+    _try_out(registered, defined)
     objects: list[Any] = [definitions.project, definitions.symbol]
-    objects += [*definitions.sources.values(), *wanted.values(), *definitions.services.values()]
+    objects += [*definitions.sources.values(), *defined.values(), *definitions.services.values()]
     known_sources = {source.name for source in definitions.sources.values()}
-    gone: list[Any] = [*services, *(held[name] for name in found["removed"])]
-    gone += [source for source in store.list_data_sources() if source.name not in known_sources]
-    store.apply(objects, objects_to_delete=gone, partial=not gone)
-    return found
+    removed: list[Any] = [*services, *(registered[name] for name in changes["removed"])]
+    removed += [source for source in store.list_data_sources() if source.name not in known_sources]
+    store.apply(objects, objects_to_delete=removed, partial=not removed)
+    return changes
 
 
-def _try_out(held: Mapping[str, FeatureView], wanted: Mapping[str, FeatureView]) -> None:
+def _try_out(registered: Mapping[str, FeatureView], defined: Mapping[str, FeatureView]) -> None:
     """Tries the indicators whose meaning is not registered yet.
 
     Raises:
         DefinitionFailedError: at least one of them failed.
     """
-    known = {(field.name, field.tags.get(DIGEST)) for view in held.values() for field in view.features}
-    names = {field.name for view in wanted.values() for field in view.features
-             if (field.name, field.tags.get(DIGEST)) not in known}  # fmt: skip
+    tried = {(field.name, field.tags.get(DIGEST)) for view in registered.values() for field in view.features}
+    names = {field.name for view in defined.values() for field in view.features
+             if (field.name, field.tags.get(DIGEST)) not in tried}  # fmt: skip
     indicators = {PRODUCER[name].name: PRODUCER[name] for name in sorted(names) if name in PRODUCER}
     problems = [f"- {name}: {problem}" for name, i in indicators.items() if (problem := trial_problem(i))]
     if problems:

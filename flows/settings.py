@@ -125,7 +125,7 @@ def load_settings(environ: Mapping[str, str] | None = None, file: Path | None = 
     environ = os.environ if environ is None else environ
     file = file or PROJECT / "fstore.toml"
     known = {f.name for f in fields(Settings)}
-    given: dict[str, object] = {}
+    values: dict[str, object] = {}
     if file.exists():
         try:
             content = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -134,12 +134,12 @@ def load_settings(environ: Mapping[str, str] | None = None, file: Path | None = 
         unknown = sorted(set(content) - known)
         if unknown:
             raise SettingsError(f"{file}: unknown setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
-        given |= {name: _convert(name, value, str(file)) for name, value in content.items()}
+        values |= {name: _convert(name, value, str(file)) for name, value in content.items()}
     for name in known:
         variable = PREFIX + name.upper()
         if environ.get(variable):
-            given[name] = _convert(name, environ[variable], f"the environment variable {variable}")
-    return Settings(**given)  # type: ignore[arg-type]
+            values[name] = _convert(name, environ[variable], f"the environment variable {variable}")
+    return Settings(**values)  # type: ignore[arg-type]
 
 
 # What a setting must be, the types it may be given as, and what makes it of them. Text is always one: a variable's.

@@ -66,9 +66,9 @@ async def main() -> None:
     parser.add_argument("--max-age-bars", type=int, default=None)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--pause", type=float, default=0.1, help="seconds")
-    given = parser.parse_args()
-    async with FeatureStoreClient(max_age_bars=given.max_age_bars, on_unavailable="last_good") as client:
-        await trade(client, given.symbols, rounds=given.rounds, pause_s=given.pause)
+    args = parser.parse_args()
+    async with FeatureStoreClient(max_age_bars=args.max_age_bars, on_unavailable="last_good") as client:
+        await trade(client, args.symbols, rounds=args.rounds, pause_s=args.pause)
 
 
 if __name__ == "__main__":

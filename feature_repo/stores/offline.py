@@ -126,7 +126,7 @@ class BarOfflineStore(OfflineStore):
     ) -> RetrievalJob:
         """The newest bar of each symbol that closed in ``[start_date, end_date]``, at its newest revision."""
         view, tables = _view(data_source), config.offline_store.tables()
-        names = [*join_key_columns, *feature_name_columns, timestamp_field, *_given(created_timestamp_column)]
+        names = [*join_key_columns, *feature_name_columns, timestamp_field, *_name_list(created_timestamp_column)]
         return BarRetrievalJob(
             lambda: newest_rows(tables, view, feature_name_columns, start_date, end_date).select(names)
         )
@@ -144,7 +144,7 @@ class BarOfflineStore(OfflineStore):
     ) -> RetrievalJob:
         """Every bar that closed in ``[start_date, end_date]``, at its newest revision."""
         view, tables = _view(data_source), config.offline_store.tables()
-        names = [*join_key_columns, *feature_name_columns, timestamp_field, *_given(created_timestamp_column)]
+        names = [*join_key_columns, *feature_name_columns, timestamp_field, *_name_list(created_timestamp_column)]
         return BarRetrievalJob(
             lambda: every_row(tables, view, feature_name_columns, start_date, end_date).select(names)
         )
@@ -161,7 +161,7 @@ def _view(source: DataSource | None) -> View:
     return view_of(source.name if source else "")
 
 
-def _given(name: str | None) -> list[str]:
+def _name_list(name: str | None) -> list[str]:
     return [name] if name else []
 
 

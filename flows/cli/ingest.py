@@ -207,7 +207,7 @@ def _detected(source: SourceBars) -> str:
     usual = not zone or zone.startswith(("UTC ", "stated in every time"))
     parts = [] if usual else [f"times in {zone}"]
     parts += [f"prices in {unit}"] if unit else []
-    parts += [f"bars that are incomplete in it, held back: {notes.held:,}"] if notes.held else []
+    parts += [f"bars that are incomplete in it, held back: {notes.unfinished:,}"] if notes.unfinished else []
     return "; ".join(parts)
 
 

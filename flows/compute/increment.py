@@ -115,7 +115,7 @@ def compute_from(
     Raises:
         TailTooShort: more bars are needed, or more of their stored values.
     """
-    found: dict[str, FloatArray] = {}
+    computed: dict[str, FloatArray] = {}
     for indicator in INDICATORS.values():
         state = {name: stored[name].copy() for name in indicator.outputs} if indicator.warm_up is None else None
         parts: list[dict[str, FloatArray]] = []
@@ -131,8 +131,8 @@ def compute_from(
                 for name, values in part.items():
                     state[name][start:stop] = values
         for name in indicator.outputs:
-            found[name] = np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
-    return found
+            computed[name] = np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
+    return computed
 
 
 def _stretches(

@@ -179,12 +179,12 @@ def _features(
     """The indicators of ``bars`` from row ``first`` on, and where they may be unknown."""
     inputs, opens = input_columns(bars, job.symbol, job.timeframe), opens_us(bars)
     state = {name: np.full(len(bars), np.nan) for name in STATE_FIELDS}
-    held = microseconds(history.state, "open_time")
-    at = np.searchsorted(held, opens)
-    found = at < len(held)
-    found[found] = held[at[found]] == opens[found]
+    stored_opens = microseconds(history.state, "open_time")
+    at = np.searchsorted(stored_opens, opens)
+    is_stored = at < len(stored_opens)
+    is_stored[is_stored] = stored_opens[at[is_stored]] == opens[is_stored]
     for name in STATE_FIELDS:
-        state[name][found] = column(history.state, name)[at[found]]
+        state[name][is_stored] = column(history.state, name)[at[is_stored]]
     values = compute_from(first, inputs, opens, job.timeframe, whole=history.whole, stored=state)
     features = pd.DataFrame({name: values[name] for name in INDICATOR_FIELDS})
     features.insert(0, "open_time", bars["open_time"].iloc[first:].reset_index(drop=True))

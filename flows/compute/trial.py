@@ -77,8 +77,8 @@ def _ahead(indicator: Indicator, bars: Bars, values: Bars) -> str:
         replaced = {name: np.concatenate([column[:cut], other[name][cut:]]) for name, column in bars.items()}
         replaced["session_day"] = bars["session_day"]
         for how, changed in (("cut off", cut_off), ("replaced", replaced)):
-            for name, found in compute(indicator, changed).items():
-                if (wrong := ~equal(values[name][:cut], found[:cut])).any():
+            for name, again in compute(indicator, changed).items():
+                if (wrong := ~equal(values[name][:cut], again[:cut])).any():
                     at = _first(wrong)
                     return f"{name} looks ahead: its value at bar {at} changes when the bars from {cut} on are {how}"
     return ""
@@ -121,10 +121,10 @@ def _settles(indicator: Indicator, bars: Bars, values: Bars) -> str:
         start = start // _DAY_BARS * _DAY_BARS
     tail = compute(indicator, {name: column[start:] for name, column in bars.items()})
     for name, column in values.items():
-        found = np.append(column[:-1], tail[name][-1])
-        if not agree(column, found)[-1]:
+        settled = np.append(column[:-1], tail[name][-1])
+        if not agree(column, settled)[-1]:
             return (
-                f"{name} is {column[-1]!r} at bar {n - 1}, and {found[-1]!r} when it is computed from its warm-up of "
+                f"{name} is {column[-1]!r} at bar {n - 1}, and {settled[-1]!r} when it is computed from its warm-up of "
                 f"{warm_up} bars"
             )
     return ""

@@ -75,8 +75,8 @@ def locate(source: str, symbol: str, timeframe: str) -> str:
 def newest_open(settings: Settings, symbol: str, timeframe: str) -> datetime | None:
     """Open of the newest stored bar: from there on an exchange is asked again."""
     rows = settings.tables().read("bars", symbols=[symbol], timeframe=timeframe, columns=[])
-    found: datetime | None = rows["open_time"][-1].as_py() if rows.num_rows else None
-    return found
+    newest: datetime | None = rows["open_time"][-1].as_py() if rows.num_rows else None
+    return newest
 
 
 def _read(source: str, series: Series, options: SourceOptions) -> SourceBars:

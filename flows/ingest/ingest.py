@@ -158,8 +158,8 @@ def ingest(
         if differs:  # before anything is written, the quarantine too
             run.problems.append(differs)
             run.counts.update(read=report.read)
-            held = len(frame) + len(source.rejected)
-            return replace(report, stopped=differs, held=held, quarantined=0, quarantined_by_rule={})
+            withheld = len(frame) + len(source.rejected)
+            return replace(report, stopped=differs, held=withheld, quarantined=0, quarantined_by_rule={})
         with run.lease_of(symbol, wait_s=_WAIT_S) as lease:
             if lease.refused:
                 holder = lease.refused[symbol].owner

@@ -91,7 +91,7 @@ def withdraw(
             holder = lease.refused[symbol.name].owner
             raise SymbolBusyError(f"{symbol.name}: {holder} is working on it; wait for its end, then run this again")
         since = tables.version("bars")
-        found: dict[Series, pd.DataFrame] = {}
+        chosen_bars: dict[Series, pd.DataFrame] = {}
         digests: set[str] = set()
         for name in names:
             series = Series(symbol=symbol, timeframe=catalog.timeframe(name))
@@ -102,29 +102,29 @@ def withdraw(
                 chosen = chosen[chosen["source"].fillna("").str.startswith(source)]
                 digests |= {*chosen["source"]}
             if len(chosen):
-                found[series] = _revisions_of(chosen, revisions, reason, replaces=bool(source))
+                chosen_bars[series] = _revisions_of(chosen, revisions, reason, replaces=bool(source))
         if len(digests) > 1:
             several = ", ".join(sorted(digests))
             raise WithdrawError(f"{source!r} begins {len(digests)} sources of {symbol.name}: {several}")
-        if not found:
+        if not chosen_bars:
             what = f"from a source {source!r}" if source else f"of {timeframe} in that span"
             raise WithdrawError(f"{symbol.name} has no ingested bars {what}; `fstore sources {symbol.name}` lists them")
-        for series, bars in found.items():
+        for series, bars in chosen_bars.items():
             withdraw_bars(run.holding(lease), series, bars, since=since)
             since = tables.version("bars")
-            gone = int(bars["withdrawn"].notna().sum())
+            removed = int(bars["withdrawn"].notna().sum())
             withdrawn.append(
                 Withdrawn(
                     symbol=symbol.name,
                     timeframe=series.timeframe.name,
-                    bars=gone,
-                    replaced=len(bars) - gone,
+                    bars=removed,
+                    replaced=len(bars) - removed,
                     first_open=bars["open_time"].iloc[0].to_pydatetime(),
                     last_open=bars["open_time"].iloc[-1].to_pydatetime(),
                 )
             )
         run.counts.update(
-            withdrawn=sum(each.bars for each in withdrawn), replaced=sum(each.replaced for each in withdrawn)
+            withdrawn=sum(entry.bars for entry in withdrawn), replaced=sum(entry.replaced for entry in withdrawn)
         )
     return withdrawn
 

@@ -47,7 +47,7 @@ def report_gaps(
         known: every symbol with bars: whether a feed was down is seen in its other symbols. All of a series is read,
             because a gap may begin long before the range.
     """
-    found: dict[str, Gaps] = {}
+    gaps_of: dict[str, Gaps] = {}
     spans: dict[str, tuple[int, int]] = {}
     bars: dict[str, int] = {}
     problems: dict[str, str] = {}
@@ -62,7 +62,7 @@ def report_gaps(
             opens = microseconds(rows, "open_time")
             if not opens.size:
                 continue
-            found[name] = find_gaps(opens, session=symbol.session, timeframe=timeframe)
+            gaps_of[name] = find_gaps(opens, session=symbol.session, timeframe=timeframe)
         except (ValueError, LookupError, OSError) as error:  # one bad symbol never stops the others
             problems[name] = str(error)
             continue
@@ -70,18 +70,18 @@ def report_gaps(
         bars[name] = int(opens.size)
         sessions[symbol.session.name].append(name)
     outages = {
-        session: find_outages({name: found[name] for name in names}, spans) for session, names in sessions.items()
+        session: find_outages({name: gaps_of[name] for name in names}, spans) for session, names in sessions.items()
     }
     gaps: dict[str, Sequence[Gap]] = {}
-    for name in (name for name in asked if name in found):
+    for name in (name for name in asked if name in gaps_of):
         session = catalog.symbol(name).session
-        pieces = split_gaps(found[name], outages[session.name], session=session, timeframe=timeframe)
+        pieces = split_gaps(gaps_of[name], outages[session.name], session=session, timeframe=timeframe)
         gaps[name] = [p for p in pieces if _reaches(p.start_us, p.end_us, start_us, end_us)]
     return GapReport(
         timeframe=timeframe.name,
         gaps=gaps,
-        outages={s: [o for o in found_ if _reaches(o.start_us, o.end_us, start_us, end_us)]
-                 for s, found_ in outages.items()},
+        outages={s: [o for o in downs if _reaches(o.start_us, o.end_us, start_us, end_us)]
+                 for s, downs in outages.items()},
         bars={name: bars[name] for name in gaps},
         problems={name: problems[name] for name in asked if name in problems},
     )  # fmt: skip

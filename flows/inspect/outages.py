@@ -68,9 +68,9 @@ def find_outages(
     unknown = gaps.keys() - spans.keys()
     if unknown:
         raise ValueError(f"{min(unknown)} has gaps but no span: say when its first bar opened and its last closed")
-    lacking = [one.kind != "closed" for one in gaps.values()]
-    starts = _sorted([one.start_us[mask] for one, mask in zip(gaps.values(), lacking, strict=True)])
-    ends = _sorted([one.end_us[mask] for one, mask in zip(gaps.values(), lacking, strict=True)])
+    lacking = [symbol_gaps.kind != "closed" for symbol_gaps in gaps.values()]
+    starts = _sorted([symbol_gaps.start_us[mask] for symbol_gaps, mask in zip(gaps.values(), lacking, strict=True)])
+    ends = _sorted([symbol_gaps.end_us[mask] for symbol_gaps, mask in zip(gaps.values(), lacking, strict=True)])
     firsts, lasts = (np.sort(np.array([spans[name][i] for name in gaps], np.int64)) for i in (0, 1))
     edges = np.unique(np.concatenate([starts, ends, firsts, lasts]))
     lack, quoting = (
@@ -79,12 +79,12 @@ def find_outages(
     )
     down = (lack >= least) & (lack >= share * quoting)
     turns = np.diff(np.concatenate([[False], down, [False]]).astype(np.int8))
-    found = []
+    outages = []
     for begin, stop in zip(np.flatnonzero(turns == 1), np.flatnonzero(turns == -1), strict=True):
         worst = begin + int(np.argmax(lack[begin:stop]))
         first, last = int(edges[begin]), int(edges[stop])
-        found.append(Outage(start_us=first, end_us=last, symbols=int(lack[worst]), quoting=int(quoting[worst])))
-    return tuple(found)
+        outages.append(Outage(start_us=first, end_us=last, symbols=int(lack[worst]), quoting=int(quoting[worst])))
+    return tuple(outages)
 
 
 def split_gaps(gaps: Gaps, outages: Sequence[Outage], *, session: Session, timeframe: Timeframe) -> list[Gap]:
@@ -94,16 +94,16 @@ def split_gaps(gaps: Gaps, outages: Sequence[Outage], *, session: Session, timef
     """
     starts = np.array([o.start_us for o in outages], np.int64)
     ends = np.array([o.end_us for o in outages], np.int64)
-    found: list[Gap] = []
+    pieces: list[Gap] = []
     for start, end, missing, kind in zip(
         gaps.start_us.tolist(), gaps.end_us.tolist(), gaps.missing_bars.tolist(), gaps.kind.tolist(), strict=True
     ):
         if kind == "closed":
-            found.append(Gap(start_us=start, end_us=end, missing_bars=0, cause="closed"))
+            pieces.append(Gap(start_us=start, end_us=end, missing_bars=0, cause="closed"))
             continue
         over = range(int(np.searchsorted(ends, start, side="right")), int(np.searchsorted(starts, end, side="left")))
         if not over:
-            found.append(Gap(start_us=start, end_us=end, missing_bars=missing, cause="missing"))
+            pieces.append(Gap(start_us=start, end_us=end, missing_bars=missing, cause="missing"))
             continue
         cuts = sorted({start, end, *(min(max(int(t), start), end) for i in over for t in (starts[i], ends[i]))})
         for low, high in pairwise(cuts):
@@ -111,8 +111,8 @@ def split_gaps(gaps: Gaps, outages: Sequence[Outage], *, session: Session, timef
             is_down = any(starts[i] <= low and high <= ends[i] for i in over)
             if bars:
                 cause: Cause = "feed_down" if is_down else "missing"
-                found.append(Gap(start_us=low, end_us=high, missing_bars=bars, cause=cause))
-    return found
+                pieces.append(Gap(start_us=low, end_us=high, missing_bars=bars, cause=cause))
+    return pieces
 
 
 def _sorted(parts: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:

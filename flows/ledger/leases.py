@@ -2,7 +2,7 @@
 
 A lease is rows of the database, one per symbol, each with the moment until which it holds and a fencing token
 (Kleppmann, "How to do distributed locking", 2016). A run that was stopped for longer than its lease finds another's
-token in its rows, and ``check`` and ``advance`` refuse it, however late it wakes.
+token in its rows, and ``Lease.check`` and ``Ledger.advance`` refuse it, however late it wakes.
 
 Expiry is judged by the caller's clock, against a moment by the holder's clock. Hosts' clocks must agree to within half
 a lease's time; when they do not, a lease may be taken from a run that lives. That run is refused as
@@ -95,7 +95,7 @@ class Lease:
             LeaseLost: with those that are not.
         """
         with self._book._reading() as connection:
-            lost = without(self.symbols, held(connection, self))
+            lost = without(self.symbols, leased_symbols(connection, self))
         if lost:
             raise LeaseLost(lost)
 
@@ -204,26 +204,26 @@ class Leases(Database):
     def _renew(self, lease: Lease, last_us: int | None = None) -> tuple[str, ...]:
         """Renews what is still ours, remembering a stamp if one is given. Returns what is no longer ours."""
         with self._writing() as connection:
-            ours = held(connection, lease)
+            kept = leased_symbols(connection, lease)
             # Not even a clock that is set back shortens a lease: stamps may have been given up to its end.
             until_us = max(lease._until_us, self._now_us() + round(lease._ttl_s * 1e6))
-            _write(connection, ours, until_us=until_us, last_us=last_us)
+            _write(connection, kept, until_us=until_us, last_us=last_us)
         lease._until_us = until_us
-        return without(lease.symbols, ours)
+        return without(lease.symbols, kept)
 
     def _release(self, lease: Lease) -> None:
         with self._writing() as connection:
-            _write(connection, held(connection, lease), until_us=_RELEASED, last_us=lease._stamped_us)
+            _write(connection, leased_symbols(connection, lease), until_us=_RELEASED, last_us=lease._stamped_us)
 
 
-def held(connection: Connection, lease: Lease) -> set[str]:
+def leased_symbols(connection: Connection, lease: Lease) -> set[str]:
     """The symbols that are still the lease's; their rows are locked until the transaction ends (PostgreSQL)."""
     rows = _lock_rows(connection, lease.symbols)
     return {name for name, row in rows.items() if row.token == lease.token and row.until_us != _RELEASED}
 
 
 def remember_stamp(connection: Connection, lease: Lease) -> None:
-    """Writes the lease's latest stamp to its symbols' rows, which this transaction has found to be ``held``."""
+    """Writes the lease's latest stamp to its symbols' rows, once this transaction has seen that all are its own."""
     if lease._stamped_us is not None:
         _write(connection, lease.symbols, last_us=lease._stamped_us)
 

@@ -42,7 +42,7 @@ class Run:
         id: the ledger's name of it; empty for work that no run of the ledger is about, of which nothing is noted.
         tables: the offline tables.
         now: the moment (UTC) that it judges by: what has closed, what is fresh.
-        held: the lease of the symbols that it works on; None before it has one.
+        current_lease: the lease of the symbols that it works on; None before it has one.
         counts, problems: what it did, as rows by word, and what it met; noted when it ends. A run with problems ends as
             stopped.
     """
@@ -51,7 +51,7 @@ class Run:
     ledger: Ledger
     tables: OfflineTables
     now: datetime
-    held: Lease | None = None
+    current_lease: Lease | None = None
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -72,13 +72,13 @@ class Run:
         Raises:
             LedgerError: it holds none.
         """
-        if self.held is None:
+        if self.current_lease is None:
             raise LedgerError("this run holds no lease: take one with `leases` before anything is written")
-        return self.held
+        return self.current_lease
 
     def holding(self, lease: Lease) -> Self:
         """The same run with a lease."""
-        return replace(self, held=lease)
+        return replace(self, current_lease=lease)
 
     def leases(
         self, symbols: Sequence[str], *, wait_s: float = 0.0, sleep: Callable[[float], None] = time.sleep

@@ -49,10 +49,10 @@ def _migrate(connection: Connection, place: str) -> None:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    found = _revision(connection)
-    if found is not None and found not in known:
+    revision = _revision(connection)
+    if revision is not None and revision not in known:
         raise LedgerTooNew(
-            f"the ledger at {place} is at revision {found!r}, unknown to this version (its own is {REVISION!r}): "
+            f"the ledger at {place} is at revision {revision!r}, unknown to this version (its own is {REVISION!r}): "
             "a newer version has used it. Update this installation, or name another ledger in FSTORE_LEDGER_URL"
         )
     try:

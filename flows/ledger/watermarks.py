@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from flows.ledger.database import Database, insert
 from flows.ledger.errors import LeaseLost, LedgerError
-from flows.ledger.leases import Lease, held, remember_stamp, without
+from flows.ledger.leases import Lease, leased_symbols, remember_stamp, without
 from flows.ledger.schema import WATERMARKS
 
 _MEASURES = ("event_us", "seen_us", "recipe")
@@ -58,7 +58,7 @@ class Watermarks(Database):
         if foreign:
             raise LedgerError(f"{foreign[0]} is not of this lease, which holds {', '.join(lease.symbols) or 'nothing'}")
         with self._writing() as connection:
-            lost = without(lease.symbols, held(connection, lease))
+            lost = without(lease.symbols, leased_symbols(connection, lease))
             if lost:
                 raise LeaseLost(lost)
             remember_stamp(connection, lease)

@@ -51,14 +51,14 @@ def read_histories(jobs: Sequence[Job], tables: OfflineTables) -> Iterator[tuple
         )
         for job, _ in group:
             name = job.symbol.name
-            found = History(
+            history = History(
                 source=_from(sources.get(name, _EMPTY_BARS), job.since_us) if source else None,
                 bars=bars.get(name, _EMPTY_BARS),
                 features=_from(features.get(name, _EMPTY_FEATURES), job.since_us),
                 state=state.get(name, _EMPTY_FEATURES),
                 whole=_is_whole(job, int(tail.timestamp() * 1e6)),
             )
-            yield job, found if _reaches(job, found) else whole_history(job, tables)
+            yield job, history if _reaches(job, history) else whole_history(job, tables)
 
 
 def whole_history(job: Job, tables: OfflineTables) -> History:
@@ -93,11 +93,11 @@ def _is_whole(job: Job, start_us: int) -> bool:
     return start_us <= int(first[0])
 
 
-def _reaches(job: Job, found: History) -> bool:
+def _reaches(job: Job, history: History) -> bool:
     """Whether enough bars lie before the job's beginning; where many are missing, there may be fewer than expected."""
     stretch_us = stretch_start(LONGEST, job.timeframe, job.since_us or 0)
-    before = int(np.searchsorted(microseconds(found.bars, "open_time"), stretch_us))
-    return found.whole or before >= warm_up(LONGEST)
+    before = int(np.searchsorted(microseconds(history.bars, "open_time"), stretch_us))
+    return history.whole or before >= warm_up(LONGEST)
 
 
 def _from(rows: pa.Table, since_us: int | None) -> pa.Table:

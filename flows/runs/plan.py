@@ -46,11 +46,11 @@ def plan(ingested: Iterable[str]) -> dict[str, str | None]:
 
     A derived timeframe is made of the longest ingested one whose bars fill it; what was ingested is never derived.
     """
-    held = set(ingested)
+    ingested_timeframes = set(ingested)
     targets: dict[str, str | None] = {}
     for name, target in TIMEFRAMES.items():
-        shorter = [tf for tf in held if target.seconds % TIMEFRAMES[tf].seconds == 0]
-        if name in held:
+        shorter = [tf for tf in ingested_timeframes if target.seconds % TIMEFRAMES[tf].seconds == 0]
+        if name in ingested_timeframes:
             targets[name] = None
         elif shorter:
             targets[name] = max(shorter, key=lambda tf: TIMEFRAMES[tf].seconds)
@@ -104,11 +104,11 @@ def pending(
         rows = written[written["symbol"] == symbol.name]
         targets = plan(tf for name, tf in listed if name == symbol.name)
         for tf in (tf for tf in timeframes if tf in targets):
-            found = _job(symbol, tf, targets[tf], rows, listed, marks.get((symbol.name, tf)), now)
-            if isinstance(found, Job):
-                jobs.append(found)
+            work = _job(symbol, tf, targets[tf], rows, listed, marks.get((symbol.name, tf)), now)
+            if isinstance(work, Job):
+                jobs.append(work)
             else:
-                done.append(found)
+                done.append(work)
     return Pending(jobs=tuple(jobs), done=tuple(done))
 
 

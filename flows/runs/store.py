@@ -76,12 +76,12 @@ def store_bars(
     first, last = fresh["open_time"].iloc[[0, -1]]
     since = tables.version("bars")
     known = tables.read("bars", timeframe=timeframe, symbols=[symbol], start=first, end=last, columns=_VALUES)
-    fresh, given = fresh.assign(source_bars=np.nan, source=download.digest if download else None), len(fresh)
+    fresh, offered = fresh.assign(source_bars=np.nan, source=download.digest if download else None), len(fresh)
     before = run.ledger.ingested_at(symbol, timeframe, download.digest) if download else None
     withdrawn = 0
     if not restore:
         fresh = fresh[~_withdrawn(tables, series, fresh, download)]
-        withdrawn = given - len(fresh)
+        withdrawn = offered - len(fresh)
     if before is not None and not restore:
         corrected = known.filter(pc.field("created") > pa.scalar(before, TIME))["open_time"].to_pandas()
         fresh = fresh[~fresh["open_time"].isin(corrected)]
@@ -102,7 +102,7 @@ def store_bars(
     list_symbol(symbol, tables, run.ledger)
     if len(rows):
         run.record(revisions=[revision_record(run, series, "bars", changes, created)])
-    return StoredBars(changes=changes, superseded=given - withdrawn - len(fresh), withdrawn=withdrawn)
+    return StoredBars(changes=changes, superseded=offered - withdrawn - len(fresh), withdrawn=withdrawn)
 
 
 def _withdrawn(

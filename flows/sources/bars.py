@@ -44,8 +44,8 @@ class SourceNotes:
         header_lines_skipped: lines above the headers, as a comment or an address.
         detected: what was detected or stated about the format, delimiter, header, columns, time_zone, stamp, order and
             unit; where files differ, their values separated by `` | ``.
-        held: bars left out because they are not whole: an exchange's newest candle, the bar in which ticks end, a row
-            that says so itself.
+        unfinished: bars left out because they are not whole: an exchange's newest candle, the bar in which ticks end, a
+            row that says so itself.
         ticks: how many ticks the bars were made of, with the rejected ones; 0 of a source of bars.
         zone_question: why the zone of the times must be stated before they are stored, and how; empty where it is
             known, stated, or nothing speaks against UTC.
@@ -58,7 +58,7 @@ class SourceNotes:
     duplicates: int
     header_lines_skipped: int
     detected: Mapping[str, str]
-    held: int = 0
+    unfinished: int = 0
     ticks: int = 0
     zone_question: str = ""
     zone_hint: str = ""
@@ -141,7 +141,7 @@ class _Side:
     bars: pd.DataFrame
     rejected: Sequence[pd.DataFrame]
     duplicates: int
-    held: int
+    unfinished: int
     ticks: int
 
     @property
@@ -156,7 +156,7 @@ def _read(source: Path | str, symbol: Symbol, timeframe: Timeframe, options: Sou
     _check_alike(tables, rows)
     rejected = [table_rows.rejected for table_rows in rows]
     bars = _concat([table_rows.frame for table_rows in rows])
-    held = sum(table.held for table in tables) + sum(table_rows.unfinished for table_rows in rows)
+    unfinished = sum(table.unfinished for table in tables) + sum(table_rows.unfinished for table_rows in rows)
     ticks = 0
     if rows[0].of_ticks:
         _check_ticks(tables, rows, options)
@@ -165,7 +165,7 @@ def _read(source: Path | str, symbol: Symbol, timeframe: Timeframe, options: Sou
         rejected.append(reject(tables, without_price, "unreadable_value", why))
         rejected.append(reject(tables, crossed, "ask_below_bid", _crossing(crossed, "price", "ask_price", "")))
         ticks = len(bars) + sum(map(len, rejected))
-        bars, held = bars_of_ticks(
+        bars, unfinished = bars_of_ticks(
             bars, symbol=symbol, timeframe=timeframe, complete_to=options.end, written_at=origin.written_at
         )
     elif options.end is not None and origin.content is not None:
@@ -179,7 +179,7 @@ def _read(source: Path | str, symbol: Symbol, timeframe: Timeframe, options: Sou
         bars=bars[~again],
         rejected=rejected,
         duplicates=int(again.sum()),
-        held=held,
+        unfinished=unfinished,
         ticks=ticks,
     )
 
@@ -297,7 +297,7 @@ def _notes(sides: Sequence[_Side], frame: pd.DataFrame, symbol: Symbol, timefram
         duplicates=sum(side.duplicates for side in sides),
         header_lines_skipped=sum(len(table.preamble) for table in tables),
         detected={name: " | ".join(distinct) for name, distinct in answers.items()},
-        held=sum(side.held for side in sides),
+        unfinished=sum(side.unfinished for side in sides),
         ticks=sum(side.ticks for side in sides),
         zone_question=question,
         zone_hint=hint,

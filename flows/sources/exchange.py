@@ -79,7 +79,7 @@ def read_exchange(
     closed = [candle for candle in candles if candle[0] + step_ms <= now_ms]
     if not closed:
         raise SourceError("no closed candle in that time", remedy="Check --start and --end.", file=label)
-    return _table(closed, label, held=len(candles) - len(closed), late=closed[0][0] - start_ms >= step_ms)
+    return _table(closed, label, unfinished=len(candles) - len(closed), late=closed[0][0] - start_ms >= step_ms)
 
 
 def pages(
@@ -168,7 +168,7 @@ def _check(markets: dict[str, Any], exchange: Any, symbol: Symbol, timeframe: Ti
         raise SourceError(f"{symbol.name} is not traded there", remedy=remedy, file=label)
 
 
-def _table(candles: list[Candle], label: str, *, held: int, late: bool) -> Table:
+def _table(candles: list[Candle], label: str, *, unfinished: int, late: bool) -> Table:
     numbers = np.array(candles, np.float64)
     times = pa.array(numbers[:, 0].astype(np.int64) * 1000, pa.timestamp("us", "UTC"))
     names = ["open_time", "open", "high", "low", "close", "volume"]
@@ -176,4 +176,4 @@ def _table(candles: list[Candle], label: str, *, held: int, late: bool) -> Table
     detected = {"format": "ccxt"}
     if late:
         detected["reach"] = f"nothing before {np.datetime64(int(candles[0][0]), 'ms')}Z, later than --start"
-    return from_arrow(columns, file=label, detected=detected, held=held)
+    return from_arrow(columns, file=label, detected=detected, unfinished=unfinished)

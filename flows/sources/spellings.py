@@ -133,8 +133,8 @@ class _Parts:
 
     def in_utc(self) -> Mask:
         """Which times state their zone."""
-        said = pc.or_(pc.not_equal(self._text("zone"), ""), pc.not_equal(self._text("offset"), ""))
-        return _numpy(said).astype(bool)
+        is_stated = pc.or_(pc.not_equal(self._text("zone"), ""), pc.not_equal(self._text("offset"), ""))
+        return _numpy(is_stated).astype(bool)
 
     def instants(self) -> Instants:
         """NaT where there is no such date or time of day, as on 2019-02-30."""

@@ -29,7 +29,7 @@ class Table:
         preamble: the lines skipped above the header.
         clocks: clocks that times of this format may be on, as ``zones.clock`` reads them, the documented one first;
             empty where the format does not say.
-        held: bars that were not closed yet, left out.
+        unfinished: bars that were not closed yet, left out.
         detected: what was detected about the file, as shown to a user.
     """
 
@@ -42,7 +42,7 @@ class Table:
     header_line: int | None = None
     preamble: tuple[str, ...] = ()
     clocks: tuple[str, ...] = ()
-    held: int = 0
+    unfinished: int = 0
     detected: Mapping[str, str] = field(default_factory=dict)
 
     def named(self, form: str) -> Table:
@@ -77,7 +77,7 @@ class Origin:
     written_at: datetime | None = None
 
 
-def from_arrow(table: pa.Table, *, file: str, detected: Mapping[str, str], held: int = 0) -> Table:
+def from_arrow(table: pa.Table, *, file: str, detected: Mapping[str, str], unfinished: int = 0) -> Table:
     """The ``Table`` of an Arrow table, its rows numbered from 1."""
 
     def raw(rows: NDArray[np.int64]) -> list[str]:
@@ -91,6 +91,6 @@ def from_arrow(table: pa.Table, *, file: str, detected: Mapping[str, str], held:
         lines=np.arange(1, table.num_rows + 1, dtype=np.int64),
         unit="row",
         raw=raw,
-        held=held,
+        unfinished=unfinished,
         detected=detected,
     )

@@ -42,10 +42,10 @@ def compare_stores(
     Raises:
         Stopped: the gate finds every row bad, so there is nothing to compare with.
     """
-    held = read_online(client, project, job)
-    findings = online_findings(held, job, tables)
+    online = read_online(client, project, job)
+    findings = online_findings(online, job, tables)
     if due_us is None:
-        findings += behind(held, job, tables, now)
+        findings += behind(online, job, tables, now)
     rows = 0
     if due_us is None or due_us > job.first_us:
         history = whole_history(job, tables)
@@ -56,4 +56,4 @@ def compare_stores(
         findings += bar_findings(job, history, computed, tables, until_us)
         findings += feature_findings(job, history, computed, until_us)
         rows = int(np.searchsorted(microseconds(history.features, "open_time"), until_us))
-    return Comparison(rows=rows, online=bool(held), due=due_us is not None, findings=tuple(findings))
+    return Comparison(rows=rows, online=bool(online), due=due_us is not None, findings=tuple(findings))

@@ -65,6 +65,6 @@ class Comparison:
         return "; ".join(f"{RULES[f.rule]}: {what}" for f, what in zip(self.findings, more, strict=True))
 
 
-def told_bar(us: int | np.int64) -> str:
+def bar_time(us: int | np.int64) -> str:
     """A bar's open or close as a finding states it."""
     return f"{to_datetime(int(us)):%Y-%m-%dT%H:%MZ}"

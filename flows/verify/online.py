@@ -26,7 +26,7 @@ from feature_repo.stores.tables import OfflineTables
 from feature_repo.stores.window import Window, read_window
 from flows.compute.job import Job
 from flows.runs.publish import view_rows
-from flows.verify.findings import Finding, told_bar
+from flows.verify.findings import Finding, bar_time
 
 Online = dict[View, tuple[bytes, bytes | None, list[bytes | None]]]
 """View -> its revision, its timestamp, its fields."""
@@ -41,26 +41,26 @@ def read_online(client: Any, project: str, job: Job) -> Online:
         for key in (revision_key(spec.name), timestamp_key(spec.name), *(field_key(spec.name, f) for f in spec.fields))
     ]
     cells = iter(client.hmget(entity_key(job.symbol.name, project), fields))
-    found: Online = {}
+    online: Online = {}
     for spec in views:
         revision, stamp, *values = (next(cells) for _ in range(2 + len(spec.fields)))
         if revision is not None:
-            found[spec] = revision, stamp, values
-    return found
+            online[spec] = revision, stamp, values
+    return online
 
 
-def online_findings(held: Online, job: Job, tables: OfflineTables) -> list[Finding]:
+def online_findings(online: Online, job: Job, tables: OfflineTables) -> list[Finding]:
     """Where a view holds other bytes than what was stored at the view's own revision would give."""
     wrong: list[str] = []
     windows: dict[bytes, Window | None] = {}  # the three views are of one revision, if all is well
-    for spec, (revision, stamp, cells) in held.items():
+    for spec, (revision, stamp, cells) in online.items():
         event_us, created_us = read_revision(revision)
         if revision not in windows:
             end, known_at = to_datetime(event_us - job.timeframe.microseconds), to_datetime(created_us)
             windows[revision] = read_window(tables, job.timeframe, job.symbol.name, end=end, as_known_at=known_at)
         window = windows[revision]
         if window is None or window.event_us != event_us:
-            wrong.append(f"{spec.name} shows a bar that closed at {told_bar(event_us)} and was never stored")
+            wrong.append(f"{spec.name} shows a bar that closed at {bar_time(event_us)} and was never stored")
             continue
         row = next(row for row in view_rows(job.timeframe, window) if row.view == spec.name)
         if stamp is None or _timestamp(stamp) != event_us:
@@ -69,23 +69,23 @@ def online_findings(held: Online, job: Job, tables: OfflineTables) -> list[Findi
             if cell is None and np.isnan(window.columns[name]).all():
                 continue  # an indicator of the catalog that has not been materialized yet
             if cell != row.values[field_key(spec.name, name)]:
-                wrong.append(f"{name} of {spec.name} {_told(cell, spec, window.columns[name])}")
+                wrong.append(f"{name} of {spec.name} {_mismatch(cell, spec, window.columns[name])}")
     return [Finding(rule="online", rows=len(wrong), detail=wrong[0])] if wrong else []
 
 
-def behind(held: Online, job: Job, tables: OfflineTables, now: datetime) -> list[Finding]:
+def behind(online: Online, job: Job, tables: OfflineTables, now: datetime) -> list[Finding]:
     """Whether all that is stored is online; asked only when no run is due that would bring it there."""
     newest = read_window(tables, job.timeframe, job.symbol.name, end=now)
     if newest is None:
         return []
-    lost = [spec.name for kind in VIEW_KINDS if (spec := view(kind, job.timeframe.name)) not in held]
+    lost = [spec.name for kind in VIEW_KINDS if (spec := view(kind, job.timeframe.name)) not in online]
     if lost:
         return [Finding(rule="lost", rows=len(lost), detail=lost[0])]
-    event_us, created_us = min(read_revision(revision) for revision, _, _ in held.values())
+    event_us, created_us = min(read_revision(revision) for revision, _, _ in online.values())
     if (event_us, created_us) >= (newest.event_us, newest.created_us):
         return []
     shown, stored = (
-        f"the bar that closed at {told_bar(event)}, written at {to_datetime(created).isoformat()}"
+        f"the bar that closed at {bar_time(event)}, written at {to_datetime(created).isoformat()}"
         for event, created in ((event_us, created_us), (newest.event_us, newest.created_us))
     )
     return [Finding(rule="behind", rows=1, detail=f"shown is {shown}; stored is {stored}")]
@@ -98,7 +98,7 @@ def _timestamp(stored: bytes) -> int | None:
         return None
 
 
-def _told(cell: bytes | None, spec: View, right: FloatArray) -> str:
+def _mismatch(cell: bytes | None, spec: View, right: FloatArray) -> str:
     """What is wrong with a cell, in words."""
     try:
         if cell is None:

@@ -18,7 +18,7 @@ from flows.compute.changes import compare
 from flows.compute.derive import derive_bars, opens_us
 from flows.compute.job import BAR_COLUMNS, History, Job
 from flows.compute.step import Computed
-from flows.verify.findings import Finding, told_bar
+from flows.verify.findings import Finding, bar_time
 
 
 def bar_findings(job: Job, history: History, computed: Computed, tables: OfflineTables, until_us: int) -> list[Finding]:
@@ -56,23 +56,23 @@ def _findings(
     Args:
         explained: open times of all rows that may be stored.
     """
-    held = microseconds(stored, "open_time")
-    found: list[Finding] = []
-    stray = held[(held < until_us) & ~np.isin(held, explained)]
+    stored_opens = microseconds(stored, "open_time")
+    findings: list[Finding] = []
+    stray = stored_opens[(stored_opens < until_us) & ~np.isin(stored_opens, explained)]
     if stray.size:
-        found.append(Finding(rule="unexplained", rows=stray.size, detail=f"{rule} of {told_bar(stray[0])}"))
+        findings.append(Finding(rule="unexplained", rows=stray.size, detail=f"{rule} of {bar_time(stray[0])}"))
     if changed.empty:
-        return found
+        return findings
     opens = opens_us(changed)
     rejected = [opens_us(rows) for rows in computed.quarantine if len(rows)]  # a gate keeps them from being stored
     opens_open = opens < until_us
-    known = np.isin(opens, held)
+    known = np.isin(opens, stored_opens)
     absent = opens[opens_open & ~known & ~np.isin(opens, np.concatenate(rejected) if rejected else [])]
     if absent.size:
-        found.append(Finding(rule="missing", rows=absent.size, detail=f"{rule} of {told_bar(absent[0])}"))
+        findings.append(Finding(rule="missing", rows=absent.size, detail=f"{rule} of {bar_time(absent[0])}"))
     at = np.flatnonzero(opens_open & known)
     if at.size:
-        was = stored.take(np.searchsorted(held, opens[at]))
+        was = stored.take(np.searchsorted(stored_opens, opens[at]))
         details = []
         for name in fields:
             before, after = column(was, name), changed[name].to_numpy(dtype=np.float64)[at]
@@ -80,6 +80,6 @@ def _findings(
             if wrong.size:
                 k = wrong[0]
                 values = f"is {float(before[k])!r}, recomputed {float(after[k])!r}"
-                details.append(f"{name} of {told_bar(opens[at[k]])} {values}")
-        found.append(Finding(rule=rule, rows=at.size, detail=details[0] if details else told_bar(opens[at[0]])))
-    return found
+                details.append(f"{name} of {bar_time(opens[at[k]])} {values}")
+        findings.append(Finding(rule=rule, rows=at.size, detail=details[0] if details else bar_time(opens[at[0]])))
+    return findings

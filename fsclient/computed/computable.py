@@ -44,7 +44,7 @@ class Computable:
     revisits: Callable[[Mapping[str, Any]], int] = lambda _: 0
     is_own: bool = False
 
-    def compute(self, columns: Values, given: Mapping[str, Any]) -> Values:
+    def compute(self, columns: Values, arguments: Mapping[str, Any]) -> Values:
         """The outputs over bar columns.
 
         Raises:
@@ -52,24 +52,24 @@ class Computable:
                 no deadline can end.
         """
         bars = len(columns["close"])
-        if bars * min(self.revisits(given), bars) > MOST_STEPS:
+        if bars * min(self.revisits(arguments), bars) > MOST_STEPS:
             raise InvalidRequestError(
-                f"{self.name} with {dict(given)} over {bars:,} bars (its warm-up included) takes more than "
+                f"{self.name} with {dict(arguments)} over {bars:,} bars (its warm-up included) takes more than "
                 f"{MOST_STEPS:,} steps, one for each bar of each window; ask for a shorter range or window"
             )
-        return self.run(columns, given)
+        return self.run(columns, arguments)
 
-    def with_parameters(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The defaults with ``given`` put in.
+    def with_parameters(self, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The defaults, replaced by the caller's ``arguments`` where these name a value.
 
         Raises:
             InvalidRequestError: a name that it does not take, or a value that is not of the default's kind.
         """
         try:
-            given = dict(given or {})
+            arguments = dict(arguments or {})
         except (TypeError, ValueError):
-            raise InvalidRequestError(f"{self.name}: parameters must be a dict, not {given!r}") from None
-        return {**self.parameters, **{name: self._checked(name, value) for name, value in given.items()}}
+            raise InvalidRequestError(f"{self.name}: parameters must be a dict, not {arguments!r}") from None
+        return {**self.parameters, **{name: self._checked(name, value) for name, value in arguments.items()}}
 
     def _checked(self, name: str, value: Any) -> Any:
         if name not in self.parameters:

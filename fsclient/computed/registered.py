@@ -25,14 +25,14 @@ def feature(
 ) -> Callable[[F], F]:
     """Registers a function as a feature of this process, for ``compute_feature``.
 
-    The function takes one float64 array an input, oldest bar first, and the parameters by name; it returns one array
+    The function takes one float64 array per input, oldest bar first, and the parameters by name; it returns one array
     of the same length, or a mapping of several. It must not look ahead: its value at a bar may depend on that bar and
     earlier ones only, NaN where it has none.
 
     Args:
         inputs: bar columns: ``open, high, low, close, volume``.
-        lookback: bars that must precede a bar for its value to be right, whatever the parameters; all history when
-            not given.
+        lookback: bars that must precede a bar for its value to be right, whatever the parameters; None for all
+            of history.
         parameters: the function's parameters with their defaults.
 
     Raises:
@@ -48,12 +48,12 @@ def feature(
         raise InvalidRequestError(f"@feature {name!r}: the catalog or TA-Lib has that name; choose another")
 
     def register(function: F) -> F:
-        def run(columns: Values, given: Mapping[str, Any]) -> Values:
+        def run(columns: Values, arguments: Mapping[str, Any]) -> Values:
             try:
-                found = function(*(columns[c] for c in inputs), **given)
+                outputs = function(*(columns[c] for c in inputs), **arguments)
             except Exception as error:  # the user's own, whatever it is: no outage of a store
                 raise InvalidRequestError(f"@feature {name!r} failed: {type(error).__name__}: {error}") from error
-            return _checked(name, found if isinstance(found, Mapping) else {name: found}, len(columns["close"]))
+            return _checked(name, outputs if isinstance(outputs, Mapping) else {name: outputs}, len(columns["close"]))
 
         identity = f"{name}#{secrets.token_hex(8)}"
         registered[name] = Computable(
@@ -69,9 +69,9 @@ def feature(
     return register
 
 
-def _checked(name: str, found: Mapping[str, Any], bars: int) -> Values:
+def _checked(name: str, results: Mapping[str, Any], bars: int) -> Values:
     try:
-        outputs = {key: np.asarray(values, dtype=np.float64) for key, values in found.items()}
+        outputs = {key: np.asarray(values, dtype=np.float64) for key, values in results.items()}
     except (TypeError, ValueError) as error:
         raise InvalidRequestError(f"@feature {name!r} gave no numbers: {error}") from None
     for key, values in outputs.items():

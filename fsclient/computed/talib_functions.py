@@ -40,12 +40,12 @@ _REREADS = frozenset({"AVGDEV", "CCI", "IMI", "PERCENTILE", "PERCENTRANK", "VHF"
 """Those whose time was measured to grow with their period."""
 
 
-def refusal(name: str, given: Mapping[str, Any], error: object) -> str:
+def refusal(name: str, arguments: Mapping[str, Any], error: object) -> str:
     """Why TA-Lib does not compute it, in the caller's words."""
     why = str(error)
     if BAD_PARAMETER in why:
         why = "a parameter is out of its range (of most windows, 2 to 100,000 bars)"
-    return f"{name} with {dict(given)}: {why}"
+    return f"{name} with {dict(arguments)}: {why}"
 
 
 @cache
@@ -112,16 +112,16 @@ def of_talib(name: str) -> Computable:
     names = about.output_names if len(about.output_names) > 1 else [name.lower()]
     inputs = _columns(about.input_names)
 
-    def run_known(columns: Values, given: Mapping[str, Any]) -> list[FloatArray]:
+    def run_known(columns: Values, arguments: Mapping[str, Any]) -> list[FloatArray]:
         """Over bars without unknown inputs. TA-Lib's integers are 0 in its lookback, where there is no value."""
         try:
             if name in _WITHOUT_RESIDUE:
-                return [_WITHOUT_RESIDUE[name](columns, **given)]
+                return [_WITHOUT_RESIDUE[name](columns, **arguments)]
             function = function_of(name)
-            function.parameters = dict(given)
+            function.parameters = dict(arguments)
             outputs, lookback = function(columns), int(function.lookback)
         except Exception as error:  # TA-Lib raises nothing more specific
-            raise InvalidRequestError(refusal(name, given, error)) from None
+            raise InvalidRequestError(refusal(name, arguments, error)) from None
         arrays = [np.array(a, dtype=np.float64) for a in (outputs if isinstance(outputs, list) else [outputs])]
         for values in arrays:
             values[:lookback] = np.nan
@@ -129,37 +129,37 @@ def of_talib(name: str) -> Computable:
                 values[np.isinf(values)] = np.nan
         return arrays
 
-    def run(columns: Values, given: Mapping[str, Any]) -> Values:
+    def run(columns: Values, arguments: Mapping[str, Any]) -> Values:
         bars = {column: columns[column] for column in BAR_FIELDS}
         results = {key: np.full(len(bars["close"]), np.nan) for key in names}
         unknown = np.logical_or.reduce([np.isnan(bars[column]) for column in inputs])
         for rows in runs(~unknown):  # it begins again after an unknown bar, as the catalog's kinds do
-            known = run_known({column: values[rows] for column, values in bars.items()}, given)
+            known = run_known({column: values[rows] for column, values in bars.items()}, arguments)
             for key, values in zip(names, known, strict=True):
                 results[key][rows] = values
         return results
 
-    def forgets(columns: Values, given: Mapping[str, Any]) -> bool:
+    def forgets(columns: Values, arguments: Mapping[str, Any]) -> bool:
         if name not in _QUOTIENTS or any(np.isnan(columns[column]).any() for column in inputs):
             return True
         function = function_of(name)
-        function.parameters = dict(given)
+        function.parameters = dict(arguments)
         bars = {column: columns[column] for column in BAR_FIELDS}
-        return is_settled(lambda past: run(past, given), bars, int(function.lookback))
+        return is_settled(lambda past: run(past, arguments), bars, int(function.lookback))
 
-    def warm_up(given: Mapping[str, Any]) -> int | None:
+    def warm_up(arguments: Mapping[str, Any]) -> int | None:
         if "Output is path-dependent" in flags or name in _REMEMBERS:
             return None  # OBV, AD, SAR and the like never forget where they began
-        if any(key.endswith("matype") and value in _ADAPTIVE for key, value in given.items()):
+        if any(key.endswith("matype") and value in _ADAPTIVE for key, value in arguments.items()):
             return None
         function = function_of(name)
         try:
-            function.parameters = dict(given)
+            function.parameters = dict(arguments)
             lookback = int(function.lookback)
         except Exception as error:  # TA-Lib raises nothing more specific
-            raise InvalidRequestError(refusal(name, given, error)) from None
+            raise InvalidRequestError(refusal(name, arguments, error)) from None
         if lookback < 0:  # how TA-Lib says so
-            raise InvalidRequestError(refusal(name, given, BAD_PARAMETER))
+            raise InvalidRequestError(refusal(name, arguments, BAD_PARAMETER))
         return lookback * FORGET + 1
 
     return Computable(
@@ -169,5 +169,5 @@ def of_talib(name: str) -> Computable:
         run=run,
         warm_up=warm_up,
         forgets=forgets,
-        revisits=lambda given: int(given["timeperiod"]) if name in _REREADS else 0,
+        revisits=lambda arguments: int(arguments["timeperiod"]) if name in _REREADS else 0,
     )

@@ -108,19 +108,19 @@ class Lookups:
         if asked.on_unavailable == "fail":
             return await self._answer("get_latest", about, ask, self._reader.latest, asked.wait_s)
         deadline = Deadline.after(asked.wait_s, clock=self._clock)
-        found: pd.DataFrame | FeatureStoreUnavailable
+        stored: pd.DataFrame | FeatureStoreUnavailable
         try:
-            found = await self._answer("get_latest", about, ask, self._reader.latest, asked.wait_s / 2)
-            if found.attrs[KEY]["as_of"] is not None:
-                return found
+            stored = await self._answer("get_latest", about, ask, self._reader.latest, asked.wait_s / 2)
+            if stored.attrs[KEY]["as_of"] is not None:
+                return stored
         except FeatureStoreUnavailable as error:
-            found = error
+            stored = error
         answer = await self._reader.recomputed(ask(), deadline)
         if answer.record.as_of is not None:
             return answer.fresh()
-        if isinstance(found, FeatureStoreUnavailable):
-            raise found
-        return found
+        if isinstance(stored, FeatureStoreUnavailable):
+            raise stored
+        return stored
 
     async def ohlcv(self, asked: OhlcvQuestion) -> pd.DataFrame:
         """As ``FeatureStoreClient.get_ohlcv``."""

@@ -131,10 +131,10 @@ def _writer(ledger: Ledger, symbol: Symbol, timeframe: Timeframe, table: str, re
     if not revisions:
         return ""
     written_us = to_us(revisions[-1].created)
-    for one in ledger.revisions(symbol=symbol.name, since_us=written_us, limit=100_000):
-        if (one.timeframe, one.table, one.at_us) == (timeframe.name, table, written_us):
+    for revision in ledger.revisions(symbol=symbol.name, since_us=written_us, limit=100_000):
+        if (revision.timeframe, revision.table, revision.at_us) == (timeframe.name, table, written_us):
             kinds = {run.id: run.kind for run in ledger.runs(limit=100_000)}
-            return f"{kinds.get(one.run, 'run')} {one.run}"
+            return f"{kinds.get(revision.run, 'run')} {revision.run}"
     return ""
 
 

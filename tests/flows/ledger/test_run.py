@@ -118,7 +118,7 @@ def test_a_run_with_a_lease_is_the_same_run(run: Run) -> None:
     with run.lease_of("A") as lease:
         holding = run.holding(lease)
         assert holding.lease is lease
-        assert replace(holding, held=None) == run
+        assert replace(holding, current_lease=None) == run
 
 
 def test_free_symbols_are_leased_together_without_a_pause(run: Run, clock: Clock) -> None:

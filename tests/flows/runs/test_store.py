@@ -87,7 +87,7 @@ def test_an_earlier_download_undoes_no_later_correction(run: Run, tables: DeltaT
 
 def test_without_a_lease_nothing_is_written(run: Run, ledger: Ledger, tables: DeltaTables, make_bars: Make) -> None:
     with pytest.raises(LedgerError, match="holds no lease"):
-        store_bars(replace(run, held=None), HOURS, make_bars(50), Download(digest="d", name="bars.csv"))
+        store_bars(replace(run, current_lease=None), HOURS, make_bars(50), Download(digest="d", name="bars.csv"))
     assert tables.version("bars") is None
     assert ledger.ingested_at("EUR/USD", "1h", "d") is None
 

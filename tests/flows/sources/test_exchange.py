@@ -53,7 +53,7 @@ def minutes(source: SourceBars) -> list[int]:
 def test_closed_candles_are_read_and_the_open_one_is_held(read: Callable[..., SourceBars]) -> None:
     source = read()
     assert minutes(source) == list(range(9))
-    assert source.notes.held == 1
+    assert source.notes.unfinished == 1
     assert source.notes.files == ("exchange:binance",)
     assert source.written_at is None
     first = source.frame.iloc[1]
@@ -75,7 +75,7 @@ def test_a_gap_stays_a_gap(read: Callable[..., SourceBars], exchange: Exchange) 
 
 def test_the_end_is_the_first_bar_not_wanted(read: Callable[..., SourceBars]) -> None:
     source = read(end=START + timedelta(minutes=4))
-    assert (minutes(source), source.notes.held) == ([0, 1, 2, 3], 0)
+    assert (minutes(source), source.notes.unfinished) == ([0, 1, 2, 3], 0)
 
 
 def test_an_exchange_that_keeps_less_than_asked_for_says_so(read: Callable[..., SourceBars]) -> None:

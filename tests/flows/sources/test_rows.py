@@ -38,7 +38,7 @@ def hours(*rows: str, columns: str) -> str:
 def test_a_row_that_says_it_is_incomplete_is_held_back(read: Read, column: str, values: tuple[str, ...]) -> None:
     source = read(hours(*values, columns=column))
     assert source.frame["open_time"].dt.hour.tolist() == [0, 1]
-    assert (source.notes.held, source.notes.rows_read, len(source.rejected)) == (1, 3, 0)
+    assert (source.notes.unfinished, source.notes.rows_read, len(source.rejected)) == (1, 3, 0)
 
 
 def test_what_it_was_later_is_taken(read: Read) -> None:
@@ -61,7 +61,7 @@ def test_flags_of_parquet(tmp_path: Path) -> None:
     frame[["open", "high", "low", "close"]] = [1.1, 1.2, 1.0, 1.15]
     frame.to_parquet(tmp_path / "bars.parquet")
     source = read_bars(tmp_path / "bars.parquet", symbol=symbol("EUR/USD"), timeframe=timeframe("1h"))
-    assert (len(source.frame), source.notes.held) == (2, 1)
+    assert (len(source.frame), source.notes.unfinished) == (2, 1)
 
 
 # ------------------------------------------------------------------------------------------------ unknown volume

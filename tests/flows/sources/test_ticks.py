@@ -61,9 +61,9 @@ def test_ticks_of_one_time_count_in_the_order_of_the_file(read: Read) -> None:
 
 def test_the_bar_in_which_ticks_are_cut_off_is_held_back(read: Read) -> None:
     source = read(QUOTES, timeframe_name="1m")
-    assert (len(source.frame), source.notes.held) == (1, 1)
+    assert (len(source.frame), source.notes.unfinished) == (1, 1)
     assert len(read(QUOTES, timeframe_name="1m", end=datetime(2024, 1, 8, 9, 2, 59, tzinfo=UTC)).frame) == 1
-    assert read(QUOTES, timeframe_name="1m", end=datetime(2024, 1, 8, 9, 3, tzinfo=UTC)).notes.held == 0
+    assert read(QUOTES, timeframe_name="1m", end=datetime(2024, 1, 8, 9, 3, tzinfo=UTC)).notes.unfinished == 0
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_bar_in_which_ticks_are_cut_off_is_held_back(read: Read) -> None:
 )
 def test_ticks_that_reach_the_end_of_a_day_are_whole(read: Read, last: str, tf: str, held: int) -> None:
     text = f"time,bid,ask\n2024-01-08T01:00:00Z,1.1,1.2\n{last},1.1,1.2\n"
-    assert read(text, timeframe_name=tf).notes.held == held
+    assert read(text, timeframe_name=tf).notes.unfinished == held
 
 
 def test_what_was_written_before_its_bar_closed_is_not_whole() -> None:
