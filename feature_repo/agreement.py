@@ -36,7 +36,7 @@ def agree(was: FloatArray, is_now: FloatArray) -> BoolArray:
 
 
 def _near(was: FloatArray, is_now: FloatArray, tolerance: FloatArray) -> BoolArray:
-    """Where numbers lie so close; an infinite one is near no other, whatever share of it is tolerated."""
+    """Where two numbers lie within the tolerance of each other; an infinite one is near no other, whatever it is."""
     with np.errstate(over="ignore", invalid="ignore"):
         near: BoolArray = np.abs(was - is_now) <= tolerance
     return (near & np.isfinite(was) & np.isfinite(is_now)) | equal(was, is_now)

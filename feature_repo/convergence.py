@@ -1,4 +1,4 @@
-"""Whether a computation that begins in the middle of history gives what all of history gives.
+"""Whether a computation that begins in the middle of history returns the same values as one over all of history.
 
 A recursive average forgets what came before at a known rate. A quotient of two such averages does not: in a market
 that does not move both decay alike, and their quotient stays what it was before (RSI, the directional indicators). How
@@ -25,7 +25,7 @@ _OF_SCALE = 1e-13
 
 
 def is_settled(run: Callable[[Columns], Columns], columns: Columns, lookback: int) -> bool:
-    """Whether the values after the last row are the same, whatever preceded the first.
+    """Whether the values after the last row are the same whatever preceded the first row.
 
     Args:
         run: the computation: bar columns to outputs.

@@ -27,9 +27,9 @@ class Limits:
     """What is normal of a timeframe, in closed bars of an open market.
 
     Attributes:
-        fresh: a view may lack so many: the next run is about to publish them.
+        fresh: a view may lack up to this many: the next run is about to publish them.
         late: a view that lacks more than ``fresh`` is late; one that lacks more than this is stale, and an alert opens.
-        between_runs: so many may pass between two runs before an alert opens.
+        between_runs: how many may pass between two runs before an alert opens.
     """
 
     fresh: int
@@ -52,7 +52,7 @@ LIMITS: Mapping[str, Limits] = MappingProxyType({name: _LIMITS.get(name, _OTHERS
 
 
 def freshness_of(timeframe: str, age_bars: int | None) -> Freshness:
-    """How fresh a view is that lacks ``age_bars`` closed bars; STALE when that is None: not online, or unknown."""
+    """The freshness of a view that lacks ``age_bars`` closed bars; STALE when that is None: not online, or unknown."""
     limits = LIMITS[timeframe]
     if age_bars is None or age_bars > limits.late:
         return Freshness.STALE

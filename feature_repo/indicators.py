@@ -77,7 +77,7 @@ def compute_all(columns: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
 
 
 def forgets(indicator: Indicator, columns: Mapping[str, FloatArray]) -> bool:
-    """Whether what preceded these bars is of no matter to the values that follow them, within the promise.
+    """Whether what preceded these bars no longer matters to the values that follow them, within the promise.
 
     An average forgets after ``indicator.warm_up`` bars, whatever these are; the quotient of two averages only if the
     market moved in them. After an unknown bar an indicator begins again, so there is nothing to forget.

@@ -51,11 +51,11 @@ class Kind:
         settled: from parameters, bars that must precede a bar until its value is within 1e-9 of the value computed from
             all history; of a recursive kind only.
         is_quotient: whether it divides one decaying average by another, so that what came before fades only while the
-            market moves; ``settled`` then holds in a market that does, and ``feature_repo.convergence`` tells whether
-            it has.
+            market moves; ``settled`` then holds in a market that does, and ``feature_repo.convergence`` decides
+            whether it has.
         resume: carries values on from stored ones; of a cumulative kind only. It takes the input columns, the outputs
             as computed from the first row on and as stored, the first row that is new, and the parameters; it returns
-            the outputs from that row on, or None when the stored values do not say how they go on.
+            the outputs from that row on, or None when the stored values do not suffice.
         undefined: from the input columns by name, where a value may be unknown beside its lookback and unknown inputs.
         is_relative: whether it divides by a price or takes its logarithm, so that a bar with a price that is not above
             zero is as unknown to it as one without a price.

@@ -178,7 +178,7 @@ def _text(node: Any, own: dict[str, str]) -> str:
     if isinstance(node, ast.Name | ast.arg):
         name = node.id if isinstance(node, ast.Name) else node.arg
         return own.get(name, name)
-    if isinstance(node, ast.AnnAssign):  # an annotation is none of the computation
+    if isinstance(node, ast.AnnAssign):  # an annotation is no part of the computation
         if node.value is None:
             return ""
         node = ast.Assign(targets=[node.target], value=node.value)

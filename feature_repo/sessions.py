@@ -28,7 +28,7 @@ Mask = npt.NDArray[np.bool_]
 _log = logging.getLogger("fstore")
 DAY_US = 86_400_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
-# Whole years that nanosecond clocks can tell, in days since 1970: what data can mean to say.
+# The whole years that fit into nanoseconds, in days since 1970: times beyond them are never meant.
 _FIRST_DAY, _LAST_DAY = date(1678, 1, 1).toordinal() - _EPOCH, date(2262, 1, 1).toordinal() - _EPOCH
 
 _FX_DAYS = Session(name="fx", kind="fx", timezone="America/New_York", day_start="17:00")
@@ -38,7 +38,7 @@ FX_HOLIDAYS = ((12, 25), (1, 1))
 
 
 def grid_open(session: Session, timeframe: Timeframe, times_us: Times) -> Times:
-    """The ``open_time`` of the bar that contains each moment; a moment that opens a bar gives itself."""
+    """The ``open_time`` of the bar that contains each moment; the open of a bar is its own."""
     step = _step(timeframe)
     if not timeframe.from_day_start:
         return times_us - times_us % step
@@ -53,7 +53,7 @@ def bar_close(session: Session, timeframe: Timeframe, opens_us: Times) -> Times:
     A local day of 23 or 25 hours has a daily bar of that length and ends in a shorter 4h bar. In the catalog's
     sessions every bar of an open market closes exactly one timeframe after its open: UTC has no switch, and New York
     switches on a Sunday at 02:00, when currencies do not trade. One bar a year is the exception, the last hour of
-    autumn's long Sunday at a broker who quotes then; told as open plus timeframe, its close is late, never early.
+    autumn's long Sunday at a broker that quotes then: its close, as open plus timeframe, is too late, never too early.
     """
     step = _step(timeframe)
     if not timeframe.from_day_start:
@@ -134,7 +134,7 @@ def expected_opens(session: Session, timeframe: Timeframe, start_us: int, end_us
 
 
 def check_opens(session: Session, timeframe: Timeframe, opens_us: Times) -> None:
-    """Refuse open times that no table of bars has.
+    """Refuses open times that no table of bars can hold.
 
     Raises:
         ValueError: they are not ascending and unique, or not on the grid; the message names the first such bar.
@@ -221,7 +221,7 @@ def _at_the_exchange(session: Session) -> Session:
 
 @lru_cache(maxsize=32)
 def _calendar_hours(code: str, first_year: int, last_year: int) -> tuple[Times, Times, Times]:
-    """Of these years those that are known yet; beyond them no bar is expected, and the log says so."""
+    """The hours of these years as far as the calendar reaches; beyond it no bar is expected, and the log says so."""
     import exchange_calendars  # here, because only exchanges need it and it takes a while
 
     start, end = f"{first_year}-01-01", f"{last_year}-12-31"

@@ -1,4 +1,4 @@
-"""``feast apply`` with guards: what a view's name means never changes silently, and what is new has been tried."""
+"""``feast apply`` with guards: what a view's name means never changes silently, and new definitions have been tried."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIGEST = "meaning"
 
 
 class DefinitionChangedError(ValueError):
-    """A name that is already served means something else now; the message is the difference."""
+    """A name that is already served now means something else; the message is the difference."""
 
 
 class DefinitionFailedError(ValueError):
@@ -28,7 +28,7 @@ def apply_definitions(store: FeatureStore, *, accept: bool = False) -> dict[str,
     """Registers all definitions.
 
     Args:
-        accept: take what changed or is gone as well. Feast keeps the earlier definition of a changed view as a version.
+        accept: also accept what changed or was removed. Feast keeps a changed view's earlier definition as a version.
 
     Returns:
         ``{"added": [...], "changed": [...], "removed": [...], "unchanged": [...]}``: names of views.
@@ -118,7 +118,7 @@ def _changed(was: Meaning, is_now: Meaning) -> list[str]:
 
 
 def _shown(meaning: Meaning, names: Collection[str]) -> str:
-    """The type and kind, and the tags of these names."""
+    """The type, the kind, and the tags with these names."""
     tags = [
         f"{name}={meaning.get(name, '')}" for name in sorted({"kind", *names} - {"type", DIGEST}) if name in meaning
     ]

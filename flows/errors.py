@@ -1,5 +1,5 @@
-"""The root of errors that the operator can fix: the command line shows them in one line."""
+"""The root of the errors that an operator can fix: the command line shows each in one line."""
 
 
-class MendableError(RuntimeError):
+class FixableError(RuntimeError):
     """Its message says what is wrong and what to do about it."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """The names nearest to one that is not known, whatever its case, as a question; or nothing."""
+    """A question that offers the names nearest to an unknown one, whatever its case; empty when none is near."""
     spelled: dict[str, str] = {}
     for correct in known:
         spelled.setdefault(correct.casefold(), correct)

@@ -74,7 +74,7 @@ class BarOfflineStore(OfflineStore):
 
         A bar counts from the moment it closed. With ``filter_by_created_timestamp=True`` a revision counts from the
         moment it was written, which is what a strategy could have read then; without, the newest revision of each
-        bar does. Rows keep their order. ``entity_df=None`` with ``start_date``/``end_date`` gives a row for every
+        bar does. Rows keep their order. ``entity_df=None`` with ``start_date``/``end_date`` returns a row for every
         symbol and bar close in that span.
 
         Raises:

@@ -44,9 +44,9 @@ class Upkeep:
 
     Attributes:
         partitions: partitions that were rewritten; ``removed`` files became ``added`` ones.
-        rewritten_rows: rows of version 0.1 that held NaN for what is unknown, and hold null now.
+        rewritten_rows: rows of version 0.1 that held NaN for unknown values, and now hold null.
         deleted_files: files that no version of the retention needs.
-        deleted_rows: quarantined rows that were older than they are kept.
+        deleted_rows: quarantined rows that were past their retention.
         version: the table's version at the end, written down as a checkpoint; None when there is no table.
     """
 
@@ -144,7 +144,7 @@ class OfflineTables(Protocol):
         """
 
     def maintain(self, table: TableName, *, retention: timedelta, quarantined_before: datetime | None = None) -> Upkeep:
-        """Makes a table smaller and faster to read; nothing that anyone can read of it changes.
+        """Makes a table smaller and faster to read; nothing that a reader can see changes.
 
         Args:
             retention: how long files are kept that no current version of the table needs.

@@ -77,7 +77,7 @@ def read_windows(
     end: datetime,
     as_known_at: datetime | None = None,
 ) -> dict[str, Window]:
-    """The windows of symbols' bars that opened at or before ``end``; a symbol without any is left out."""
+    """The windows of symbols' bars that opened at or before ``end``; symbols without bars are left out."""
     windows: dict[str, Window] = {}
     lacking = list(symbols)
     # First a span that holds the window of an open market; where bars are sparser, all history is read.

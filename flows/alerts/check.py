@@ -20,7 +20,7 @@ class Checked:
     Attributes:
         findings: everything that is wrong now.
         begun, ended: incidents, by rule and subject.
-        unknown: open incidents of which it is not known whether they last -> why.
+        unknown: open incidents that may or may not be over -> why that is unknown.
         accepted: how many notices the channels accepted.
         failures: channel -> why its notices wait for the next round.
     """
@@ -40,10 +40,10 @@ def check_alerts(
     rules: Sequence[Rule] = RULES,
     channels: Sequence[Channel] | None = None,
 ) -> Checked:
-    """Looks once at everything that is watched, and reports what has begun and what has ended since the last round.
+    """Checks everything that is watched once, and reports what has begun and what has ended since the last round.
 
     Args:
-        channels: where to report; those of ``settings.alert_urls`` when not given. The log has everything in any case.
+        channels: where to report; by default those of ``settings.alert_urls``. The log has everything in any case.
 
     Raises:
         SettingsError: an alert URL is invalid.

@@ -57,7 +57,7 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything known at the moment ``now`` (UTC). None is what is not known.
+    """Everything known at the moment ``now`` (UTC). What is unknown is None.
 
     Attributes:
         verdicts: newest first; the first of each symbol, timeframe and kind counts. A gate that is not among them has

@@ -30,7 +30,7 @@ class Changed:
 
     Attributes:
         begun, ended: incidents.
-        unknown: open incidents of which it is not known whether they last, with the reason; they stay open.
+        unknown: open incidents that may or may not be over, with the reason; they stay open.
     """
 
     begun: tuple[Key, ...] = ()
@@ -76,7 +76,7 @@ def note(ledger: Ledger, evaluation: Evaluation, channels: Sequence[Channel], *,
 
 
 def deliver(ledger: Ledger, channels: Sequence[Channel]) -> tuple[int, dict[str, str]]:
-    """Sends every message that waits: those of one channel together, the oldest first.
+    """Sends every waiting message: those of one channel together, the oldest first.
 
     Returns:
         How many notices were accepted, and by channel why it accepted none: those wait for the next round.

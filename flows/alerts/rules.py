@@ -30,7 +30,7 @@ class Judgement:
     """What a rule says of one subject.
 
     Attributes:
-        subject: with the rule it names the incident, so it holds nothing that changes meanwhile.
+        subject: it names the incident together with the rule, so nothing in it changes while that lasts.
         wrong: what is wrong, for people to read; empty when nothing is.
     """
 
@@ -43,7 +43,7 @@ class Rule:
     """One row of what is watched.
 
     Attributes:
-        name: of the rule, for ever.
+        name: the name of the rule, which never changes.
         needs: fields of ``Facts`` that are None while they are unknown; the rule then judges nothing.
         judge: the judgement of every subject that the facts say anything about.
         unlisted: what a subject is that the facts do not mention: ``fine`` where they list everything that is wrong,

@@ -1,4 +1,4 @@
-"""Backfill in Prefect: symbols in shards, their progress shown, what is done remembered for a call after a break."""
+"""Backfill in Prefect: symbols in shards, their progress shown, finished work is remembered after a break."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def backfill(
     timeframes: Timeframes = None,
     restart: bool = False,
 ) -> State[list[Outcome]]:
-    """Computes and stores the bars and indicators of a range again; run again after a break, it goes on from there.
+    """Computes and stores the bars and indicators of a range again; run again after an interruption, it continues.
 
     Args:
-        start: open time of the first bar (UTC), inclusive; the beginning of history when not given.
-        end: open time of the last bar (UTC), inclusive; the newest one when not given.
-        symbols: only these; every symbol with stored bars when not given.
-        timeframes: only these; all that can be had when not given.
+        start: open time of the first bar (UTC), inclusive; by default the beginning of history.
+        end: open time of the last bar (UTC), inclusive; by default the newest one.
+        symbols: only these; by default every symbol with stored bars.
+        timeframes: only these; by default every timeframe that a symbol can have.
         restart: forget what an unfinished backfill with the same parameters has done.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Keeping to the range: a history without what lies beyond it, and what was computed without what lies outside."""
+"""Limits of a backfill to its range: of the history that is read, and of what was computed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from flows.compute.step import Computed
 
 
 def limit_history(job: Job, history: History, end_us: int | None) -> History:
-    """The history without what the range's last bar does not need.
+    """The history up to what the range's last bar needs.
 
-    One source bar beyond the last bar stays: it shows that this is over even when its own last source bars are missing.
+    One source bar beyond the last bar stays: it shows that the last one is over even when its own last source bars are
+    missing.
     """
     if end_us is None:
         return history

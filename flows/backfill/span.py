@@ -45,7 +45,7 @@ def span_of(start: datetime | None, end: datetime | None) -> Span:
 
 
 def backfill_key(symbols: Sequence[str] | None, timeframes: Sequence[str], span: Span) -> str:
-    """What makes a backfill that one: what was asked for, and the definitions."""
+    """What identifies a backfill: what was asked for, and the definitions."""
     asked = [
         sorted(set(symbols)) if symbols else None,
         sorted(timeframes),

@@ -43,8 +43,8 @@ def backfill_symbol(
 ) -> list[Outcome]:
     """Computes one symbol's bars and indicators of the span again, stores what differs and publishes its newest bars.
 
-    Under a lease of the symbol. What of ``key`` is done already is left out; what gets done is noted. Watermarks stay:
-    a backfill says nothing about what came in since the last run.
+    Under a lease of the symbol. What the backfill ``key`` has done before is left out; what is done now is noted. The
+    watermarks stay: a backfill says nothing about what came in since the last run.
 
     Raises:
         RedisError: the online store is unavailable, which is no symbol's fault; what was stored is not lost.

@@ -1,4 +1,4 @@
-"""The command line, ``fstore``: one module a group of commands, and one that draws."""
+"""The command line, ``fstore``: one module per group of commands, and one that draws."""
 
 from flows.cli.main import app, main
 

@@ -39,7 +39,7 @@ def check_names(symbols: Sequence[str] | None, timeframes: Sequence[str] | None)
 
 
 def moment(text: str | None, option: str, *, end: bool = False) -> datetime | None:
-    """A date or time as typed: naive means UTC, a date alone as an ``end`` means that whole day; None when not given.
+    """A date or time as typed: naive means UTC, a date alone as an ``end`` means that whole day; None stays None.
 
     Raises:
         InvalidRequestError: it is not a date; the message names the option.

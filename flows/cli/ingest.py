@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -32,10 +32,13 @@ def ingest(
     ],
     symbol: Annotated[str, typer.Option(help="Such as EUR/USD.")],
     timeframe: Annotated[str, typer.Option(help=f"{TIMEFRAMES}.")],
-    file_format: Annotated[Format, typer.Option("--format", help="Detected from the content by default.")] = "auto",
+    file_format: Annotated[
+        Format,
+        typer.Option("--format", metavar="<format>", help=f"{', '.join(get_args(Format))}; auto detects it."),
+    ] = "auto",
     tz: Annotated[
         str | None,
-        typer.Option(help="Zone of times that state none; with its changes: Europe/Berlin,2014-11-23=EET."),
+        typer.Option(help="Zone of times that state none, such as Europe/Berlin; ZONE,DATE=ZONE if it changed."),
     ] = None,
     stamp: Annotated[Stamp, typer.Option(help="Whether a time is its bar's open or close.")] = "auto",
     day_first: Annotated[
@@ -46,7 +49,7 @@ def ingest(
         str | None, typer.Option(help="Which instrument of the file to take, as its own column names it.")
     ] = None,
     columns: Annotated[
-        str, typer.Option(help="Ours=theirs: open=o,volume=tick_volume; for ticks bid, ask, price.")
+        str, typer.Option(help="Our names for the file's: open=o,volume=vol; for ticks bid, ask, price.")
     ] = "",
     delimiter: Annotated[str | None, typer.Option(help="Detected by default.")] = None,
     ask: Annotated[Path | None, typer.Option(help="SOURCE holds bid prices, this file the ask: mid is stored.")] = None,
@@ -70,17 +73,17 @@ def ingest(
         typer.Option(help="Share of bad rows up to which the good ones are stored.", min=0.0, max=0.999_999),
     ] = None,
     revise: Annotated[
-        bool, typer.Option("--revise", help="Store it even if it changes many of the bars that are stored.")
+        bool, typer.Option("--revise", help="Store the source even if it changes many stored bars.")
     ] = False,
     as_is: Annotated[
-        bool, typer.Option("--as-is", help="Take prices in whatever unit they are beside their neighbours.")
+        bool, typer.Option("--as-is", help="Accept prices whose unit differs from that of the bars beside them.")
     ] = False,
     restore: Annotated[
-        bool, typer.Option("--restore", help="Store bars even if they were withdrawn, or corrected since.")
+        bool, typer.Option("--restore", help="Store bars even if they were withdrawn, or corrected later.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bars from files, a database or an exchange, through the quality gate, into the offline store."""
+    """Load bars from files, a database or an exchange, through the quality gate, into the offline store."""
     from flows.sources import SourceError, SourceOptions, read_bars
 
     found, frame = catalog.symbol(symbol), catalog.timeframe(timeframe)
@@ -126,7 +129,7 @@ def ingested(
     as_is: bool = False,
     restore: bool = False,
 ) -> IngestReport:
-    """Ingests what was read, and shows that it does; the settings' ``max_bad_share`` holds where none is stated."""
+    """Ingests what was read, under a spinner; the settings' ``max_bad_share`` applies where none is stated."""
     from flows.ingest.ingest import ingest as run
 
     with show.err.status(f"checking {symbol} {timeframe}"):

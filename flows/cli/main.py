@@ -13,7 +13,7 @@ from feature_repo.catalog import CatalogError
 from feature_repo.stores.redis.embedded import EmbeddedServerError
 from flows.apply import DefinitionChangedError, DefinitionFailedError
 from flows.cli import dashboard, history, ingest, jobs, lookups, rebase, service, show, stack, stream, withdraw
-from flows.errors import MendableError
+from flows.errors import FixableError
 from flows.settings import SettingsError
 from flows.sources import MissingExtraError, SourceError
 from fsclient.errors import FeatureStoreError, InvalidRequestError, UnknownFeatureError, UnknownSymbolError
@@ -71,7 +71,7 @@ _FAILURE = (
     DefinitionChangedError,
     DefinitionFailedError,
     EmbeddedServerError,
-    MendableError,
+    FixableError,
     FeatureStoreError,
     OSError,
 )

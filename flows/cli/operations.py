@@ -20,7 +20,7 @@ from feature_repo.stores.quarantine import QuarantinedRow
 from feature_repo.stores.redis.connection import connect, online_url
 from feature_repo.stores.redis.embedded import EmbeddedServerError
 from flows import ledger
-from flows.errors import MendableError
+from flows.errors import FixableError
 from flows.ingest.release import NotReleasableError, discard, release
 from flows.inspect.explain import explain
 from flows.ledger import Ledger, LedgerError
@@ -212,7 +212,7 @@ class _NothingOnline:
         return [None] * len(keys)
 
 
-_CLEAR_ERRORS = (LedgerError, NotReleasableError, FencedOutError, MendableError, CatalogError, InvalidRequestError)
+_CLEAR_ERRORS = (LedgerError, NotReleasableError, FencedOutError, FixableError, CatalogError, InvalidRequestError)
 
 
 @contextmanager

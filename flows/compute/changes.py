@@ -1,4 +1,4 @@
-"""What is new and what has changed: fresh rows held against the newest stored ones."""
+"""What is new and what has changed: fresh rows compared with the newest stored ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Changes:
     revises_us: int
 
     def written_at(self, moment: datetime) -> pd.DataFrame:
-        """The rows with their ``created``: ``moment``, or what is later than all that they revise."""
+        """The rows with their ``created``: ``moment``, or one later than every revision that they replace."""
         after = to_datetime(self.revises_us + 1)
         return self.rows.assign(created=np.datetime64(max(moment, after).replace(tzinfo=None), "us"))
 

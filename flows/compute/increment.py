@@ -2,7 +2,7 @@
 
 Every indicator is computed in stretches that begin at fixed moments: a stretch is a whole number of timeframes since
 1970, and is computed from as many bars before it as the indicator declares as its warm-up. So a value depends on the
-bars alone, and not on how they were cut into runs: bar by bar, once a day, or all of ten years give the same bits.
+bars alone, and not on how they were cut into runs: bar by bar, once a day, or ten years at once return the same bits.
 Within the promise (``feature_repo.agreement.RELATIVE``) they are those of a computation over all history at once.
 
 The quotient of two decaying averages (``Kind.is_quotient``) needs more bars where the market hardly moves: its stretch
@@ -37,11 +37,11 @@ little for most series: between pasts with moves as large as the price, and bars
 
 
 class TailTooShort(Exception):  # noqa: N818  # answered by reading more
-    """The rows before the first new bar do not say how an indicator goes on: all of history is needed."""
+    """The rows before the first new bar do not suffice to continue an indicator: all of history is needed."""
 
 
 def warm_up(indicator: Indicator) -> int:
-    """Bars before a stretch that it is computed from, in an ordinary market."""
+    """How many bars before a stretch it is computed from, in an ordinary market."""
     if indicator.warm_up is None:
         return _STATE_BARS
     return indicator.warm_up * (_REACHES[0] if indicator.kind.is_quotient else 1)
@@ -57,7 +57,7 @@ LONGEST: Indicator = max(INDICATORS.values(), key=lambda i: (stretch_bars(i), wa
 
 
 def stretch_start(indicator: Indicator, timeframe: Timeframe, open_us: int) -> int:
-    """When the stretch begins that a bar lies in, microseconds since 1970-01-01 UTC."""
+    """When the stretch that contains a bar begins, microseconds since 1970-01-01 UTC."""
     step = stretch_bars(indicator) * timeframe.microseconds
     return open_us // step * step
 
@@ -69,7 +69,7 @@ def input_columns(bars: pd.DataFrame, symbol: Symbol, timeframe: Timeframe) -> d
 
 
 def stretch_begin(indicator: Indicator, inputs: Mapping[str, FloatArray], start: int, *, whole: bool) -> int:
-    """The row from which a stretch is computed whose first row is ``start``.
+    """The row from which the stretch that begins at row ``start`` is computed.
 
     Args:
         inputs: the columns that kernels take, (n,) float64 each, rows before ``start`` are read.
@@ -101,7 +101,7 @@ def compute_from(
     whole: bool,
     stored: Mapping[str, FloatArray],
 ) -> dict[str, FloatArray]:
-    """Every indicator of the catalog, of the bars from row ``first`` on.
+    """Every indicator of the catalog, for the bars from row ``first`` on.
 
     Args:
         inputs: the columns that kernels take, (n,) float64 each, with the bars before row ``first`` that they need.

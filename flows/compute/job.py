@@ -15,7 +15,7 @@ BAR_COLUMNS = (*BAR_FIELDS, "source_bars", "expected_bars")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One series that has something to do.
+    """One series with work to do.
 
     Attributes:
         source: the ingested timeframe that the bars are derived from; None when they are ingested themselves.

@@ -62,10 +62,10 @@ def newest(
     stored: Mapping[str, FloatArray],
     reaches: Reaches | None = None,
 ) -> FloatArray:
-    """Every indicator of the bars from row ``first`` on; arguments and errors as for ``increment.compute_from``.
+    """Every indicator, for the bars from row ``first`` on; arguments and errors as for ``increment.compute_from``.
 
     Args:
-        reaches: what earlier calls for the series found out, so that it is not proven again for each bar.
+        reaches: what earlier calls for the series have proven, so that it is not proven again for each bar.
 
     Returns:
         (fields, n - first) float64, in the order of ``INDICATOR_FIELDS``, NaN in warm-up.

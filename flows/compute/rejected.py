@@ -27,7 +27,7 @@ def quarantine_rows(bad: pd.DataFrame, *, kind: str, timeframe: Timeframe, now: 
 
 
 def unreadable_rows(rows: pd.DataFrame, now: datetime) -> pd.DataFrame:
-    """The rows of a source that are no bars (``raw rule detail file line``), likewise; only their text is known."""
+    """The rows of a source that are not bars (``raw rule detail file line``), as the table keeps them: their text."""
     texts = [_json({"text": text}) for text in rows["raw"]]
     return rows.assign(kind="bars", rules=rows["rule"], row=texts, created=pd.Timestamp(now))
 

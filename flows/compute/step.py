@@ -60,7 +60,7 @@ class Computed:
     verdicts: Mapping[Revised, Verdict] = field(default_factory=dict)
 
     def changes(self, table: Revised) -> Changes:
-        """What it changes of a table."""
+        """What it changes in a table."""
         return self.bar_changes if table == "bars" else self.feature_changes
 
 

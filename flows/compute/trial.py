@@ -1,4 +1,4 @@
-"""A definition is tried before it is registered: does its kernel hold to its row?
+"""The trial of a definition before it is registered: does its kernel do what its row says?
 
 The bars are made here and are the same each time, so a trial takes milliseconds and needs no data.
 """

@@ -50,21 +50,21 @@ def ingest(
 
     Args:
         source: a file or folder, a database's URL, or exchange://NAME. {symbol} and {timeframe} in it are filled in, as
-            /data/{symbol}_{timeframe}.csv. Parameters are seen by all who see a run: an address with a password is
-            kept in a Secret block and given as secret://BLOCK.
+            /data/{symbol}_{timeframe}.csv. Everyone who can see a run can see its parameters: keep an address with a
+            password in a Secret block, and write secret://BLOCK here.
         symbols: as the catalog names them.
         timeframe: of the bars in the source.
         format: of a file; detected from its content when auto.
-        tz: zone of times that name none, such as America/New_York; UTC, or what the file declares, when not given.
+        tz: zone of times that name none, such as America/New_York; by default UTC, or what the file declares.
         stamp: which end of its bar a time is.
         day_first: whether 02/03/2020 is the second of March, where the dates of the source do not show it.
-        instrument: the source's own name of what is wanted; {symbol} in it is filled in, as in {symbol}.US.
+        instrument: the source's own name for the instrument; {symbol} in it is filled in, as in {symbol}.US.
         volume: none when the volume column reports no volume.
         columns: our names to theirs, such as close to Last, where they are not recognised.
         query: SQL for a database; may use :symbol, :timeframe, :start and :end.
         table: a database's table, in place of a query.
-        start: first moment wanted; an exchange is asked from the newest stored bar on when not given.
-        end: first moment no longer wanted.
+        start: the first moment; by default an exchange is asked from the newest stored bar on.
+        end: the first moment after the range.
     """
     options = SourceOptions(
         format=format,
@@ -95,7 +95,7 @@ maintain = maintain_flow.with_options(timeout_seconds=6 * _HOUR_S)
 
 @flow(name="alerts", timeout_seconds=5 * _MINUTE_S)
 def alerts() -> State[Any]:
-    """Looks once at everything that is watched, and reports to the channels what has begun and what has ended."""
+    """Checks everything that is watched once, and reports to the channels what has begun and what has ended."""
     checked = check_alerts(load_settings(), datetime.now(UTC))
     if checked.begun or checked.ended or checked.unknown:
         rows = [{"rule": f.rule, "subject": f.subject, "detail": f.detail} for f in checked.findings]

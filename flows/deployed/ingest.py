@@ -45,7 +45,7 @@ def ingest_symbol(source: str, symbol: str, timeframe: str, options: SourceOptio
 def ingest_symbols(
     source: str, symbols: Sequence[str], timeframe: str, options: SourceOptions
 ) -> tuple[list[IngestReport], list[str]]:
-    """Ingests symbol by symbol; what one fails at leaves the others alone. Returns reports and problems."""
+    """Ingests symbol by symbol; one that fails leaves the others alone. Returns reports and problems."""
     reports: list[IngestReport] = []
     problems: list[str] = []
     for name in dict.fromkeys(symbols):
@@ -73,7 +73,7 @@ def locate(source: str, symbol: str, timeframe: str) -> str:
 
 
 def newest_open(settings: Settings, symbol: str, timeframe: str) -> datetime | None:
-    """Open of the newest stored bar: from there on an exchange is asked again."""
+    """Open of the newest stored bar, from which on an exchange is asked again."""
     rows = settings.tables().read("bars", symbols=[symbol], timeframe=timeframe, columns=[])
     newest: datetime | None = rows["open_time"][-1].as_py() if rows.num_rows else None
     return newest

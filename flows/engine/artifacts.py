@@ -31,7 +31,7 @@ def show_outcomes(kind: str, outcomes: Sequence[Outcome]) -> None:
 
 
 def show_gate(reports: Sequence[str]) -> None:
-    """The gate's reports (Markdown) of what a run stopped or rejected rows of; nothing when all was well."""
+    """The gate's reports (Markdown) of what a run stopped or rejected rows of; nothing when all is well."""
     if not reports:
         return
     shown = [text if len(text) <= _LONGEST_REPORT else text[:_LONGEST_REPORT] + " ..." for text in reports]

@@ -1,4 +1,4 @@
-"""Assets as Prefect knows them: the bars, the views made of them, and so which runs made what of what."""
+"""Assets as Prefect knows them: the bars and the views made of them, so that its UI shows which run made what."""
 
 from __future__ import annotations
 

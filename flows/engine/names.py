@@ -30,7 +30,7 @@ def shard_name(symbols: Sequence[str]) -> str:
 
 
 def flow_run_id() -> str:
-    """Prefect's id of the run that this is; empty outside of one."""
+    """Prefect's id of the current run; empty outside of one."""
     from prefect.runtime import flow_run
 
     return str(flow_run.id or "")
@@ -61,7 +61,7 @@ def name_run(kind: str) -> str:
 
 
 def rename_run(name: str) -> None:
-    """Gives the run that this is another name; a server that does not take it is no reason to fail."""
+    """Renames the current run; a server that refuses the name is no reason to fail."""
     from prefect.client.orchestration import get_client
     from prefect.runtime import flow_run
 

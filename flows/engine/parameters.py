@@ -18,7 +18,7 @@ SymbolName = Annotated[str, _enum(catalog.SYMBOLS)]
 """A symbol of the catalog, chosen from a list."""
 
 TimeframeName = Annotated[str, _enum(catalog.TIMEFRAMES)]
-"""A timeframe of the catalog, likewise."""
+"""A timeframe of the catalog, as the form offers it."""
 
 Symbols = Annotated[list[SymbolName] | None, Field(title="Symbols")]
 Timeframes = Annotated[list[TimeframeName] | None, Field(title="Timeframes")]

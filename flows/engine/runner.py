@@ -1,6 +1,6 @@
 """Where a run's tasks work: threads, processes, or the workers of a Dask or Ray cluster.
 
-Arguments and results of tasks travel pickled between the processes of a cluster, as Dask and Ray do it: whoever can
+Arguments and results of tasks travel pickled between the processes of a cluster, as Dask and Ray do it: anyone who can
 reach its ports can run code there, so a cluster belongs in a network of its own. Nothing pickled is stored: results
 live as long as their run.
 """

@@ -32,7 +32,7 @@ def run_shards(
     Args:
         task: takes ``label`` (its run's name), ``symbols``, and the ``arguments`` that are the same for all.
         runner: as ``flows.engine.runner`` takes it.
-        run: the run that this is, which gives a sign of life as shards end.
+        run: the current run, which gives a sign of life as shards end.
         again_here: a shard whose worker died with it is done here: its work is not lost.
         report: is called with how many symbols are done.
 

@@ -18,7 +18,7 @@ from feature_repo.sessions import is_open, on_grid
 from feature_repo.stores.tables import OfflineTables
 from flows.compute.derive import closes, opens_us
 from flows.compute.rejected import quarantine_rows, unreadable_rows
-from flows.errors import MendableError
+from flows.errors import FixableError
 from flows.ingest.refusal import explain
 from flows.ingest.stored import overlap_problem, read_neighbours
 from flows.ledger import Ledger
@@ -47,7 +47,7 @@ class IngestReport:
         flat, zero_volume, out_of_order, off_session: peculiarities that are no errors: bars whose four prices are one,
             bars with a volume of 0, rows that break the source's own order, bars of hours in which the market is
             closed.
-        gaps: breaks between the source's bars, held against the session.
+        gaps: gaps between the source's bars, by the hours of the session.
     """
 
     symbol: str
@@ -73,8 +73,8 @@ class IngestReport:
     last_open: datetime | None = None
 
 
-class SymbolBusyError(MendableError):
-    """Another run works on the symbol and did not come to an end; the message says which."""
+class SymbolBusyError(FixableError):
+    """Another run works on the symbol and did not end in time; the message says which."""
 
 
 def ingest(
@@ -105,8 +105,8 @@ def ingest(
             the share: it is stored with ``revise`` only, and only when it covers all that is stored.
         as_is: prices are taken in whatever unit they are, without a look at the bars beside them.
         restore: bars are stored even if they were withdrawn, or corrected since this very source was first ingested.
-        final: whether the newest bar is finished. When not given, it is not if it has not closed by ``now``, or if
-            the source was written down before it closed. A bar that has not closed is never taken.
+        final: whether the newest bar is finished. By default it is unless it has not closed by ``now``, or the source
+            was written before it closed. A bar that has not closed is never taken.
 
     Raises:
         SymbolBusyError: another run holds the symbol.
@@ -214,7 +214,7 @@ def unfinished_bars(
 ) -> npt.NDArray[np.bool_]:
     """The bars that had not closed: open by the clock, or the newest one, that was open when the source was written.
 
-    A bar that opens in the future is none of them, it is an error, and left to the gate.
+    A bar that opens in the future is not one of them: it is an error, and left to the gate.
     """
     opened, closed = frame["open_time"], closes(frame, timeframe)
     unfinished: npt.NDArray[np.bool_] = ((opened <= now) & (closed > now)).to_numpy()

@@ -12,7 +12,7 @@ from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, Symbol
 from feature_repo.series import Series
 from feature_repo.stores.tables import OfflineTables
-from flows.errors import MendableError
+from flows.errors import FixableError
 from flows.ingest.ingest import SymbolBusyError
 from flows.ledger import Ledger
 from flows.quality import check_bars
@@ -22,7 +22,7 @@ _PRICES = [name for name in BAR_FIELDS if name != "volume"]
 _US = timedelta(microseconds=1)
 
 
-class RebaseError(MendableError):
+class RebaseError(FixableError):
     """A basis that stored bars cannot be brought into; the message says why. Nothing was written."""
 
 

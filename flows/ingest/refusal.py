@@ -1,4 +1,4 @@
-"""What is said of a batch that was refused: which rules its rows break, three of them, and how to go on."""
+"""The explanation of a refused batch: which rules its rows break, three such rows, and how to continue."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def release(rows: Sequence[QuarantinedRow], *, by: str, tables: OfflineTables, l
         How many bars were new or differ from what was stored.
 
     Raises:
-        NotReleasableError: a row is no bar (unreadable, an indicator row, a price that is no number, a time at which
+        NotReleasableError: a row is not a bar (unreadable, an indicator row, a price that is no number, a time at which
             no bar opens, two rows for one bar), or another run holds its symbol.
     """
     groups = [(series(*key), [*group]) for key, group in _by_series(rows)]

@@ -1,4 +1,4 @@
-"""What is stored already where a source's bars belong: in its span, and around it."""
+"""The bars that are already stored in the span of a source's bars, and around it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StoredNeighbours:
     Attributes:
         within: ingested bars of the source's span, but for those that the source was corrected by since.
         around: the bars before and after it, at most ``CONTEXT_BARS`` each.
-        outside: whether ingested bars lie outside of the source's span.
+        outside: whether ingested bars lie outside the source's span.
         last_close: when the newest ingested bar closes.
     """
 
@@ -78,7 +78,7 @@ def overlap_problem(
 
     Args:
         max_share: the largest share of the overlap that may be revised without being asked for.
-        revise: whether it was asked for.
+        revise: whether revisions were asked for.
     """
     if overlap.is_other_basis and (stored.outside or not revise):
         volume = f" --volume-factor {overlap.volume_factor:.6g}" if overlap.volume_factor != 1.0 else ""

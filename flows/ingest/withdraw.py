@@ -12,7 +12,7 @@ from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, Symbol
 from feature_repo.series import Series
 from feature_repo.stores.tables import OfflineTables
-from flows.errors import MendableError
+from flows.errors import FixableError
 from flows.ingest.ingest import SymbolBusyError
 from flows.ledger import Ledger
 from flows.runs.store import withdraw_bars
@@ -20,7 +20,7 @@ from flows.runs.store import withdraw_bars
 _SHORTEST_DIGEST = 8
 
 
-class WithdrawError(MendableError):
+class WithdrawError(FixableError):
     """Bars that cannot be taken back; the message says why. Nothing was written."""
 
 
@@ -29,8 +29,8 @@ class Withdrawn:
     """What was taken back of a timeframe.
 
     Attributes:
-        bars: how many bars there are no longer.
-        replaced: how many are again what another source had said before.
+        bars: how many bars are no longer there.
+        replaced: how many have again the values of an earlier source.
     """
 
     symbol: str
@@ -55,12 +55,12 @@ def withdraw(
 ) -> list[Withdrawn]:
     """Takes ingested bars back, as revisions written ``now``: a read as of an earlier moment still shows them.
 
-    Bars and indicators that depend on them are computed again by the next run. A bar that came from ``source`` and
-    revised another source's is that one's again. All timeframes are looked through before anything is written.
+    Bars and indicators that depend on them are computed again by the next run. A bar of ``source`` that
+    revised another source's bar gets that bar's values back. All timeframes are read before anything is written.
 
     Args:
-        reason: why; it is kept with every bar.
-        timeframe: only bars of this one; every ingested timeframe when None.
+        reason: why the bars are withdrawn; it is kept with each of them.
+        timeframe: only bars of this timeframe; None for every ingested one.
         start, end: only bars that open in this span, both ends inclusive, with their time zone.
         source: only bars whose newest revision came from the download with this digest, or one that begins so.
 
@@ -68,7 +68,7 @@ def withdraw(
         One entry per timeframe, from the shortest.
 
     Raises:
-        WithdrawError: no reason, nothing that says which bars, or there are none; a beginning of several digests.
+        WithdrawError: there is no reason, nothing that says which bars, or no such bar; or several sources begin so.
         SymbolBusyError: another run works on the symbol.
     """
     if not reason.strip():
@@ -140,7 +140,7 @@ def _ingested(series: Series, tables: OfflineTables, start: datetime | None, end
 
 
 def _revisions_of(chosen: pd.DataFrame, revisions: pd.DataFrame, reason: str, *, replaces: bool) -> pd.DataFrame:
-    """The revisions that take bars back: without values, or with those that another source had given before."""
+    """The revisions that take bars back: without values, or with those of an earlier source."""
     columns = ["open_time", *BAR_FIELDS, "source", "withdrawn"]
     gone = chosen[columns].assign(withdrawn=reason, **dict.fromkeys(BAR_FIELDS, np.nan))
     if not replaces:

@@ -19,7 +19,7 @@ class GapReport:
     """The gaps of some symbols at one timeframe, within a range.
 
     Attributes:
-        gaps: symbol -> its gaps by cause, ascending; a symbol without any too.
+        gaps: symbol -> its gaps by cause, ascending; symbols without gaps included.
         outages: session -> when its feed was down.
         bars: symbol -> how many bars are stored in all.
         problems: symbol -> why its gaps are unknown.

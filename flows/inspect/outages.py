@@ -1,4 +1,4 @@
-"""Two sorts of gaps: a symbol that lacks bars, and a feed that was down, which many symbols show at the same time."""
+"""The causes of gaps: a single symbol that lacks bars, or a feed that was down, which many symbols show at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Outage:
     """An interval ``[start_us, end_us)`` in which a feed was down, microseconds since 1970-01-01 UTC.
 
     Attributes:
-        symbols: the most symbols that lacked bars at one moment of it.
+        symbols: how many symbols lacked bars at its worst moment.
         quoting: how many symbols could have had bars at that moment.
     """
 
@@ -56,18 +56,18 @@ def find_outages(
     """When the feed of some symbols was down, ascending; intervals neither overlap nor touch.
 
     Args:
-        gaps: symbol -> its gaps; symbols of one session and timeframe, those without gaps too.
-        spans: symbol -> open of its first bar and close of its last: between them it is quoting.
-        share, least: how many of those that are quoting must lack bars at one moment.
+        gaps: symbol -> its gaps; symbols of one session and timeframe, those without gaps included.
+        spans: symbol -> open of its first bar and close of its last, between which it counts as quoting.
+        share, least: the share and the number of the quoting symbols that must lack bars at the same moment.
 
     Raises:
-        ValueError: a symbol has no span, or the limits can't be.
+        ValueError: a symbol has no span, or a limit is out of range.
     """
     if not 0 < share <= 1 or least < 1:
         raise ValueError(f"share must be above 0 and at most 1, least at least 1, not {share} and {least}")
     unknown = gaps.keys() - spans.keys()
     if unknown:
-        raise ValueError(f"{min(unknown)} has gaps but no span: say when its first bar opened and its last closed")
+        raise ValueError(f"{min(unknown)} has gaps but no span: pass its first bar's open and its last bar's close")
     lacking = [symbol_gaps.kind != "closed" for symbol_gaps in gaps.values()]
     starts = _sorted([symbol_gaps.start_us[mask] for symbol_gaps, mask in zip(gaps.values(), lacking, strict=True)])
     ends = _sorted([symbol_gaps.end_us[mask] for symbol_gaps, mask in zip(gaps.values(), lacking, strict=True)])

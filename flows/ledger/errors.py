@@ -16,12 +16,12 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from flows.errors import MendableError
+from flows.errors import FixableError
 
 _NAMED_SYMBOLS = 5
 
 
-class LedgerError(MendableError):
+class LedgerError(FixableError):
     """Something that the ledger refuses or cannot do; the message names the remedy."""
 
 

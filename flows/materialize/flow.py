@@ -70,8 +70,8 @@ def materialize(symbols: Symbols = None, timeframes: Timeframes = None) -> State
     """Computes, checks, stores and publishes what is new. What a run did not get to, the next one does.
 
     Args:
-        symbols: only these; every symbol with stored bars when not given.
-        timeframes: only these; all that can be had when not given.
+        symbols: only these; by default every symbol with stored bars.
+        timeframes: only these; by default every timeframe that a symbol can have.
 
     Returns:
         ``Completed`` or ``Stopped``, with one outcome per symbol and timeframe, symbols by name, timeframes from the

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from flows.errors import MendableError
+from flows.errors import FixableError
 from flows.settings import Settings, require_task_runner
 
 
-class EngineError(MendableError):
+class EngineError(FixableError):
     """Prefect can't be reached or started; the message says what to check."""
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import IO
 
 from feature_repo.atomic_file import replace_file
-from flows.errors import MendableError
+from flows.errors import FixableError
 from flows.settings import Settings
 from flows.stack.processes import Identity
 
 
-class StackError(MendableError):
+class StackError(FixableError):
     """The stack can't be started or stopped; the message says why and what to do."""
 
 

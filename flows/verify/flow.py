@@ -38,10 +38,10 @@ def verify(
     One symbol is in memory at a time.
 
     Args:
-        symbols: only these; every symbol with stored bars when not given.
-        timeframes: only these; all that a symbol has when not given.
-        sample: so many of the symbols; all when not given.
-        seed: chooses the sample, the same one for the same seed; another one every day when not given.
+        symbols: only these; by default every symbol with stored bars.
+        timeframes: only these; by default every timeframe that a symbol has.
+        sample: how many of the symbols to verify; by default all.
+        seed: chooses the sample, the same one for the same seed; by default a new one every day.
 
     Returns:
         ``Completed`` or ``Stopped``, with one result per symbol and timeframe, symbols by name, timeframes from the

@@ -37,7 +37,7 @@ class File:
 
     Attributes:
         path: below the table's root.
-        symbols, created: the least and the greatest of its rows; None where they are not known.
+        symbols, created: the least and the greatest value among its rows; None where unknown.
     """
 
     path: str
@@ -48,12 +48,12 @@ class File:
     created: tuple[pa.TimestampScalar, pa.TimestampScalar] | None
 
     def can_hold(self, symbol: str) -> bool:
-        """Whether there can be rows of the symbol."""
+        """Whether the file can hold rows of the symbol."""
         return self.symbols is None or self.symbols[0] <= symbol <= self.symbols[1]
 
     @property
     def only_symbol(self) -> str | None:
-        """The symbol of all its rows; None: several, or unknown."""
+        """The symbol of all its rows; None when there are several, or it is unknown."""
         return self.symbols[0] if self.symbols is not None and self.symbols[0] == self.symbols[1] else None
 
     def promise(self) -> pc.Expression:

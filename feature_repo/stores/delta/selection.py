@@ -70,7 +70,7 @@ def _is_ascending(rows: pa.Table) -> bool:
 
 
 def not_withdrawn(rows: pa.Table) -> pa.Table:
-    """Of newest revisions those that are no withdrawal."""
+    """The newest revisions that are not withdrawals."""
     return rows if rows[WITHDRAWN].null_count == rows.num_rows else rows.filter(rows[WITHDRAWN].is_null())
 
 

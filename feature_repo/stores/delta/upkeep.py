@@ -1,4 +1,4 @@
-"""Upkeep of the offline tables: fewer, ordered files; nothing that anyone can read changes.
+"""Upkeep of the offline tables: fewer, ordered files; nothing that a reader can see changes.
 
 A run adds one file per month and timeframe, so files become many and small, and each holds a few bars of every symbol.
 Compacted, a month is one file (or a few) ordered by symbol in small row groups, of which a read of one symbol opens one
@@ -51,7 +51,7 @@ def compact(table: DeltaTable) -> Upkeep:
 def store_unknown_as_null(table: DeltaTable) -> int:
     """Rewrites the files of version 0.1, which stored an unknown number as NaN. Returns how many rows had one.
 
-    One commit per partition, then a property that says it is done: later calls look at nothing. A partition that
+    One commit per partition, then a property that says it is done: later calls read nothing. A partition that
     another writer appended to at the same time is left for the next time, and so is the property.
     """
     columns = [field.name for field in table.schema().fields if field.type == PrimitiveType("double")]

@@ -1,9 +1,9 @@
-"""Feast's stored bytes as NumPy arrays and back, without Feast and without a Python object a value.
+"""Feast's stored bytes as NumPy arrays and back, without Feast and without a Python object per value.
 
-The layout is Feast's own (its "online store format" specification): one Redis hash an entity, a field of it a
-feature, named by the 32-bit MurmurHash3 of ``view:feature``, holding a serialized protobuf ``Value``. The two values
-we write are fixed in form: a double is a tag byte and eight bytes, a list of doubles a short header and then the
-packed little-endian doubles, so that both decode with one ``numpy.frombuffer``.
+The layout is Feast's own (its "online store format" specification): one Redis hash per entity, with one field per
+feature, named by the 32-bit MurmurHash3 of ``view:feature``, holding a serialized protobuf ``Value``. The two values we
+write are fixed in form: a double is a tag byte and eight bytes, a list of doubles a short header and then the packed
+little-endian doubles, so that both decode with one ``numpy.frombuffer``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def revision_key(view: str) -> bytes:
 
 @cache
 def doubt_key(timeframe: str) -> bytes:
-    """The hash field that says why a symbol's views of a timeframe are in doubt (ours, UTF-8); absent: they are not."""
+    """The hash field that says why a symbol's views of a timeframe are in doubt (ours, UTF-8), if they are."""
     return f"_doubt:{timeframe}".encode()
 
 
@@ -113,7 +113,7 @@ def decode_doubles(stored: Sequence[bytes | None]) -> tuple[FloatArray, BoolArra
         (n,) float64 values, NaN where there is none; (n,) bool, whether the field holds a value (NaN included).
 
     Raises:
-        CodecError: a field holds something else than a double or null.
+        CodecError: a field holds something other than a double or null.
     """
     try:
         uniform = {_DOUBLE_BYTES}.issuperset(map(len, stored))  # type: ignore[arg-type]

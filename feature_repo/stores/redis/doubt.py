@@ -54,7 +54,7 @@ def forget_revisions(client: Any, project: str, symbol: str, timeframe: str) -> 
 
 
 def withdraw_views(client: Any, project: str, symbol: str, timeframe: str) -> None:
-    """Deletes what is shown of a symbol and timeframe that has no bars any longer; caches hear of it."""
+    """Deletes the views of a symbol and timeframe that no longer has bars; caches are notified."""
     views = [view(kind, timeframe) for kind in VIEW_KINDS]
     fields = [key for spec in views for key in (timestamp_key(spec.name), revision_key(spec.name))]
     fields += [field_key(spec.name, field) for spec in views for field in spec.fields]

@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flows.errors import MendableError
+from flows.errors import FixableError
 
 Kind = Literal["ingested", "derived", "indicator"]
 
 
-class NoSuchBarError(MendableError):
-    """There is no bar to explain a value of; the message says which there are."""
+class NoSuchBarError(FixableError):
+    """There is no bar whose value could be explained; the message says which bars there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,5 +95,5 @@ class Explanation:
 
 
 def number(value: Any) -> float | None:
-    """A value as it is shown: None where there is none."""
+    """A value as it is shown; None for NaN."""
     return None if value is None or np.isnan(value) else float(value)

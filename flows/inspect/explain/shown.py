@@ -22,7 +22,7 @@ class Shown:
     Attributes:
         value: None where there is none, or the bar is not there.
         in_window: whether the bar is among those that are online.
-        as_of: close of the newest bar that is; None: nothing is.
+        as_of: close of the newest bar that is online; None when nothing is.
         doubt: why the symbol's values are in doubt; empty when they are not.
     """
 

@@ -36,7 +36,7 @@ def explain(
     project: str,
     now: datetime,
 ) -> Explanation:
-    """Explains the value of a feature at the newest bar that had closed by ``at`` (by ``now`` when not given).
+    """Explains the value of a feature at the newest bar that had closed by ``at``, by default ``now``.
 
     Args:
         feature: a bar column, or an output of an indicator.
