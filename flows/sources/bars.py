@@ -19,7 +19,7 @@ from flows.sources.error import SourceError
 from flows.sources.hours import ZoneDoubt, doubt_zone, doubt_zone_of_days
 from flows.sources.options import SourceOptions
 from flows.sources.origin import is_path, read_origin
-from flows.sources.quotes import mid, pair
+from flows.sources.quotes import crossed_prices, mid, pair
 from flows.sources.rows import Rows, read_rows, reject
 from flows.sources.spacing import check_spacing
 from flows.sources.table import Origin, Table
@@ -163,7 +163,9 @@ def _read(source: Path | str, symbol: Symbol, timeframe: Timeframe, options: Sou
         bars, without_price, crossed = complete_ticks(bars)
         why = ["the tick has no price, nor any before it"] * len(without_price)
         rejected.append(reject(tables, without_price, "unreadable_value", why))
-        rejected.append(reject(tables, crossed, "ask_below_bid", _crossing(crossed, "price", "ask_price", "")))
+        quotes = zip(crossed["ask_price"], crossed["price"], strict=True) if len(crossed) else ()  # of one side: no ask
+        why = [_crossing(ask, bid) for ask, bid in quotes]
+        rejected.append(reject(tables, crossed, "ask_below_bid", why))
         ticks = len(bars) + sum(map(len, rejected))
         bars, unfinished = bars_of_ticks(
             bars, symbol=symbol, timeframe=timeframe, complete_to=options.end, written_at=origin.written_at
@@ -242,14 +244,17 @@ def _unmatched(side: _Side, rows: pd.DataFrame, other: str) -> pd.DataFrame:
 
 
 def _mid(bid: _Side, bars: pd.DataFrame, symbol: Symbol) -> tuple[pd.DataFrame, pd.DataFrame]:
-    mids, crossed = mid(bars, symbol.digits)
-    rows = bars[crossed]
-    return mids[~crossed], reject(bid.tables, rows, "ask_below_bid", _crossing(rows, "close", "ask_close", " close"))
+    crossed = crossed_prices(bars)
+    bad = crossed.any(axis=1)
+    rows = bars[bad]
+    first = [PRICES[at] for at in crossed[bad].argmax(axis=1)]
+    sides = [(name, rows[f"ask_{name}"].iloc[i], rows[name].iloc[i]) for i, name in enumerate(first)]
+    why = [_crossing(float(ask), float(bid), f" {name}") for name, ask, bid in sides]
+    return mid(bars[~bad], symbol.digits), reject(bid.tables, rows, "ask_below_bid", why)
 
 
-def _crossing(rows: pd.DataFrame, bid: str, ask: str, of: str) -> list[str]:
-    sides = zip(rows[ask], rows[bid], strict=True) if len(rows) else ()  # ticks of one side have no ask
-    return [f"ask{of} {a!r} is below bid{of} {b!r}" for a, b in sides]
+def _crossing(ask: float, bid: float, of: str = "") -> str:
+    return f"ask{of} {ask!r} is below bid{of} {bid!r}"
 
 
 def _concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.sources.quotes import mid, pair
+from flows.sources.quotes import crossed_prices, mid, pair
 
 HEADER = "time,open,high,low,close\n"
 SIDES = ",".join(f"{side}_{price}" for side in ("bid", "ask") for price in ("open", "high", "low", "close"))
@@ -42,8 +42,40 @@ def test_an_ask_file_beside_the_bid_file(read):
     assert source.notes.files == ("bars.csv", "ask.csv")
 
 
+@pytest.mark.parametrize(
+    ("bid", "ask", "detail"),
+    [
+        ("1.1000,1.1010,1.0990,1.1000", "1.0900,1.1012,1.0900,1.1002", "ask open 1.09 is below bid open 1.1"),
+        ("1.1000,1.1950,1.0990,1.1000", "1.1002,1.1012,1.0992,1.1002", "ask high 1.1012 is below bid high 1.195"),
+        ("1.1000,1.1010,1.0990,1.1000", "1.1002,1.1012,1.0200,1.1002", "ask low 1.02 is below bid low 1.099"),
+        ("1.1000,1.1010,1.0990,1.1003", "1.1002,1.1012,1.0992,1.1002", "ask close 1.1002 is below bid close 1.1003"),
+    ],
+)
+def test_a_quote_that_crossed_inside_a_bar_shows_in_any_of_its_prices(read, bid, ask, detail):
+    """One file or two: the mid of such a bar would be a price that never was."""
+    good = "1.1000,1.1010,1.0990,1.1000", "1.1002,1.1012,1.0992,1.1002"
+    both = f"time,{SIDES}\n2020-01-01 00:00,{bid},{ask}\n2020-01-01 01:00,{','.join(good)}\n"
+    sides = [
+        f"{HEADER}2020-01-01 00:00,{of_bad}\n2020-01-01 01:00,{of_good}\n"
+        for of_bad, of_good in zip((bid, ask), good, strict=True)
+    ]
+    for source in (read(both), read(sides[0], ask=sides[1])):
+        assert source.frame["open_time"].dt.hour.tolist() == [1]
+        assert source.rejected[["rule", "detail", "line"]].to_numpy().tolist() == [["ask_below_bid", detail, 2]]
+
+
+def test_sides_that_are_not_of_one_moment_cross_slightly_and_are_kept(read):
+    """As in FXCM's minutes: the open repeats the last close of each side, a high was quoted on one side first."""
+    bid, ask = "1.10002,1.10100,1.09900,1.10000", "1.10000,1.10097,1.09897,1.10001"
+    source = read(f"time,{SIDES}\n2020-01-01 00:00,{bid},{ask}\n")
+    assert source.frame["high"].tolist() == [1.100985]
+    assert source.rejected.empty
+
+
 def test_an_equal_ask_is_not_below(read):
     assert len(read(HEADER + "2020-01-01,1,1,1,1\n", ask=HEADER + "2020-01-01,1,1,1,1\n").frame) == 1
+    spelled = HEADER + "2020-01-01,1.1,1.1,1.1,1.1\n"
+    assert len(read(spelled.replace("1.1,", "1.1000000000000003,"), ask=spelled).frame) == 1
 
 
 def test_a_missing_price_is_left_to_the_gate(read):
@@ -94,8 +126,8 @@ def test_every_row_of_both_sides_finds_its_place(bid_hours, ask_hours):
     assert sorted({*pairs["ask_close"], *no_bid["close"]}) == ask["close"].tolist()
     assert len(pairs) == sum(max(bid_hours.count(hour), ask_hours.count(hour)) for hour in shared)
     assert (pairs["open_time"] == ask["open_time"].iloc[(pairs["ask_close"] - 100).astype(int)].to_numpy()).all()
-    mids, crossed = mid(pairs, 5)
-    assert not crossed.any()
+    mids = mid(pairs, 5)
+    assert not crossed_prices(pairs).any()
     assert (mids["close"] == (pairs["close"] + pairs["ask_close"]) / 2).all()
 
 
