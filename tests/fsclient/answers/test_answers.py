@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from fsclient import FeatureStoreClient, Provenance, UnknownSymbolError, provena
 from fsclient.answers.completeness import find_missing
 from fsclient.answers.repeating import CLOSED_S, DOUBTED_S, SETTLE_S, lifetime_s, prefixes
 from fsclient.answers.values import RangeValues
-from fsclient.provenance import from_iso, iso
+from fsclient.provenance import from_dict, from_iso, iso
 from fsclient.questions.latest import latest_request
 from fsclient.questions.ranges import range_request
 from tests.fsclient.stack import (
@@ -407,6 +407,22 @@ def test_a_provenance_is_the_record_of_a_frame() -> None:
     frame.attrs["provenance"] = record(missing=({"symbol": "EUR/USD", "reason": "gap"},)).as_dict()
     assert provenance(frame) == record(missing=({"symbol": "EUR/USD", "reason": "gap"},))
     json.dumps(frame.attrs)
+
+
+def test_every_field_survives_being_written_and_what_0_1_wrote_is_read() -> None:
+    values: dict[str, Any] = {each.name: f"its {each.name}" for each in fields(Provenance)}
+    values |= {name: ({"symbol": "EUR/USD", "reason": f"its {name}"},) for name in ("missing", "doubt")}
+    whole = Provenance(**values)
+    assert from_dict(json.loads(json.dumps(whole.as_dict()))) == whole
+    by_0_1 = ("source", "origin", "read_at", "as_of", "age_bars", "complete", "missing", "stale")
+    from_dict({name: whole.as_dict()[name] for name in by_0_1})
+
+
+def test_the_documents_list_every_field() -> None:
+    root = Path(__file__).resolve().parents[3]
+    for page, entry in (("README.md", "| `{}` |"), ("docs/lookups.md", "`{}`")):
+        text = (root / page).read_text()
+        assert [each.name for each in fields(Provenance) if entry.format(each.name) not in text] == [], page
 
 
 @pytest.mark.parametrize("attrs", [{}, {"provenance": None}, {"provenance": {}}, {"provenance": {"source": "x"}}])
