@@ -5,8 +5,9 @@ of what was noticed. It reads and never judges: whether a bar is plausible is th
 cannot be read raises one ``SourceError``, and nothing is taken from it.
 
 Every source returns a ``Table`` of columns as they are; how it is interpreted (times, units, bid and ask, ticks) is the
-same for all. A new file format is one function from a path to a ``Table``, named in ``files.FORMATS``; an export that
-is only another order of columns is a row of ``exports.EXPORTS``; a new kind of source, a branch of ``read_origin``.
+same for all. A new file format is one function from a path to a ``Table`` and a row of ``files.FORMATS``; an export
+that is only another order of columns is a row of ``exports.EXPORTS``; a new kind of source, a branch of
+``read_origin``.
 """
 
 from flows.sources.bars import SourceBars, SourceNotes, read_bars
