@@ -11,13 +11,8 @@ import pytest
 
 from feature_repo import catalog
 from feature_repo.catalog import CatalogError, Indicator, symbols
-from feature_repo.kinds import KINDS
 
 INDICATOR = pytest.mark.parametrize("indicator", catalog.INDICATORS.values(), ids=lambda i: i.name)
-
-
-def test_every_kind_has_an_indicator() -> None:
-    assert set(KINDS) == {i.kind.name for i in catalog.INDICATORS.values()}
 
 
 @INDICATOR

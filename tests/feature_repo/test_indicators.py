@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 
@@ -17,19 +17,20 @@ from feature_repo.indicators import compute, compute_all
 from feature_repo.kernels import FloatArray
 from feature_repo.kinds import KINDS
 
-Bars = Mapping[str, FloatArray]
+Bars = dict[str, FloatArray]
 
-EVERY = pytest.mark.parametrize("indicator", INDICATORS.values(), ids=lambda i: i.name)
-WITH_WARM_UP = pytest.mark.parametrize(
-    "indicator", [i for i in INDICATORS.values() if i.warm_up is not None], ids=lambda i: i.name
+ALL = (  # the catalog's, and of a kind that has none there, one with the kind's defaults
+    *INDICATORS.values(),
+    *(
+        Indicator(name=kind.name, kind=kind, parameters=kind.defaults, outputs=kind.outputs)
+        for kind in KINDS.values()
+        if kind not in [i.kind for i in INDICATORS.values()]
+    ),
 )
+EVERY = pytest.mark.parametrize("indicator", ALL, ids=lambda i: i.name)
+WITH_WARM_UP = pytest.mark.parametrize("indicator", [i for i in ALL if i.warm_up is not None], ids=lambda i: i.name)
 DAY_BARS = 24
-PRICE_UNIT = frozenset(  # outputs in the unit of the price; all others have no unit, or the volume's
-    output
-    for i in INDICATORS.values()
-    if i.kind.name in {"sma", "ema", "macd", "bollinger", "atr", "donchian", "keltner", "supertrend", "vwap"}
-    for output in i.outputs
-) - {"bb_width", "bb_percent_b", "supertrend_direction"}
+PRICES = ("open", "high", "low", "close")
 
 
 # ------------------------------------------------------------------------------------------------------- bars
@@ -151,20 +152,28 @@ def test_values_keep_their_bounds(indicator: Indicator, case: str) -> None:
 @settings(max_examples=10, deadline=None)
 def test_the_unit_of_the_price_does_not_matter(indicator: Indicator, power: int) -> None:
     """Cents for dollars scale what is a price and leave the rest; by powers of two, to the bit."""
-    unit = 2.0**power
-    scaled = {n: v if n in ("volume", "session_day") else v * unit for n, v in WALK.items()}
-    for name, values in compute(indicator, scaled).items():
-        expected = compute(indicator, WALK)[name] * (unit if name in PRICE_UNIT else 1.0)
-        np.testing.assert_array_equal(values, expected)
+    assert_the_unit_does_not_matter(indicator, PRICES, 2.0**power)
 
 
 @EVERY
 @given(power=st.integers(-30, 30))
 @settings(max_examples=5, deadline=None)
 def test_the_unit_of_the_volume_does_not_matter(indicator: Indicator, power: int) -> None:
-    scaled = {**WALK, "volume": WALK["volume"] * 2.0**power}
-    for name, values in compute(indicator, scaled).items():
-        np.testing.assert_array_equal(values, compute(indicator, WALK)[name] * (2.0**power if name == "obv" else 1.0))
+    assert_the_unit_does_not_matter(indicator, ("volume",), 2.0**power)
+
+
+def assert_the_unit_does_not_matter(indicator: Indicator, columns: Iterable[str], unit: float) -> None:
+    """Columns in another unit scale each output as they scale its formula: a price by the unit, a ratio not at all."""
+
+    def in_unit(bars: Bars, unit: float) -> Bars:
+        return bars | {name: bars[name] * unit for name in columns}
+
+    few = cut(WALK, slice(indicator.lookback + 60))
+    usual, doubled = ([np.nanmax(np.abs(v)) for v in by_formula(indicator, in_unit(few, by))] for by in (1.0, 2.0))
+    degrees = np.log2(np.divide(doubled, usual)).round()
+    scaled = compute(indicator, in_unit(WALK, unit))
+    for (name, values), degree in zip(compute(indicator, WALK).items(), degrees, strict=True):
+        np.testing.assert_array_equal(scaled[name], values * unit**degree)
 
 
 @pytest.fixture(scope="module", params=[1e-4, 1e-3, 1e-2], ids="sigma {}".format)
@@ -190,7 +199,7 @@ def test_the_warm_up_suffices(indicator: Indicator, history: Bars) -> None:
 
 @pytest.mark.parametrize(
     ("indicator", "column"),
-    [(i, column) for i in INDICATORS.values() for column in i.inputs if column != "session_day"],
+    [(i, column) for i in ALL for column in i.inputs if column != "session_day"],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_an_unknown_bar_has_no_value_and_history_begins_anew_after_it(indicator: Indicator, column: str) -> None:
@@ -510,6 +519,12 @@ FORMULAS: Mapping[str, Callable[..., Series | list[Series]]] = {
 }
 
 
+def by_formula(indicator: Indicator, bars: Bars) -> list[Series]:
+    """The indicator's outputs."""
+    outputs = FORMULAS[indicator.kind.name](*(bars[name].tolist() for name in indicator.inputs), **indicator.parameters)
+    return outputs if isinstance(outputs[0], list) else [outputs]
+
+
 @EVERY
 @pytest.mark.parametrize("seed", [11, 12])
 def test_values_are_the_formulas(indicator: Indicator, seed: int) -> None:
@@ -517,10 +532,7 @@ def test_values_are_the_formulas(indicator: Indicator, seed: int) -> None:
     bars["close"][50:55] = bars["close"][50]  # a close that does not move, and bars that do not either
     for name in ("high", "low", "close"):
         bars[name][100:104] = bars["close"][100]
-    inputs = [bars[name].tolist() for name in indicator.inputs]
-    expected = FORMULAS[indicator.kind.name](*inputs, **indicator.parameters)
-    expected = expected if isinstance(expected[0], list) else [expected]
-    for values, formula in zip(compute(indicator, bars).values(), expected, strict=True):
+    for values, formula in zip(compute(indicator, bars).values(), by_formula(indicator, bars), strict=True):
         np.testing.assert_allclose(values, formula, rtol=1e-9, atol=1e-12)
 
 
