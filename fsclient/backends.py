@@ -84,7 +84,9 @@ def of_repo(
         on_online: called with the online store's URL after it has answered for the first time.
     """
     threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="fsclient")
-    online = RedisReader(repo, timeout_s=timeout_s * (1 - kept_share), threads=threads, on_first_answer=on_online)
+    online, listener = open_online(
+        repo, timeout_s=timeout_s * (1 - kept_share), threads=threads, on_first_answer=on_online
+    )
     reader = StoreReader(
         online,
         repo.tables(),
@@ -101,9 +103,25 @@ def of_repo(
         scope=_scope(repo.project, repo.offline, repo.redis_url or str(repo.home), definitions_digest()),
         home=repo.home,
         breaker="breaker.online",
-        listener=partial(PublishListener, repo.project, online.client),
+        listener=listener,
         revision=online.revision,
     )
+
+
+def open_online(
+    repo: Repo,
+    *,
+    timeout_s: float,
+    threads: ThreadPoolExecutor,
+    on_first_answer: Callable[[str], None] = lambda _: None,
+) -> tuple[OnlineReader, NewListener]:
+    """What reads a repository's online store, and what hears its publishes; which back end does is decided here.
+
+    Args:
+        timeout_s, threads, on_first_answer: as ``RedisReader`` takes them.
+    """
+    reader = RedisReader(repo, timeout_s=timeout_s, threads=threads, on_first_answer=on_first_answer)
+    return reader, partial(PublishListener, repo.project, reader.client)
 
 
 def of_service(

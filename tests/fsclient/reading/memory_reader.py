@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from feature_repo.catalog import WINDOW_TIME, Symbol, Timeframe
 from feature_repo.stores.window import Window
 from fsclient.answers.values import NO_BAR, LatestValues, WindowValues
+from fsclient.cache.listening import Listener, OnLost, OnPublish
 from fsclient.errors import CLOSED, FeatureStoreUnavailable
 from fsclient.questions.latest import LatestRequest
 
@@ -18,6 +20,7 @@ class MemoryReader:
 
     Attributes:
         is_away: whether it fails as a server that is gone.
+        hearers: called with the symbol and timeframe of each publish.
     """
 
     def __init__(self) -> None:
@@ -25,10 +28,13 @@ class MemoryReader:
         self._doubts: dict[tuple[str, str], str] = {}
         self._closed = False
         self.is_away = False
+        self.hearers: set[Callable[[tuple[str, str]], None]] = set()
 
     def publish(self, symbol: str, timeframe: str, window: Window) -> None:
         """Replaces what it holds of a symbol and timeframe."""
         self._windows[symbol, timeframe] = window
+        for hear in self.hearers:
+            hear((symbol, timeframe))
 
     def doubt(self, symbol: str, timeframe: str, reason: str) -> None:
         """Marks what it holds of a symbol and timeframe as in doubt."""
@@ -86,3 +92,21 @@ class MemoryReader:
     def _doubt(self, symbol: Symbol, timeframe: Timeframe) -> tuple[dict[str, str], ...]:
         reason = self._doubts.get((symbol.name, timeframe.name))
         return () if reason is None else ({"symbol": symbol.name, "timeframe": timeframe.name, "reason": reason},)
+
+
+class MemoryListener(Listener):
+    """Hears what is published to a ``MemoryReader`` on the loop that it listens on."""
+
+    def __init__(self, reader: MemoryReader, *, on_publish: OnPublish, on_lost: OnLost) -> None:
+        super().__init__(on_publish=on_publish, on_lost=on_lost)
+        self._reader = reader
+
+    async def _follow(self) -> None:
+        published = asyncio.Queue[tuple[str, str]]()
+        self._reader.hearers.add(published.put_nowait)
+        try:
+            await self._subscribed()
+            while True:
+                await self._on_publish([await published.get()])
+        finally:
+            self._reader.hearers.discard(published.put_nowait)

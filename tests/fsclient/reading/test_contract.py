@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,17 +19,18 @@ from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.doubt import lift_doubt, mark_doubt
 from feature_repo.stores.window import Window
 from fsclient.answers.values import NO_BAR
+from fsclient.backends import open_online
+from fsclient.cache.invalidator import NewListener
 from fsclient.errors import FeatureStoreUnavailable
 from fsclient.questions.latest import latest_request
 from fsclient.questions.ranges import compute_request, range_request
-from fsclient.reading.online import RedisReader
 from fsclient.reading.reader import OnlineReader, Reader
 from fsclient.reading.stores import StoreReader
 from fsclient.remote.reader import ServiceReader
 from fsclient.resilience.guard import OUTAGE
 from fsclient.resilience.retry import Deadline
 from tests.fsclient.proxy import Proxy
-from tests.fsclient.reading.memory_reader import MemoryReader
+from tests.fsclient.reading.memory_reader import MemoryListener, MemoryReader
 from tests.fsclient.serving import Serving
 from tests.fsclient.stack import HELD, KNOWN_WITHOUT_DATA, Clock, Market
 
@@ -40,6 +42,7 @@ class Store(Protocol):
     """An online store of one of the kinds, holding the market, as the suite changes it."""
 
     reader: OnlineReader
+    listener: NewListener
 
     def publish(self, symbol: str, timeframe: str, window: Window) -> None: ...
 
@@ -52,7 +55,7 @@ class RedisStore:
     """The market's server, behind a proxy."""
 
     def __init__(self, market: Market, proxy: Proxy, repo: Repo, threads: ThreadPoolExecutor) -> None:
-        self.reader = RedisReader(repo, timeout_s=5.0, threads=threads)
+        self.reader, self.listener = open_online(repo, timeout_s=5.0, threads=threads)
         self._market, self._proxy = market, proxy
 
     def publish(self, symbol: str, timeframe: str, window: Window) -> None:
@@ -73,14 +76,19 @@ class RedisStore:
 class MemoryStore:
     """The same in memory."""
 
-    def __init__(self, market: Market) -> None:
-        self.reader = MemoryReader()
-        self.publish, self.doubt = self.reader.publish, self.reader.doubt
+    def __init__(self, market: Market, reader: MemoryReader, listener: NewListener) -> None:
+        self.reader, self.listener = reader, listener
+        self.publish, self.doubt = reader.publish, reader.doubt
         for pair, window in market.windows.items():
             self.publish(*pair, window)
 
     def go_away(self) -> None:
         self.reader.is_away = True
+
+
+def in_memory(market: Market) -> MemoryStore:
+    reader = MemoryReader()
+    return MemoryStore(market, reader, partial(MemoryListener, reader))
 
 
 @pytest.fixture
@@ -94,7 +102,7 @@ async def store(
     request: pytest.FixtureRequest, market: Market, proxy: Proxy, repo: Repo, threads: ThreadPoolExecutor
 ) -> AsyncIterator[Store]:
     if request.param == "memory":
-        yield MemoryStore(market)
+        yield in_memory(market)
         return
     store = RedisStore(market, proxy, repo, threads)
     yield store
@@ -152,6 +160,28 @@ async def test_a_publish_is_seen_by_the_next_read_and_changes_the_revision_of_it
     window = await reader.window(EURUSD, HOUR, ["close"])
     assert window is not None
     assert window.columns["close"][-1] == 1.75
+
+
+async def test_a_publish_is_heard_until_the_listener_stops(store: Store, market: Market) -> None:
+    heard = asyncio.Queue[tuple[str, str]]()
+    listening = asyncio.Event()
+
+    async def on_publish(changed: Iterable[tuple[str, str]]) -> None:
+        for pair in changed:
+            heard.put_nowait(pair)
+
+    async def on_lost() -> None:
+        listening.set()  # what was published before was not heard
+
+    listener = store.listener(on_publish=on_publish, on_lost=on_lost)
+    listener.start()
+    async with asyncio.timeout(10):
+        await listening.wait()
+        store.publish("EUR/USD", "1h", market.corrected(close=1.75))
+        assert await heard.get() == ("EUR/USD", "1h")
+    assert listener.is_listening
+    await listener.stop()
+    assert not listener.is_listening
 
 
 async def test_a_doubt_is_said_beside_the_values_it_is_about_and_changes_the_revision(store: Store) -> None:
@@ -218,9 +248,9 @@ async def reader(
         reader = ServiceReader(service.url, api_key=None, **options)
     else:
         threads = ThreadPoolExecutor(max_workers=2)
-        online: OnlineReader = MemoryStore(market).reader
+        online: OnlineReader = in_memory(market).reader
         if request.param == "stores":
-            online = RedisReader(repo, timeout_s=5.0, threads=threads)
+            online, _ = open_online(repo, timeout_s=5.0, threads=threads)
         reader = StoreReader(online, repo.tables(), threads=threads, **options)
     yield reader
     await reader.close()
