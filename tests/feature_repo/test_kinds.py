@@ -73,8 +73,8 @@ def test_a_kind_that_claims_to_be_exact_is(kind: Kind) -> None:
     """However many bars precede the window, the same to the bit."""
     rng = np.random.default_rng(3)
     close = 1.1 * np.exp(np.cumsum(rng.normal(0, 1e-3, 500)))
-    columns = {"high": close * 1.001, "low": close * 0.999, "close": close, "volume": np.ones(500)}
-    columns["session_day"] = np.zeros(500)
+    columns = {"open": close, "high": close * 1.001, "low": close * 0.999, "close": close}
+    columns |= {"volume": np.ones(500), "session_day": np.zeros(500)}
     if kind.is_exact:
         first = 400 - kind.lookback_of(kind.defaults)
         whole = kind.kernel(*(columns[name] for name in kind.inputs), **kind.defaults)
@@ -89,10 +89,10 @@ def test_a_kind_is_relative_or_follows_prices_below_zero(kind: Kind) -> None:
     rng = np.random.default_rng(4)
     close = np.cumsum(rng.integers(-8, 9, 300)).astype(float)
     columns = {"high": close + rng.integers(0, 5, 300), "low": close - rng.integers(0, 5, 300), "close": close}
-    columns |= {"volume": np.ones(300), "session_day": np.arange(300.0) // 50}
+    columns |= {"open": close, "volume": np.ones(300), "session_day": np.arange(300.0) // 50}
 
     def values(shift: float) -> list[FloatArray]:
-        inputs = [columns[name] + shift * (name in ("high", "low", "close")) for name in kind.inputs]
+        inputs = [columns[name] + shift * (name in ("open", "high", "low", "close")) for name in kind.inputs]
         return [*kind.kernel(*inputs, **kind.defaults)]
 
     moved = [below - above for above, below in zip(values(1024.0), values(-1024.0), strict=True)]

@@ -12,6 +12,7 @@ from flows.quality.warm_up import undefined_bars
 def columns_of(n, volume=1.0, bars_a_day=10):
     close = 1.1 + 0.01 * np.sin(np.arange(n))
     return {
+        "open": close,
         "high": close + 0.001,
         "low": close - 0.001,
         "close": close,
