@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import pandas as pd
 
-from fsclient.answers.answers import Answer
+from fsclient.answers.answers import Answer, LatestAnswer
 from fsclient.answers.repeating import from_cache, lifetime_s
 from fsclient.cache.feature_cache import FeatureCache
 from fsclient.cache.flight import SingleFlight
@@ -22,6 +22,7 @@ from fsclient.cache.isolation import Sealed, seal
 from fsclient.errors import CLOSED, FeatureStoreUnavailable
 from fsclient.fallback.last_good import LastGood
 from fsclient.fallback.standing_in import as_last_good, withhold_expired
+from fsclient.fallback.unpublished import Pairs, absent_pairs, is_empty, unpublished_part, with_rows
 from fsclient.metrics.registry import CallRecord, Metrics
 from fsclient.provenance import KEY
 from fsclient.questions.latest import LatestRequest
@@ -36,7 +37,7 @@ OnUnavailable: TypeAlias = Literal["last_good", "recompute", "fail"]
 KEPT_SHARE: dict[OnUnavailable, float] = {"last_good": 0.05, "recompute": 0.5, "fail": 0.0}
 """How much of a call's time is kept for what stands in for the online store's answer."""
 _LOST = "the online store has lost its data; `fstore materialize` publishes it again"
-_OUTAGE = "outage"
+_OUTAGE, _ABSENT = "outage", "absent"
 _SPOOL_S = 0.03  # what reading a file of the spool may take when no time is left
 
 
@@ -181,24 +182,30 @@ class Pipeline:
         except FeatureStoreUnavailable as error:
             answer = await flights.load((flight, _OUTAGE), partial(self._stand_in, question, error))
         else:
-            if stored.record.as_of is None and isinstance(request, LatestRequest):  # lost, or never published
-                answer = await flights.load((flight, _LOST), partial(self._stand_in_for_lost, question, stored))
-            if answer is stored is not self._remembered:
+            if (
+                isinstance(stored, LatestAnswer)
+                and (stored.record.missing or stored.record.recomputed)
+                and (absent := absent_pairs(stored))  # lost, or never published
+            ):
+                answer = await flights.load((flight, _ABSENT), partial(self._complete, question, stored, absent))
+            elif stored is not self._remembered:
                 self._remembered = stored
-                await self._remember(question, stored)
+                self._keep(question, stored)
+                await self._cache_answer(question, stored)
         return self._fresh_enough(answer.fresh(), request)
 
-    async def _remember(self, question: _Question, answer: Answer) -> None:
-        """Keeps an answer for the fallback, and in the cache."""
-        request, record, cache = question.request, answer.record, self._cache
-        missing = record.missing
-        has_all = record.as_of is not None and (not missing or all(gap["reason"] != "no_data" for gap in missing))
-        if has_all and isinstance(request, LatestRequest):
-            self._seen |= request.pairs
+    def _keep(self, question: _Question, answer: Answer, absent: Pairs = frozenset()) -> None:
+        """Keeps an answer for outages, and what the store was seen to have: all that was asked for but ``absent``."""
+        if isinstance(answer, LatestAnswer):
+            self._seen |= answer.request.pairs - absent
         if self._on_unavailable == "last_good" and not self._closed and self._last_good.keep(question.key, answer):
             self._disk.submit(self._last_good.spool, question.key, answer)
+
+    async def _cache_answer(self, question: _Question, answer: Answer) -> None:
+        cache = self._cache
         if cache is None or self._invalidator is None or question.changes != self._invalidator.changes:
             return  # without a cache, or overtaken by a publish since it was asked for
+        request, record = question.request, answer.record
         ttl_s = lifetime_s(request, record, answer.read_us, self._now_us(), is_followed=question.is_followed)
         if not cache.is_shared:
             cache.set(question.name, answer, ttl_s)
@@ -224,14 +231,28 @@ class Pipeline:
                 return answer
         raise error
 
-    async def _stand_in_for_lost(self, question: _Question, empty: Answer) -> Sealed:
-        """What stands in for data that the online store once had; ``empty`` if it never had any."""
-        try:
-            return await self._stand_in(question, FeatureStoreUnavailable(_LOST))
-        except FeatureStoreUnavailable:
-            if self._seen & question.request.pairs:
-                raise
-            return empty
+    async def _complete(self, question: _Question, stored: LatestAnswer, absent: Pairs) -> Sealed:
+        """The answer to a lookup of which the online store lacks bars.
+
+        An empty store has lost what it had, so what stands in for it comes first. The rows of what it was never seen to
+        have are computed from stored bars, and those that have no bars either stay as they are.
+        """
+        empty = is_empty(stored, absent)
+        is_recomputed = self._on_unavailable == "recompute" and stored.record.recomputed  # by a service
+        if empty and not is_recomputed:
+            try:
+                return await self._stand_in(question, FeatureStoreUnavailable(_LOST))
+            except FeatureStoreUnavailable:
+                if self._seen & absent:
+                    raise
+        answer, part = stored, unpublished_part(stored, absent, self._seen)
+        if part is not None:
+            with suppress(FeatureStoreUnavailable):
+                answer = with_rows(stored, await self._reader.recomputed(part, question.deadline))
+        if not empty:
+            self._keep(question, answer, absent)
+        await self._cache_answer(question, answer)
+        return answer
 
     async def _read_spool(self, key: str, deadline: Deadline) -> pd.DataFrame | None:
         with suppress(TimeoutError):

@@ -36,6 +36,8 @@ class Provenance:
             ``max_age_bars``).
         stale: whether the answer may not be what the store would say now, or the store itself doubts it.
         doubt: what failed the last comparison of the stores, each ``{"symbol", "timeframe", "reason"}``.
+        recomputed: the symbols of a lookup whose rows were computed from stored bars; all other rows were read from the
+            online store.
     """
 
     source: Source
@@ -47,6 +49,7 @@ class Provenance:
     missing: tuple[Mapping[str, Any], ...] = field(default=())
     stale: bool = False
     doubt: tuple[Mapping[str, Any], ...] = field(default=())
+    recomputed: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """A plain dict that JSON (and so Parquet metadata) can hold."""
@@ -60,6 +63,7 @@ class Provenance:
             "missing": list(map(dict, self.missing)),
             "stale": self.stale,
             "doubt": list(map(dict, self.doubt)),
+            "recomputed": list(self.recomputed),
         }
 
 
@@ -83,7 +87,9 @@ def from_dict(record: Mapping[str, Any]) -> Provenance:
     Raises:
         TypeError, KeyError: it is not such a record.
     """
-    return Provenance(**{**record, "missing": tuple(record["missing"]), "doubt": tuple(record.get("doubt", ()))})
+    lists = {"missing": tuple(record["missing"])}
+    lists |= {name: tuple(record.get(name, ())) for name in ("doubt", "recomputed")}  # not in every older record
+    return Provenance(**{**record, **lists})
 
 
 def iso(us: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import isnan
 from typing import Any, TypeAlias
@@ -90,6 +90,8 @@ def latest_answer(request: LatestRequest, values: LatestValues, now_us: int, *, 
     alone = len(request.symbols) == 1  # then the reader returns the same object until the stored bytes change
     floats, missing = (_table if alone else _table.__wrapped__)(request, values, times)
     record = _record(source, now_us, times.as_of, times.age_bars, missing, values.doubt)
+    if source == "recomputed":
+        record = replace(record, recomputed=tuple(symbol.name for symbol in request.symbols))
     return LatestAnswer(request=request, floats=floats, moments=times.moments, record=record, read_us=now_us)
 
 

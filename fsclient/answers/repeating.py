@@ -18,7 +18,7 @@ SETTLE_S = 5.0
 UNHEARD_S = 1.0
 """How long an answer is repeated while publishes cannot be heard."""
 ABSENT_S = 2.0
-"""How long a symbol without data is remembered as such."""
+"""How long a symbol is remembered as one without data online."""
 DOUBTED_S = 2.0
 """How long an answer in doubt is repeated: no publish announces the end of a doubt."""
 CLOSED_S = 3600.0
@@ -36,7 +36,7 @@ def lifetime_s(request: Request, record: Provenance, read_us: int, now_us: int, 
     """
     if not is_followed:
         return UNHEARD_S
-    if record.as_of is None:
+    if record.as_of is None or record.recomputed:
         return ABSENT_S
     if record.doubt:
         return DOUBTED_S

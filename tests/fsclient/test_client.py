@@ -321,7 +321,7 @@ async def test_one_cache_for_clients_of_two_repositories_keeps_them_apart(
     assert source(await first.get_latest("EUR/USD", ["close"])) == "online"
     for other in (second, third):
         assert source(await other.get_latest("EUR/USD", ["close"])) != "cache"
-    assert reasons(await second.get_latest("EUR/USD", ["close"])) == {"no_data"}
+    assert source(await second.get_latest("EUR/USD", ["open"])) == "recomputed"  # nothing is published there
     frame = await third.get_ohlcv("EUR/USD", *CLOSED)
     assert (len(frame), reasons(frame)) == (0, {"no_data"})
 
