@@ -41,6 +41,18 @@ def test_a_link_leads_somewhere(page: Path, target: str, anchor: str) -> None:
     assert not anchor or anchor in anchors(there), f"{page.name} links to {target}#{anchor}; {sorted(anchors(there))}"
 
 
+def test_a_recipe_changes_lines_that_are_there() -> None:
+    """What a diff in the guides removes, or shows around it, stands in a file that its page names."""
+    for page in PAGES:
+        text = page.read_text()
+        named = {path for path in re.findall(r"`([\w/]+\.(?:py|yaml))`", text) if (ROOT / path).is_file()}
+        sources = "".join((ROOT / path).read_text() for path in named)
+        for block in re.findall(r"^```diff\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            for line in block.splitlines():
+                if not line.startswith("+"):
+                    assert line[1:] in sources, f"{page.name}: {line}"
+
+
 def test_every_page_is_reached_from_the_readme() -> None:
     linked = {(page.parent / target).resolve() for page, target, _ in LINKS if page == PAGES[0]}
     assert linked >= set(PAGES[1:])

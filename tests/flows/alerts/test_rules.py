@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,11 @@ def test_rules_are_a_table_of_distinct_names_known_facts_and_known_timeframes() 
     for rule in RULES:
         assert known.issuperset(rule.needs)
         assert set(TIMEFRAMES).issuperset(rule.max_bars)
+
+
+def test_the_guide_lists_every_rule() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_text()
+    assert [rule.name for rule in RULES if f"\n| `{rule.name}` |" not in page] == []
 
 
 @pytest.mark.parametrize(("age", "is_wrong"), [(0, False), (2, False), (3, True), (500, True), (None, True)])
