@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -68,6 +68,9 @@ class Provenance:
         }
 
 
+_FIELDS = tuple(each.name for each in fields(Provenance))
+
+
 def provenance(frame: pd.DataFrame | pd.Series) -> Provenance:
     """The provenance of a frame or series that a client returned, read back from Parquet or not.
 
@@ -83,14 +86,15 @@ def provenance(frame: pd.DataFrame | pd.Series) -> Provenance:
 
 
 def from_dict(record: Mapping[str, Any]) -> Provenance:
-    """Back from ``Provenance.as_dict``.
+    """Back from ``Provenance.as_dict``, of this version or another: a field that this one lacks is left out.
 
     Raises:
         TypeError, KeyError: it is not such a record.
     """
+    known = {name: record[name] for name in _FIELDS if name in record}
     lists = {"missing": tuple(record["missing"])}
     lists |= {name: tuple(record.get(name, ())) for name in ("doubt", "recomputed")}  # not in every older record
-    return Provenance(**{**record, **lists})
+    return Provenance(**{**known, **lists})
 
 
 def iso(us: int) -> str:
