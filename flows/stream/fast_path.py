@@ -136,6 +136,8 @@ class LiveSeries:
         step_us: length of a bar, microseconds.
         close_us: close of the newest bar, microseconds since 1970-01-01 UTC; 0 when there is none.
         due: of a derived series: the first source bar that is not settled, and the close of the bar it belongs to.
+        withdrawn_us: open of a bar, up to which some that would follow the newest one were withdrawn; 0 for none. The
+            batch flow knows which of them may come again. Microseconds since 1970-01-01 UTC.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class LiveSeries:
     ) -> None:
         self.symbol, self.timeframe, self.source, self.settled_us = symbol, timeframe, source, settled_us
         self.due: tuple[int, int] | None = None
+        self.withdrawn_us = 0
         self.step_us = timeframe.microseconds
         self.close_us = int(opens_us[-1]) + self.step_us if len(opens_us) else 0
         cells = np.concatenate([bars, _days(symbol.session, timeframe, opens_us)[None], state])
@@ -281,8 +284,8 @@ def unknown_to(series: LiveSeries, bars: Sequence[LiveBar]) -> list[LiveBar]:
     Bars that are stored already, with the same values, are left out.
 
     Raises:
-        NeedsBatchFlow: a bar corrects a stored one, fills a gap before the newest, or may be in another unit than the
-            bars before it.
+        NeedsBatchFlow: a bar corrects a stored one, fills a gap before the newest, may have been withdrawn, or may be
+            in another unit than the bars before it.
     """
     latest = {bar.open_us: bar for bar in bars}
     for open_us in [us for us in latest if us < series.close_us]:
@@ -292,6 +295,8 @@ def unknown_to(series: LiveSeries, bars: Sequence[LiveBar]) -> list[LiveBar]:
             raise NeedsBatchFlow
         del latest[open_us]
     new = [latest[us] for us in sorted(latest)]
+    if new and new[0].open_us <= series.withdrawn_us:
+        raise NeedsBatchFlow
     if new and series.bars.shape[1] and is_suspect(float(series.bars[3, -1]), np.array([bar.values for bar in new]).T):
         raise NeedsBatchFlow
     return new

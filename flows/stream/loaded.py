@@ -9,9 +9,11 @@ from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
+import pyarrow.compute as pc
 
 from feature_repo import catalog
 from feature_repo.catalog import BAR_FIELDS, TIMEFRAMES, Symbol, Timeframe, timeframe
+from feature_repo.moments import to_datetime
 from feature_repo.series import Series
 from feature_repo.sessions import bar_close
 from feature_repo.stores.tables import OfflineTables
@@ -137,14 +139,36 @@ def load(
         tf.name: read_windows(tables, tf, [job.symbol.name for job in jobs if job.timeframe == tf], end=now)
         for tf in dict.fromkeys(job.timeframe for job in jobs)
     }
+    withdrawn = _withdrawn_us(jobs, tables)
     loaded: dict[str, dict[str, LiveSeries]] = {}
     for job, history in read_histories(jobs, tables):
         name, target = job.symbol.name, job.timeframe.name
         settled_us = _settled(job, marks[name, target].event_us)
         series = _series(job, history, sources[name, target], windows[target].get(name), settled_us)
+        series.withdrawn_us = withdrawn.get((name, target), 0)
         if series.close_us <= int(now.timestamp() * 1e6):
             loaded.setdefault(name, {})[target] = series
     return loaded
+
+
+def _withdrawn_us(jobs: Sequence[Job], tables: OfflineTables) -> dict[tuple[str, str], int]:
+    """Open of the newest bar that was withdrawn behind the newest one that is left, by symbol and timeframe."""
+    newest: dict[tuple[str, str], int] = {}
+    for tf in dict.fromkeys(job.timeframe for job in jobs if job.source is None):
+        of_timeframe = [job for job in jobs if job.timeframe == tf and job.source is None]
+        starts = [(job.since_us or tf.microseconds) - tf.microseconds for job in of_timeframe]
+        rows = tables.read(
+            "bars",
+            timeframe=tf.name,
+            symbols=[job.symbol.name for job in of_timeframe],
+            start=to_datetime(min(starts)),
+            columns=["withdrawn"],
+            all_revisions=True,
+        )
+        rows = rows.filter(pc.is_valid(rows["withdrawn"]))
+        for name, open_us in zip(rows["symbol"].to_pylist(), microseconds(rows, "open_time").tolist(), strict=True):
+            newest[name, tf.name] = max(newest.get((name, tf.name), 0), open_us)
+    return newest
 
 
 def _settled(job: Job, event_us: int) -> int:

@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from feature_repo.catalog import SYMBOLS, TIMEFRAMES
 from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.fence import FencedOutError
-from flows.ledger import LeaseLost
+from flows.ingest.withdraw import withdraw
+from flows.ledger import LeaseLost, Run
+from flows.materialize import materialize_symbols
 from flows.settings import Settings
 from flows.stream import Feed, LiveBar
 from flows.stream.bar import to_fields
@@ -24,6 +27,7 @@ from tests.flows.stream.streaming import (
     State,
     assert_same,
     by_batch,
+    ledger_of,
     left_in_streams,
     live,
     state_of,
@@ -227,3 +231,37 @@ def test_bars_in_another_unit_or_basis_are_quarantined_and_hold_nothing_up(
     np.testing.assert_array_equal(stored["close"], usual)
     quarantine = settings.tables().read("quarantine").to_pandas()
     assert (quarantine["rule"] == rule).sum() == bars
+
+
+@pytest.mark.parametrize(("at", "computed"), [(1504, True), (1504, False), (1520, True)])  # 1520: the newest bar
+def test_a_bar_that_is_withdrawn_beside_the_stream_was_never_there(
+    at: int,
+    computed: bool,
+    settings: Settings,
+    redis: Any,
+    feed: Feed,
+    known: pd.DataFrame,
+    expected: Callable[..., State],
+) -> None:
+    """Nor does it come back when the feed repeats it; what follows is published as in a home that never had it."""
+    rows, clock = live(known), [0.0]
+    moment = known["open_time"][at].to_pydatetime()
+    with Running(settings, redis, monotonic=lambda: clock[0]) as running:
+        feed.put(rows[1500:1521])
+        running.work()
+        running.session._writer.store_all()
+        clock[0] += 60
+        running.work()  # no bar has come for a while: it gives its leases back
+        with ledger_of(settings) as ledger:
+            now, tables = datetime.now(UTC), settings.tables()
+            about: dict[str, Any] = {"tables": tables, "ledger": ledger, "now": now, "reason": "a spike"}
+            withdraw(SYMBOLS[BTC], timeframe="1m", start=moment, end=moment, **about)
+            if computed:
+                materialize_symbols(Run(ledger=ledger, tables=tables, now=now), [BTC], [*TIMEFRAMES], settings)
+        feed.put(rows[1515:1540])
+        running.work()
+        feed.put([*rows[1500:1510], *rows[1540:]])
+        running.finish()
+    assert left_in_streams(redis, settings.repo().project) == (0, 0)
+    found = state_of(settings, [BTC])
+    assert_same(found, expected({BTC: known.drop(index=at).reset_index(drop=True)}), revisions=False)
