@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from feature_repo.catalog import BAR_FIELDS, INDICATORS, Indicator, Session, Timeframe
+from feature_repo.catalog import BAR_FIELDS, Indicator, Session, Timeframe
 from feature_repo.convergence import is_settled
 from feature_repo.kernels import BoolArray, FloatArray
 from feature_repo.sessions import session_day
@@ -66,14 +66,6 @@ def compute(indicator: Indicator, columns: Mapping[str, FloatArray]) -> dict[str
         for output, values in zip(outputs.values(), results, strict=True):
             output[run] = _within(values, indicator.low, indicator.high)
     return outputs
-
-
-def compute_all(columns: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Every indicator of the catalog over consecutive bars, in the order of ``catalog.INDICATOR_FIELDS``.
-
-    Args and Raises as for :func:`compute`; ``columns`` holds high, low, close, volume and session_day.
-    """
-    return {name: values for i in INDICATORS.values() for name, values in compute(i, columns).items()}
 
 
 def forgets(indicator: Indicator, columns: Mapping[str, FloatArray]) -> bool:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from feature_repo.catalog import INDICATOR_FIELDS, Symbol, Timeframe
-from feature_repo.indicators import compute_all
+from feature_repo.catalog import INDICATOR_FIELDS, INDICATORS, Symbol, Timeframe
+from feature_repo.indicators import compute
 from flows.compute.derive import closes
 from flows.compute.increment import input_columns
+
+
+def compute_all(columns: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, npt.NDArray[np.float64]]:
+    """Every indicator of the catalog over consecutive bars; ``columns`` as ``input_columns`` returns them."""
+    return {name: values for i in INDICATORS.values() for name, values in compute(i, columns).items()}
 
 
 def indicator_rows(bars: pd.DataFrame, *, symbol: Symbol, timeframe: Timeframe) -> pd.DataFrame:

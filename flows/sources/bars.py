@@ -41,7 +41,6 @@ class SourceNotes:
             rejected rows, the duplicates and the incomplete rows held back.
         out_of_order: rows that step against the order, oldest or newest first, that their file is otherwise in.
         duplicates: rows that repeat an earlier row exactly, left out.
-        header_lines_skipped: lines above the headers, as a comment or an address.
         detected: what was detected or stated about the format, delimiter, header, columns, time_zone, stamp, order and
             unit; where files differ, their values separated by `` | ``.
         unfinished: bars left out because they are not whole: an exchange's newest candle, the bar in which ticks end, a
@@ -56,7 +55,6 @@ class SourceNotes:
     rows_read: int
     out_of_order: int
     duplicates: int
-    header_lines_skipped: int
     detected: Mapping[str, str]
     unfinished: int = 0
     ticks: int = 0
@@ -300,7 +298,6 @@ def _notes(sides: Sequence[_Side], frame: pd.DataFrame, symbol: Symbol, timefram
         rows_read=sum(table_rows.rows_read for table_rows in rows),
         out_of_order=sum(table_rows.out_of_order for table_rows in rows),
         duplicates=sum(side.duplicates for side in sides),
-        header_lines_skipped=sum(len(table.preamble) for table in tables),
         detected={name: " | ".join(distinct) for name, distinct in answers.items()},
         unfinished=sum(side.unfinished for side in sides),
         ticks=sum(side.ticks for side in sides),

@@ -81,7 +81,5 @@ def _source(bars: Sequence[LiveBar]) -> SourceBars:
     frame = frame_of([latest[us] for us in sorted(latest)])
     frame = frame.assign(file="stream", line=np.arange(len(frame)) + 1)
     none = frame.head(0)[["file", "line", "open_time"]].assign(raw="", rule="", detail="")
-    notes = SourceNotes(
-        files=("stream",), rows_read=len(bars), out_of_order=0, duplicates=0, header_lines_skipped=0, detected={}
-    )
+    notes = SourceNotes(files=("stream",), rows_read=len(bars), out_of_order=0, duplicates=0, detected={})
     return SourceBars(frame=frame, rejected=none, notes=notes)

@@ -80,7 +80,6 @@ def test_reading_merging_and_answering(history: tuple[Sources, Any]) -> None:
 
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     measured("first reading, 2,160 times of 100 clients", sources.traffic.refresh, times=1)
-    print(f"{'dashboard: columns in memory':44}{sources.traffic.bytes_held / 1e6:>12.0f} MB")
     print(
         f"{'dashboard: process grew by':44}{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - rss) / 1e3:>12.0f} MB"
     )

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.catalog import INDICATOR_FIELDS, INDICATORS, Indicator
-from feature_repo.indicators import compute, compute_all
+from feature_repo.indicators import compute
 from feature_repo.kernels import FloatArray
 from feature_repo.kinds import KINDS
+from tests.indicator_rows import compute_all
 
 Bars = dict[str, FloatArray]
 

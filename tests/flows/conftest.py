@@ -132,9 +132,7 @@ def source_of() -> Callable[[pd.DataFrame], SourceBars]:
 
     def make(bars: pd.DataFrame) -> SourceBars:
         frame = bars.assign(file="bars.csv", line=np.arange(len(bars)) + 2)
-        notes = SourceNotes(
-            files=("bars.csv",), rows_read=len(bars), out_of_order=0, duplicates=0, header_lines_skipped=0, detected={}
-        )
+        notes = SourceNotes(files=("bars.csv",), rows_read=len(bars), out_of_order=0, duplicates=0, detected={})
         none = frame.head(0)[["file", "line", "open_time"]].assign(raw="", rule="", detail="")
         return SourceBars(frame=frame, rejected=none, notes=notes)
 

@@ -27,8 +27,6 @@ _LIST_TAG = b"\x7a"  # Value.double_list_val: field 15, length-delimited
 _PACKED_TAG = b"\x0a"  # DoubleList.val: field 1, packed
 _DOUBLE_BYTES = 9
 _YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800  # seconds since 1970 that a Timestamp may hold
-NULL = b""
-"""A ``Value`` with nothing set: Feast's null."""
 
 
 class CodecError(ValueError):

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from fsclient.dashboard.traffic.columns import Columns, Names
+from fsclient.dashboard.traffic.columns import Names
 from fsclient.dashboard.traffic.history import History
 from fsclient.dashboard.traffic.selection import Filter, Selection, select
 from fsclient.metrics.store import SECONDS, Process, Resolution, read_processes
@@ -79,13 +79,6 @@ class Traffic:
     def symbols(self) -> list[str]:
         """The symbols requested within the history."""
         return sorted(self._names.symbols.names)
-
-    @property
-    def bytes_held(self) -> int:
-        """Memory of the columns, bytes."""
-        with self._lock:
-            parts = [p for h in (*self._all.values(), *self._of_process.values()) for p in h.parts.values()]
-            return sum(getattr(p, name).nbytes for p in parts for name in Columns.__slots__ if name != "states")
 
     def totals(self) -> dict[str, Any]:
         """Everything counted by the minute since the first reading, and in the day before it.

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from feature_repo.agreement import agree
 from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, INDICATORS, SYMBOLS, TIMEFRAMES
-from feature_repo.indicators import compute_all
 from feature_repo.series import Series
 from flows.compute import step
 from flows.compute.increment import (
@@ -35,7 +34,7 @@ from flows.materialize import materialize_symbols
 from flows.runs.history import read_histories
 from flows.runs.plan import known_symbols, pending
 from flows.settings import Settings
-from tests.indicator_rows import indicator_rows
+from tests.indicator_rows import compute_all, indicator_rows
 
 Make = Callable[..., pd.DataFrame]
 HOUR = TIMEFRAMES["1h"]

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.catalog import INDICATOR_FIELDS, INDICATORS, PRODUCER
-from feature_repo.indicators import compute_all
 from flows.quality import nan_allowed
 from flows.quality.warm_up import undefined_bars
+from tests.indicator_rows import compute_all
 
 
 def columns_of(n, volume=1.0, bars_a_day=10):

@@ -56,7 +56,6 @@ def test_what_was_written_is_read_with_its_line(
     source = read_bars(path, symbol=EUR, timeframe=HOUR, options=AS_WRITTEN)
 
     expected = dict(zip(places, bars, strict=True))
-    assert source.notes.header_lines_skipped == above
     assert source.notes.rows_read == len(bars) == len(source.frame) + source.notes.duplicates
     assert len(source.rejected) == 0
     assert source.frame["open_time"].is_monotonic_increasing

@@ -78,7 +78,6 @@ def test_a_headerless_file_in_the_usual_order(read, delimiter, volume):
     assert source.frame[["open", "high", "low", "close"]].drop_duplicates().to_numpy().tolist() == [[1, 4, 0.5, 2]]
     assert source.notes.detected["header"] == "none"
     assert source.frame["line"].tolist() == [2, 3, 4]
-    assert source.notes.header_lines_skipped == 1
     assert source.frame["volume"].notna().all() == bool(volume)
 
 

@@ -175,7 +175,6 @@ def test_a_workbook_with_a_title_and_a_header(read: Read, tmp_path: Path, mac: b
     assert bar["open_time"] == pd.Timestamp("2020-01-01 09:30", tz="UTC")
     assert (bar["close"], bar["line"]) == (1.5, 4)
     assert pd.isna(bar["volume"])
-    assert source.notes.header_lines_skipped == 1
 
 
 def test_other_archives_and_damaged_books_are_refused(read: Read, tmp_path: Path) -> None:

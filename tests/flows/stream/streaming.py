@@ -49,8 +49,7 @@ def live(bars: pd.DataFrame, symbol: str = "BTC/USD", timeframe: str = "1m") -> 
 
 def source_of(bars: pd.DataFrame) -> SourceBars:
     """Bars as a source that was read without problems."""
-    notes = SourceNotes(files=("bars.csv",), rows_read=len(bars), out_of_order=0, duplicates=0,
-                        header_lines_skipped=0, detected={})  # fmt: skip
+    notes = SourceNotes(files=("bars.csv",), rows_read=len(bars), out_of_order=0, duplicates=0, detected={})
     frame = bars.assign(file="bars.csv", line=np.arange(len(bars)) + 2)
     none = frame.head(0)[["file", "line", "open_time"]].assign(raw="", rule="", detail="")
     return SourceBars(frame=frame, rejected=none, notes=notes)

@@ -18,6 +18,8 @@ from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.embedded import ensure_server, stop_server
 from fsclient.dashboard import Access, Sources
 from fsclient.dashboard.prometheus import exposition
+from fsclient.dashboard.traffic.columns import Names
+from fsclient.dashboard.traffic.history import History
 from fsclient.dashboard.traffic.reader import REFRESH_S, Traffic
 from fsclient.dashboard.traffic.selection import COARSE_MIDDLES, MIDDLES, Filter, percentiles
 from fsclient.metrics.calls import CallRecord
@@ -181,13 +183,16 @@ def test_an_outage_of_the_store_is_shown_and_what_was_read_stays(client: Any, cl
     assert traffic.problem == ""
 
 
-def test_what_is_too_old_is_forgotten(traffic: Traffic, written: Written, clock: Clock) -> None:
+def test_what_is_too_old_is_forgotten(traffic: Traffic, client: Any, written: Written, clock: Clock) -> None:
+    history, names = History("m"), Names()
     traffic.refresh()
-    held = traffic.bytes_held
+    history.refresh(client, "p", clock.now, names.columns)
+    assert len(history.parts) == len({when for _, when in written})
     clock.now += 90_000
     traffic.refresh()
+    history.refresh(client, "p", clock.now, names.columns)
     assert int(traffic.select("m", 86_400).calls.sum()) == 0
-    assert traffic.bytes_held < held / 10
+    assert not history.parts
 
 
 def test_an_empty_history_is_a_line_of_zeros(traffic: Traffic) -> None:

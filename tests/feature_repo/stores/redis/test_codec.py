@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from feature_repo import catalog
 from feature_repo.stores.redis.codec import (
-    NULL,
     CodecError,
     decode_array,
     decode_doubles,
@@ -36,6 +35,7 @@ from feature_repo.stores.redis.codec import (
 )
 
 QUIET_NAN, PAYLOAD_NAN, MINUS_NAN = 0x7FF8000000000000, 0x7FF8DEADBEEF0001, 0xFFF8000000000000
+NULL = b""  # a `Value` with nothing set
 MINUS_ZERO, INFINITY, MINUS_INFINITY, SMALLEST = 1 << 63, 0x7FF0000000000000, 0xFFF0000000000000, 1
 SPECIAL = [QUIET_NAN, PAYLOAD_NAN, MINUS_NAN, MINUS_ZERO, INFINITY, MINUS_INFINITY, SMALLEST, 0]
 
