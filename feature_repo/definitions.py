@@ -60,5 +60,10 @@ services = {
 }
 
 # Feast finds objects that are module attributes.
-globals().update({f"{kind}__{name}": o for kind, d in (("source", sources), ("view", views), ("service", services))
-                  for name, o in d.items()})  # fmt: skip
+globals().update(
+    {
+        f"{kind}__{name}": o
+        for kind, d in (("source", sources), ("view", views), ("service", services))
+        for name, o in d.items()
+    }
+)

@@ -77,8 +77,12 @@ def _try_out(registered: Mapping[str, FeatureView], defined: Mapping[str, Featur
         DefinitionFailedError: at least one of them failed.
     """
     tried = {(field.name, field.tags.get(DIGEST)) for view in registered.values() for field in view.features}
-    names = {field.name for view in defined.values() for field in view.features
-             if (field.name, field.tags.get(DIGEST)) not in tried}  # fmt: skip
+    names = {
+        field.name
+        for view in defined.values()
+        for field in view.features
+        if (field.name, field.tags.get(DIGEST)) not in tried
+    }
     indicators = {PRODUCER[name].name: PRODUCER[name] for name in sorted(names) if name in PRODUCER}
     problems = [f"- {name}: {problem}" for name, i in indicators.items() if (problem := trial_problem(i))]
     if problems:

@@ -116,9 +116,16 @@ def explain(
     repo, now = settings.repo(), datetime.now(UTC)
     with connect(online_url(repo), repo.redis_type) as client:
         explanation = run(
-            symbol, feature, timeframe, at=moment(at, "--at"), tables=settings.tables(), ledger=settings.ledger(),
-            client=client, project=repo.project, now=now,
-        )  # fmt: skip
+            symbol,
+            feature,
+            timeframe,
+            at=moment(at, "--at"),
+            tables=settings.tables(),
+            ledger=settings.ledger(),
+            client=client,
+            project=repo.project,
+            now=now,
+        )
     if as_json:
         show.dump(asdict(explanation))
     else:
@@ -137,9 +144,10 @@ def maintain(
         from flows.maintain import Retention
 
         Retention(
-            files=timedelta(days=file_days), quarantine=timedelta(days=quarantine_days),
+            files=timedelta(days=file_days),
+            quarantine=timedelta(days=quarantine_days),
             history=timedelta(days=history_days),
-        )  # fmt: skip
+        )
     except (ValueError, OverflowError) as error:
         raise InvalidRequestError(str(error)) from None
     with prefect_engine(settings):

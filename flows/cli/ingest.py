@@ -91,10 +91,22 @@ def ingest(
     check_range(first, moment(end, "--end", end=True))
     try:
         options = SourceOptions(
-            format=file_format, tz=tz, stamp=stamp, day_first=day_first, instrument=instrument,
-            columns=_mapping(columns), delimiter=delimiter, unit=unit, volume=volume, volume_unit=volume_unit,
-            table=table, query=query, start=first, end=_first_not_wanted(end, frame), exchange_url=exchange_url,
-        )  # fmt: skip
+            format=file_format,
+            tz=tz,
+            stamp=stamp,
+            day_first=day_first,
+            instrument=instrument,
+            columns=_mapping(columns),
+            delimiter=delimiter,
+            unit=unit,
+            volume=volume,
+            volume_unit=volume_unit,
+            table=table,
+            query=query,
+            start=first,
+            end=_first_not_wanted(end, frame),
+            exchange_url=exchange_url,
+        )
     except SourceError as error:  # an option, not yet a file
         raise InvalidRequestError(str(error)) from None
     bars = read_bars(source, symbol=found, timeframe=frame, options=options, ask=ask)

@@ -52,9 +52,12 @@ def get(
         async with client() as reader:
             if indicators:
                 return await reader.get_indicators(
-                    symbol=symbol, start_date=start, end_date=end, timeframe=timeframe,
+                    symbol=symbol,
+                    start_date=start,
+                    end_date=end,
+                    timeframe=timeframe,
                     indicators=show.split(indicators),
-                )  # fmt: skip
+                )
             return await reader.get_ohlcv(symbol=symbol, start_date=start, end_date=end, timeframe=timeframe)
 
     show.frame(asyncio.run(read()), as_json=as_json)

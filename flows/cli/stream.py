@@ -67,9 +67,14 @@ def replay(
         return
     with show.err.status(f"replaying {symbol} {name}") as status:
         fed = run(
-            bars, spec, frame, _feed(settings), speed=speed, now=now,
+            bars,
+            spec,
+            frame,
+            _feed(settings),
+            speed=speed,
+            now=now,
             progress=lambda n: status.update(f"replaying {symbol} {name}: {n:,} of {len(bars):,}"),
-        )  # fmt: skip
+        )
     show.line(f"Fed {fed:,} bars of {symbol} {name}, {bars['open_time'].iloc[0]} to {bars['open_time'].iloc[-1]}.")
 
 

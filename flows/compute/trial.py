@@ -51,9 +51,14 @@ def _bars(n: int, *, seed: int, sigma: float = 1e-3) -> Bars:
     close = 1.1 * np.exp(np.cumsum(rng.normal(0, sigma, n)))
     before = np.concatenate([close[:1], close[:-1]])
     wick = 1 + sigma * rng.random((2, n))
-    bars = {"open": before, "high": np.maximum(before, close) * wick[0], "low": np.minimum(before, close) / wick[1],
-            "close": close, "volume": rng.integers(1, 1000, n).astype(np.float64),
-            "session_day": (np.arange(n) // _DAY_BARS).astype(np.float64)}  # fmt: skip
+    bars = {
+        "open": before,
+        "high": np.maximum(before, close) * wick[0],
+        "low": np.minimum(before, close) / wick[1],
+        "close": close,
+        "volume": rng.integers(1, 1000, n).astype(np.float64),
+        "session_day": (np.arange(n) // _DAY_BARS).astype(np.float64),
+    }
     for column in bars.values():
         column.flags.writeable = False
     return bars

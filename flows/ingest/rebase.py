@@ -69,9 +69,12 @@ def rebase(
     ingested = [tf for name, tf in ledger.series([symbol.name]) if name == symbol.name]
     wanted = [tf for tf in catalog.TIMEFRAMES if tf in (timeframes or ingested)]
     parameters = {
-        "symbol": symbol.name, "timeframes": wanted, "factor": factor, "volume_factor": volume_factor,
+        "symbol": symbol.name,
+        "timeframes": wanted,
+        "factor": factor,
+        "volume_factor": volume_factor,
         "before": before.isoformat(),
-    }  # fmt: skip
+    }
     rebased: list[Rebased] = []
     with (
         ledger.run("rebase", tables=tables, now=now, parameters=parameters) as run,

@@ -79,9 +79,13 @@ def withdraw(
         raise WithdrawError(f"{source!r} is too short to name a source: {_SHORTEST_DIGEST} characters at least")
     names = [tf for tf in catalog.TIMEFRAMES if timeframe in (None, tf)]
     parameters = {
-        "symbol": symbol.name, "timeframe": timeframe, "start": start and start.isoformat(),
-        "end": end and end.isoformat(), "source": source, "reason": reason,
-    }  # fmt: skip
+        "symbol": symbol.name,
+        "timeframe": timeframe,
+        "start": start and start.isoformat(),
+        "end": end and end.isoformat(),
+        "source": source,
+        "reason": reason,
+    }
     withdrawn: list[Withdrawn] = []
     with (
         ledger.run("withdraw", tables=tables, now=now, parameters=parameters) as run,

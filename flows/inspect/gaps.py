@@ -80,11 +80,12 @@ def report_gaps(
     return GapReport(
         timeframe=timeframe.name,
         gaps=gaps,
-        outages={s: [o for o in downs if _reaches(o.start_us, o.end_us, start_us, end_us)]
-                 for s, downs in outages.items()},
+        outages={
+            s: [o for o in downs if _reaches(o.start_us, o.end_us, start_us, end_us)] for s, downs in outages.items()
+        },
         bars={name: bars[name] for name in gaps},
         problems={name: problems[name] for name in asked if name in problems},
-    )  # fmt: skip
+    )
 
 
 def _reaches(first_us: int, last_us: int, start_us: int | None, end_us: int | None) -> bool:

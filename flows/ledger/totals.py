@@ -61,8 +61,11 @@ class Totals(Database):
         """Verdicts since a moment by UTC day, kind and result; days ascending."""
         day = VERDICTS.c.at_us - VERDICTS.c.at_us % _DAY_US
         columns = (day.label("day_us"), VERDICTS.c.kind, VERDICTS.c.passed)
-        sums = (func.count().label("verdicts"), func.sum(VERDICTS.c.rows).label("rows"),
-                func.sum(VERDICTS.c.bad_rows).label("bad_rows"))  # fmt: skip
+        sums = (
+            func.count().label("verdicts"),
+            func.sum(VERDICTS.c.rows).label("rows"),
+            func.sum(VERDICTS.c.bad_rows).label("bad_rows"),
+        )
         query = select(*columns, *sums).where(VERDICTS.c.at_us >= to_us(since)).group_by(*columns).order_by(*columns)
         return [
             VerdictTotal(

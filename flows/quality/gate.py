@@ -176,10 +176,18 @@ def judge(
     if problem:
         rule, reason = problem
         nothing = frame.iloc[:0]
-        return Verdict(subject=subject, passed=False, good=nothing, bad=_annotated(nothing, nothing, rules, {}),
-                       rows=len(frame) + rejected_rows, bad_rows=rejected_rows,
-                       by_rule={**rejected, rule.name: len(frame)},
-                       reason=reason, rules=rules, expectations=0)  # fmt: skip
+        return Verdict(
+            subject=subject,
+            passed=False,
+            good=nothing,
+            bad=_annotated(nothing, nothing, rules, {}),
+            rows=len(frame) + rejected_rows,
+            bad_rows=rejected_rows,
+            by_rule={**rejected, rule.name: len(frame)},
+            reason=reason,
+            rules=rules,
+            expectations=0,
+        )
     columns = table()
     from flows.quality.suite import evaluate  # imports great-expectations, which takes seconds
 
@@ -200,11 +208,19 @@ def judge(
             failed = ", ".join(last.failed)
             reason = f"great-expectations and the masks disagree: {failed} fails on rows that the masks pass"
     good = frame if first.success else frame[~bad]
-    return Verdict(subject=subject, passed=not reason, good=frame.iloc[:0] if reason else good,
-                   bad=_annotated(frame[bad], columns[bad], rules, {name: mask[bad] for name, mask in masks.items()}),
-                   rows=len(frame) + rejected_rows, bad_rows=int(bad.sum()) + rejected_rows, set_aside=aside,
-                   by_rule={**rejected, **{name: int(mask.sum()) for name, mask in masks.items()}}, reason=reason,
-                   rules=rules, expectations=first.expectations)  # fmt: skip
+    return Verdict(
+        subject=subject,
+        passed=not reason,
+        good=frame.iloc[:0] if reason else good,
+        bad=_annotated(frame[bad], columns[bad], rules, {name: mask[bad] for name, mask in masks.items()}),
+        rows=len(frame) + rejected_rows,
+        bad_rows=int(bad.sum()) + rejected_rows,
+        set_aside=aside,
+        by_rule={**rejected, **{name: int(mask.sum()) for name, mask in masks.items()}},
+        reason=reason,
+        rules=rules,
+        expectations=first.expectations,
+    )
 
 
 def _flags(name: str, flags: BoolArray, frame: pd.DataFrame) -> BoolArray:

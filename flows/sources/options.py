@@ -125,6 +125,9 @@ class SourceOptions:
         An option that 0.1 did not have appears only where it is used, so that a file is known again by the digest that
         0.1 gave it.
         """
-        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name not in _SINCE_0_1
-                 or getattr(self, f.name) != f.default)  # fmt: skip
+        shown = (
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)
+            if f.name not in _SINCE_0_1 or getattr(self, f.name) != f.default
+        )
         return f"SourceOptions({', '.join(shown)})"

@@ -319,8 +319,16 @@ def take(
     if gate.bad_rows(features, None if allowed is None else allowed[[*gate.optional.values()]]).any():
         raise NeedsBatchFlow
     window = series.admit(opens, bars, features, created_us)
-    return Fresh(symbol=series.symbol, timeframe=series.timeframe, opens_us=opens, bars=bars, features=features,
-                 created_us=created_us, made_of=made_of, window=window)  # fmt: skip
+    return Fresh(
+        symbol=series.symbol,
+        timeframe=series.timeframe,
+        opens_us=opens,
+        bars=bars,
+        features=features,
+        created_us=created_us,
+        made_of=made_of,
+        window=window,
+    )
 
 
 def derive(

@@ -18,8 +18,10 @@ from fsclient.errors import InvalidRequestError
 @cache
 def templates() -> Mapping[str, Indicator]:
     """Of each kind the indicator with the kind's default parameters; of a kind that has none, one made of it."""
-    own = {kind.name: Indicator(name=kind.name, kind=kind, parameters=kind.defaults, outputs=kind.outputs)
-           for kind in KINDS.values()}  # fmt: skip
+    own = {
+        kind.name: Indicator(name=kind.name, kind=kind, parameters=kind.defaults, outputs=kind.outputs)
+        for kind in KINDS.values()
+    }
     return own | {i.kind.name: i for i in INDICATORS.values() if dict(i.parameters) == dict(i.kind.defaults)}
 
 

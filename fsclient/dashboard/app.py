@@ -75,7 +75,7 @@ def _frame() -> html.Div:
             html.Main(html.Div("Loading", className="loading"), id="page", className="page"),
         ],
         className="frame",
-    )  # fmt: skip
+    )
 
 
 def _register(app: Dash, sources: Sources) -> None:

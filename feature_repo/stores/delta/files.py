@@ -158,9 +158,13 @@ def list_files(table: DeltaTable) -> Iterator[File]:
     symbols, created = _bounds(log, "symbol"), _bounds(log, "created", spare=_LOG_UNIT)
     for path, size, timeframe, month, of_symbol, of_created in zip(*about, symbols, created, strict=True):
         yield File(
-            path=unquote(path), size=size, timeframe=timeframe, month=month,
-            symbols=of_symbol and (of_symbol[0].as_py(), of_symbol[1].as_py()), created=of_created,
-        )  # fmt: skip
+            path=unquote(path),
+            size=size,
+            timeframe=timeframe,
+            month=month,
+            symbols=of_symbol and (of_symbol[0].as_py(), of_symbol[1].as_py()),
+            created=of_created,
+        )
 
 
 def _bounds(log: pa.Table, column: str, spare: pa.Scalar | None = None) -> list[tuple[Any, Any] | None]:

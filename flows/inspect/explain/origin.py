@@ -28,9 +28,7 @@ def indicator_of(name: str, bars: pd.DataFrame, symbol: Symbol, timeframe: Timef
     inputs = input_columns(bars, symbol, timeframe)
     last = len(bars) - 1
     unknown = np.full(len(bars), np.nan)
-    values = compute_from(
-        last, inputs, opens, timeframe, whole=True, stored=dict.fromkeys(STATE_FIELDS, unknown)
-    )  # fmt: skip
+    values = compute_from(last, inputs, opens, timeframe, whole=True, stored=dict.fromkeys(STATE_FIELDS, unknown))
     began = _began(indicator, inputs)
     if indicator.kind.memory == "day":
         first = int(np.flatnonzero(inputs["session_day"] == inputs["session_day"][-1])[0])
@@ -93,9 +91,13 @@ def _source(
     for origin in sorted(catalog.TIMEFRAMES.values(), key=lambda tf: -tf.seconds):
         if origin.seconds < timeframe.seconds:
             rows = tables.read(
-                "bars", timeframe=origin.name, symbols=[symbol.name], start=open_time, end=last,
+                "bars",
+                timeframe=origin.name,
+                symbols=[symbol.name],
+                start=open_time,
+                end=last,
                 columns=[*BAR_FIELDS, "source_bars"],
-            ).to_pandas()  # fmt: skip
+            ).to_pandas()
             rows = rows[rows["source_bars"].isna()].reset_index(drop=True)
             if len(rows):
                 return origin, rows

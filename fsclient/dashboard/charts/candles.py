@@ -52,38 +52,64 @@ def candles(theme: Theme, chart: Chart) -> Figure:
     floor = share * len(below)
     traces: list[dict[str, Any]] = [
         {
-            "type": "candlestick", "name": chart.symbol, "x": times, "customdata": opens, "showlegend": False,
+            "type": "candlestick",
+            "name": chart.symbol,
+            "x": times,
+            "customdata": opens,
+            "showlegend": False,
             **{field: chart.bars[field] for field in ("open", "high", "low", "close")},
             "increasing": {"line": {"color": theme.up, "width": 1}, "fillcolor": theme.up},
             "decreasing": {"line": {"color": theme.down, "width": 1}, "fillcolor": theme.down},
         }
-    ]  # fmt: skip
+    ]
     colours = dict(zip(known, cycle(theme.series), strict=False))
     for field, values in known.items():
         if is_over(field):
             traces += lines.traces(field, values, colours[field])
     at = np.flatnonzero(chart.revisions > 0)
     if len(at):
-        traces.append({
-            "type": "scatter", "mode": "markers", "name": "revised", "x": [times[n] for n in at],
-            "y": chart.bars["high"][at] * 1.0004, "customdata": chart.opens_us[at].tolist(),
-            "text": [f"revised {chart.revisions[n]} times" for n in at],
-            "marker": {"symbol": "triangle-down", "size": 9, "color": theme.warn},
-            "hovertemplate": "%{text}<extra></extra>",
-        })  # fmt: skip
-    axes: dict[str, Any] = {"yaxis": {"domain": [floor + (0.03 if below else 0), 1], "side": "right",
-                                      "tickformat": ",.6~f"}}  # fmt: skip
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "revised",
+                "x": [times[n] for n in at],
+                "y": chart.bars["high"][at] * 1.0004,
+                "customdata": chart.opens_us[at].tolist(),
+                "text": [f"revised {chart.revisions[n]} times" for n in at],
+                "marker": {"symbol": "triangle-down", "size": 9, "color": theme.warn},
+                "hovertemplate": "%{text}<extra></extra>",
+            }
+        )
+    axes: dict[str, Any] = {
+        "yaxis": {"domain": [floor + (0.03 if below else 0), 1], "side": "right", "tickformat": ",.6~f"}
+    }
     labels: list[dict[str, Any]] = []
     for row, fields in enumerate(below, start=2):
         top = floor - share * (row - 2)
-        axes[f"yaxis{row}"] = {"domain": [top - share + 0.025, top], "side": "right", "nticks": 4,
-                               "tickformat": ",.5~g", "anchor": "x"}  # fmt: skip
+        axes[f"yaxis{row}"] = {
+            "domain": [top - share + 0.025, top],
+            "side": "right",
+            "nticks": 4,
+            "tickformat": ",.5~g",
+            "anchor": "x",
+        }
         for field in fields:
             traces += lines.traces(field, known[field], colours[field], yaxis=f"y{row}")
-        labels.append({
-            "text": ", ".join(fields), "xref": "paper", "yref": "paper", "x": 0, "y": top, "xanchor": "left",
-            "yanchor": "top", "showarrow": False, "font": {"size": 11, "color": theme.muted}, "bgcolor": theme.card,
-        })  # fmt: skip
+        labels.append(
+            {
+                "text": ", ".join(fields),
+                "xref": "paper",
+                "yref": "paper",
+                "x": 0,
+                "y": top,
+                "xanchor": "left",
+                "yanchor": "top",
+                "showarrow": False,
+                "font": {"size": 11, "color": theme.muted},
+                "bgcolor": theme.card,
+            }
+        )
     return figure(
         theme,
         traces,
@@ -92,17 +118,23 @@ def candles(theme: Theme, chart: Chart) -> Figure:
         dragmode="pan",
         clickmode="event",
         xaxis={
-            "type": "date", "rangeslider": {"visible": False}, "anchor": f"y{len(below) + 1}" if below else "y",
+            "type": "date",
+            "rangeslider": {"visible": False},
+            "anchor": f"y{len(below) + 1}" if below else "y",
             "range": [times[0], str(np.datetime64(opens[-1] + 2 * step, "us").astype("datetime64[s]"))],
-            "showspikes": True, "spikemode": "across", "spikethickness": 1, "spikedash": "dot",
-            "spikecolor": theme.muted, "spikesnap": "cursor",
+            "showspikes": True,
+            "spikemode": "across",
+            "spikethickness": 1,
+            "spikedash": "dot",
+            "spikecolor": theme.muted,
+            "spikesnap": "cursor",
         },
         shapes=_shapes(theme, chart),
         annotations=labels,
         margin={"l": 10, "r": 62, "t": 30, "b": 34},
         uirevision=f"{chart.symbol} {chart.timeframe} {len(opens)} {opens[-1]}",
         **axes,
-    )  # fmt: skip
+    )
 
 
 class _Lines:
@@ -117,10 +149,19 @@ class _Lines:
     def traces(self, field: str, values: FloatArray, colour: str, **trace: Any) -> list[dict[str, Any]]:
         """A field's line, and marks at its values without a neighbour."""
         y = np.insert(values, self._breaks, np.nan)
-        traces: list[dict[str, Any]] = [{
-            "type": "scatter", "mode": "lines", "name": field, "x": self._times, "y": y, "customdata": self._opens,
-            "line": {"width": 1.4, "color": colour}, "hovertemplate": f"{field} %{{y:,.6~g}}<extra></extra>", **trace,
-        }]  # fmt: skip
+        traces: list[dict[str, Any]] = [
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": field,
+                "x": self._times,
+                "y": y,
+                "customdata": self._opens,
+                "line": {"width": 1.4, "color": colour},
+                "hovertemplate": f"{field} %{{y:,.6~g}}<extra></extra>",
+                **trace,
+            }
+        ]
         at = alone(y)
         if len(at):
             traces.append(marks(field, [self._times[n] for n in at], y[at], colour, **trace))
@@ -130,19 +171,35 @@ class _Lines:
 def _shapes(theme: Theme, chart: Chart) -> list[dict[str, Any]]:
     shapes = [
         {
-            "type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line": {"width": 0},
-            "x0": _text(start), "x1": _text(end), "name": str(kind),
+            "type": "rect",
+            "xref": "x",
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "layer": "below",
+            "line": {"width": 0},
+            "x0": _text(start),
+            "x1": _text(end),
+            "name": str(kind),
             "fillcolor": theme.closed if kind == "closed" else theme.gap,
         }
         for start, end, kind in zip(chart.gaps.start_us, chart.gaps.end_us, chart.gaps.kind, strict=True)
-    ]  # fmt: skip
+    ]
     shapes += [
         {
-            "type": "line", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "name": "day",
-            "x0": _text(at), "x1": _text(at), "line": {"width": 1, "color": theme.grid, "dash": "dot"},
+            "type": "line",
+            "xref": "x",
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "layer": "below",
+            "name": "day",
+            "x0": _text(at),
+            "x1": _text(at),
+            "line": {"width": 1, "color": theme.grid, "dash": "dot"},
         }
         for at in chart.days_us
-    ]  # fmt: skip
+    ]
     return shapes
 
 

@@ -53,9 +53,16 @@ def alone(values: Any) -> npt.NDArray[np.intp]:
 def marks(name: str, x: Sequence[str], y: Any, colour: str, **trace: Any) -> dict[str, Any]:
     """A mark at each of these points. Marks at every value would cost a browser several times what a line costs."""
     return {
-        "type": "scatter", "mode": "markers", "x": x, "y": y, "name": f"{name}, alone",
-        "marker": {"size": 4, "color": colour}, "showlegend": False, "hoverinfo": "skip", **trace,
-    }  # fmt: skip
+        "type": "scatter",
+        "mode": "markers",
+        "x": x,
+        "y": y,
+        "name": f"{name}, alone",
+        "marker": {"size": 4, "color": colour},
+        "showlegend": False,
+        "hoverinfo": "skip",
+        **trace,
+    }
 
 
 def time_axis(chosen: Selection) -> dict[str, Any]:
@@ -66,7 +73,14 @@ def time_axis(chosen: Selection) -> dict[str, Any]:
 
 def nothing(theme: Theme, text: str) -> Figure:
     """An empty chart that says why it is empty."""
-    note = {"text": text, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False,
-            "font": {"color": theme.muted, "size": 13}}  # fmt: skip
+    note = {
+        "text": text,
+        "xref": "paper",
+        "yref": "paper",
+        "x": 0.5,
+        "y": 0.5,
+        "showarrow": False,
+        "font": {"color": theme.muted, "size": 13},
+    }
     hidden = {"visible": False}
     return figure(theme, [], annotations=[note], xaxis=hidden, yaxis=hidden)

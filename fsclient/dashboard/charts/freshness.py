@@ -26,10 +26,19 @@ def freshness_map(theme: Theme, ages: Sequence[ViewAge]) -> Figure:
     steps = [theme.good, theme.warn, theme.bad]
     scale = [[edge, steps[n]] for n in range(3) for edge in (n / 3, (n + 1) / 3)]
     trace = {
-        "type": "heatmap", "x": symbols, "y": frames, "z": cells, "customdata": bars, "colorscale": scale,
-        "zmin": -0.5, "zmax": 2.5, "showscale": False, "xgap": 1 if len(symbols) < 150 else 0, "ygap": 3,
+        "type": "heatmap",
+        "x": symbols,
+        "y": frames,
+        "z": cells,
+        "customdata": bars,
+        "colorscale": scale,
+        "zmin": -0.5,
+        "zmax": 2.5,
+        "showscale": False,
+        "xgap": 1 if len(symbols) < 150 else 0,
+        "ygap": 3,
         "hovertemplate": "%{x} %{y}: %{customdata:,} bars old<extra></extra>",
-    }  # fmt: skip
+    }
     ticks = {"showticklabels": len(symbols) <= 60, "showgrid": False, "type": "category"}
     return figure(
         theme,

@@ -30,9 +30,17 @@ def verdicts_by_day(theme: Theme, totals: Sequence[VerdictTotal]) -> Figure:
             if total.passed is passed:
                 counts[total.day] += total.verdicts
         per_day += counts
-        traces.append({"type": "bar", "name": name, "x": [day.isoformat() for day in days],
-                       "y": [counts[day] for day in days], "marker": {"color": colour, "line": {"width": 0}},
-                       "hovertemplate": "%{y:,}", "width": _BAR_MS})  # fmt: skip
+        traces.append(
+            {
+                "type": "bar",
+                "name": name,
+                "x": [day.isoformat() for day in days],
+                "y": [counts[day] for day in days],
+                "marker": {"color": colour, "line": {"width": 0}},
+                "hovertemplate": "%{y:,}",
+                "width": _BAR_MS,
+            }
+        )
     axis = {"type": "date", "tickformat": "%b %d", "nticks": 6, "tickangle": 0}
     few = max(per_day.values(), default=0) < 6
     counts_axis = {"tickformat": ",~d", "dtick": 1 if few else None}  # half a verdict is no tick
@@ -45,14 +53,25 @@ def broken_rules(theme: Theme, counts: Mapping[str, int]) -> Figure:
     """Quarantined rows by rule, the most broken rule on top."""
     ranked = sorted(counts.items(), key=lambda item: item[1])[-12:]
     trace = {
-        "type": "bar", "orientation": "h", "y": [name for name, _ in ranked], "x": [rows for _, rows in ranked],
-        "marker": {"color": theme.bad, "line": {"width": 0}}, "text": [f"{rows:,}" for _, rows in ranked],
-        "textposition": "auto", "hovertemplate": "%{y}: %{x:,} rows<extra></extra>", "width": 0.6,
-    }  # fmt: skip
+        "type": "bar",
+        "orientation": "h",
+        "y": [name for name, _ in ranked],
+        "x": [rows for _, rows in ranked],
+        "marker": {"color": theme.bad, "line": {"width": 0}},
+        "text": [f"{rows:,}" for _, rows in ranked],
+        "textposition": "auto",
+        "hovertemplate": "%{y}: %{x:,} rows<extra></extra>",
+        "width": 0.6,
+    }
     longest = max((len(name) for name, _ in ranked), default=0)
-    return figure(theme, [trace], hovermode="closest", xaxis={"showticklabels": False, "showgrid": False},
-                  yaxis={"range": [len(ranked) - 6.5, len(ranked) - 0.5] if len(ranked) < 6 else None},
-                  margin={"l": min(200, 12 + 7 * longest), "r": 8, "t": 6, "b": 8})  # fmt: skip
+    return figure(
+        theme,
+        [trace],
+        hovermode="closest",
+        xaxis={"showticklabels": False, "showgrid": False},
+        yaxis={"range": [len(ranked) - 6.5, len(ranked) - 0.5] if len(ranked) < 6 else None},
+        margin={"l": min(200, 12 + 7 * longest), "r": 8, "t": 6, "b": 8},
+    )
 
 
 def calendar(theme: Theme, missing: Mapping[date, int], year: int) -> Figure:
@@ -71,22 +90,45 @@ def calendar(theme: Theme, missing: Mapping[date, int], year: int) -> Figure:
         if day in missing:
             week, weekday = divmod(offset + n, 7)
             cells[weekday, week] = np.log1p(missing[day])
-            texts[weekday, week] = f"{day:%a %d %b %Y}: {missing[day]:,} bars missing" if missing[day] else (
-                f"{day:%a %d %b %Y}: complete")  # fmt: skip
+            texts[weekday, week] = (
+                f"{day:%a %d %b %Y}: {missing[day]:,} bars missing"
+                if missing[day]
+                else (f"{day:%a %d %b %Y}: complete")
+            )
     scale = [[0, theme.grid], [0.001, theme.warn], [1, theme.bad]]
     months = {date(year, m, 1).strftime("%b"): (offset + (date(year, m, 1) - first).days) // 7 for m in _MONTHS}
     trace = {
-        "type": "heatmap", "z": cells, "text": texts.tolist(), "hovertemplate": "%{text}<extra></extra>",
-        "colorscale": scale, "zmin": 0, "zmax": max(1.0, float(np.nanmax(cells)) if missing else 1.0),
-        "showscale": False, "xgap": 2, "ygap": 2, "hoverongaps": False,
-    }  # fmt: skip
+        "type": "heatmap",
+        "z": cells,
+        "text": texts.tolist(),
+        "hovertemplate": "%{text}<extra></extra>",
+        "colorscale": scale,
+        "zmin": 0,
+        "zmax": max(1.0, float(np.nanmax(cells)) if missing else 1.0),
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
+        "hoverongaps": False,
+    }
     return figure(
         theme,
         [trace],
         hovermode="closest",
-        xaxis={"tickvals": list(months.values()), "ticktext": list(months), "tickangle": 0,
-               "showgrid": False, "zeroline": False, "fixedrange": True},
-        yaxis={"tickvals": [0, 2, 4, 6], "ticktext": ["Mon", "Wed", "Fri", "Sun"], "autorange": "reversed",
-               "showgrid": False, "zeroline": False, "fixedrange": True},
+        xaxis={
+            "tickvals": list(months.values()),
+            "ticktext": list(months),
+            "tickangle": 0,
+            "showgrid": False,
+            "zeroline": False,
+            "fixedrange": True,
+        },
+        yaxis={
+            "tickvals": [0, 2, 4, 6],
+            "ticktext": ["Mon", "Wed", "Fri", "Sun"],
+            "autorange": "reversed",
+            "showgrid": False,
+            "zeroline": False,
+            "fixedrange": True,
+        },
         margin={"l": 40, "r": 8, "t": 6, "b": 26},
-    )  # fmt: skip
+    )

@@ -16,14 +16,21 @@ def durations(theme: Theme, runs: Sequence[Run]) -> Figure:
     traces = []
     for n, kind in enumerate(kinds):
         ended = [run for run in runs if run.kind == kind and run.ended]
-        traces.append({
-            "type": "scatter", "mode": "markers", "name": kind,
-            "x": [run.started.isoformat() for run in ended],
-            "y": [round((run.ended - run.started).total_seconds(), 3) for run in ended if run.ended],
-            "marker": {"color": theme.series[n % len(theme.series)], "size": 8,
-                       "symbol": ["circle" if run.state == "completed" else "x" for run in ended]},
-            "hovertemplate": "%{y:,.3~g} s",
-        })  # fmt: skip
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": kind,
+                "x": [run.started.isoformat() for run in ended],
+                "y": [round((run.ended - run.started).total_seconds(), 3) for run in ended if run.ended],
+                "marker": {
+                    "color": theme.series[n % len(theme.series)],
+                    "size": 8,
+                    "symbol": ["circle" if run.state == "completed" else "x" for run in ended],
+                },
+                "hovertemplate": "%{y:,.3~g} s",
+            }
+        )
     axis = {"rangemode": "tozero", "ticksuffix": " s"}
     ended_at = [run.started for run in runs if run.ended]
     return figure(

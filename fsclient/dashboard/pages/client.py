@@ -38,38 +38,67 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
         "all calls of all processes that publish their metrics",
         html.Div(shown["banner"], id="client-banner", className="banner", role="status"),
         widgets.filters(
-            widgets.segments("client-period", "period", {key: text for key, (text, *_) in PERIODS.items()},
-                             query.get("period", "1h")),
-            widgets.choice("client-process", "process", _process_options(sources), query.get("process"),
-                           all_="all processes", wide=True),
+            widgets.segments(
+                "client-period", "period", {key: text for key, (text, *_) in PERIODS.items()}, query.get("period", "1h")
+            ),
+            widgets.choice(
+                "client-process",
+                "process",
+                _process_options(sources),
+                query.get("process"),
+                all_="all processes",
+                wide=True,
+            ),
             widgets.choice("client-method", "method", traffic.methods, query.get("method"), all_="all methods"),
             widgets.choice("client-symbol", "symbol", traffic.symbols, query.get("symbol"), all_="all symbols"),
         ),
         html.Div(shown["tiles"], id="client-tiles", className="tiles"),
         html.Div(
             [
-                widgets.card("Calls per second", widgets.graph("client-calls", shown["calls"]),
-                             note="by source of the answer"),
+                widgets.card(
+                    "Calls per second", widgets.graph("client-calls", shown["calls"]), note="by source of the answer"
+                ),
                 widgets.card("Response time", widgets.graph("client-latency", shown["latency"]), note="percentiles"),
-                widgets.card("Cache hit rate", widgets.graph("client-cache", shown["cache"], 220), width="w4",
-                             note="of calls that used it"),
-                widgets.card("Errors by kind", widgets.graph("client-errors", shown["errors"], 220), width="w4",
-                             note="calls"),
-                widgets.card("Fallbacks by source", widgets.graph("client-fallbacks", shown["fallbacks"], 220),
-                             width="w4", note="calls"),
+                widgets.card(
+                    "Cache hit rate",
+                    widgets.graph("client-cache", shown["cache"], 220),
+                    width="w4",
+                    note="of calls that used it",
+                ),
+                widgets.card(
+                    "Errors by kind", widgets.graph("client-errors", shown["errors"], 220), width="w4", note="calls"
+                ),
+                widgets.card(
+                    "Fallbacks by source",
+                    widgets.graph("client-fallbacks", shown["fallbacks"], 220),
+                    width="w4",
+                    note="calls",
+                ),
                 widgets.card("By method", html.Div(shown["methods"], id="client-methods"), width="w7"),
-                widgets.card("By symbol", html.Div(shown["symbols"], id="client-symbols"), width="w5",
-                             note="single-symbol calls only"),
-                widgets.card("Processes", html.Div(shown["processes"], id="client-processes"), width="w8",
-                             note="listed for 30 days after their end"),
-                widgets.card("Breakers not closed", widgets.graph("client-breakers", shown["breakers"], 190),
-                             width="w4", note="times seen, every 5 s"),
+                widgets.card(
+                    "By symbol",
+                    html.Div(shown["symbols"], id="client-symbols"),
+                    width="w5",
+                    note="single-symbol calls only",
+                ),
+                widgets.card(
+                    "Processes",
+                    html.Div(shown["processes"], id="client-processes"),
+                    width="w8",
+                    note="listed for 30 days after their end",
+                ),
+                widgets.card(
+                    "Breakers not closed",
+                    widgets.graph("client-breakers", shown["breakers"], 190),
+                    width="w4",
+                    note="times seen, every 5 s",
+                ),
             ],
             className="grid",
         ),
         dcc.Store(id="client-query"),
         widgets.poll("client-poll"),
-    )  # fmt: skip
+    )
 
 
 def register(app: Dash, sources: Sources) -> None:
@@ -142,17 +171,21 @@ def _tiles(selection: Selection, period_s: int) -> list[html.Div]:
     busiest = float((selection.calls / selection.step_s).max())
     return [
         widgets.tile("Calls", formats.count(calls), f"{formats.rate(calls / period_s)} per second"),
-        widgets.tile("Busiest", f"{formats.rate(busiest)}/s",
-                     f"over {formats.span(selection.step_s)}"),
+        widgets.tile("Busiest", f"{formats.rate(busiest)}/s", f"over {formats.span(selection.step_s)}"),
         widgets.tile("Errors", formats.count(errors), formats.share(failing), tone),
-        widgets.tile("Cache hit rate", formats.share(selection.hit_share),
-                     f"{formats.count(int(selection.hits.sum()))} hits"),
+        widgets.tile(
+            "Cache hit rate", formats.share(selection.hit_share), f"{formats.count(int(selection.hits.sum()))} hits"
+        ),
         widgets.tile("p50", formats.duration(selection.percentile_s(0.5)), "half are faster"),
         widgets.tile("p90", formats.duration(selection.percentile_s(0.9)), "90 of 100 are faster"),
         widgets.tile("p99", formats.duration(selection.percentile_s(0.99)), "99 of 100 are faster"),
-        widgets.tile("Fallbacks", formats.count(fallbacks), f"{formats.count(int(selection.stale.sum()))} stale",
-                     "warn" if fallbacks else ""),
-    ]  # fmt: skip
+        widgets.tile(
+            "Fallbacks",
+            formats.count(fallbacks),
+            f"{formats.count(int(selection.stale.sum()))} stale",
+            "warn" if fallbacks else "",
+        ),
+    ]
 
 
 def _methods(selection: Selection) -> html.Div:
@@ -162,11 +195,17 @@ def _methods(selection: Selection) -> html.Div:
     for name in sorted(selection.by_method, key=lambda m: -int(selection.by_method[m].sum())):
         calls, histogram = int(selection.by_method[name].sum()), selection.method_histograms[name]
         p50, p90, p99 = (float(percentiles(histogram, share)) for share in (0.5, 0.9, 0.99))
-        rows.append({
-            "method": name, "calls": formats.count(calls), "errors": formats.count(selection.method_errors[name]),
-            "rate": formats.share(selection.method_errors[name] / calls if calls else None),
-            "p50": formats.duration(p50), "p90": formats.duration(p90), "p99": formats.duration(p99),
-        })  # fmt: skip
+        rows.append(
+            {
+                "method": name,
+                "calls": formats.count(calls),
+                "errors": formats.count(selection.method_errors[name]),
+                "rate": formats.share(selection.method_errors[name] / calls if calls else None),
+                "p50": formats.duration(p50),
+                "p90": formats.duration(p90),
+                "p99": formats.duration(p99),
+            }
+        )
     columns = {"method": "method", "calls": "calls", "errors": "errors", "rate": "error rate", "p50": "p50",
                "p90": "p90", "p99": "p99"}  # fmt: skip
     return widgets.table(columns, rows, numbers=list(columns)[1:], height=260)

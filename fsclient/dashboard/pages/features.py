@@ -47,18 +47,31 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
             widgets.choice("features-timeframe", "timeframe", list(timeframes), timeframe),
             widgets.choice("features-fields", "indicators", options, fields, multi=True, wide=True),
             widgets.segments("features-bars", "bars", BARS, bars),
-            html.Div([html.Label("time", className="name"), html.Div([
-                html.Button("◀", id="features-earlier", title="earlier bars", n_clicks=0),
-                html.Button("▶", id="features-later", title="later bars", n_clicks=0),
-                html.Button("newest", id="features-newest", n_clicks=0),
-            ], className="actions", style={"margin": 0})]),
+            html.Div(
+                [
+                    html.Label("time", className="name"),
+                    html.Div(
+                        [
+                            html.Button("◀", id="features-earlier", title="earlier bars", n_clicks=0),
+                            html.Button("▶", id="features-later", title="later bars", n_clicks=0),
+                            html.Button("newest", id="features-newest", n_clicks=0),
+                        ],
+                        className="actions",
+                        style={"margin": 0},
+                    ),
+                ]
+            ),
         ),
         html.Div(
             [
                 html.Section(
                     [
-                        html.Header([html.H2(shown["title"], id="features-title"),
-                                     html.Small(shown["note"], id="features-note")]),
+                        html.Header(
+                            [
+                                html.H2(shown["title"], id="features-title"),
+                                html.Small(shown["note"], id="features-note"),
+                            ]
+                        ),
                         html.Div(_chart(shown), id="features-holder"),
                     ],
                     className="card w8 top",
@@ -66,25 +79,32 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
                 html.Div(
                     [
                         widgets.card("Online now", html.Div(shown["online"], id="features-online"), width="w12"),
-                        widgets.card("Explain", html.Div(explanation.HINT, id="features-explain", className="long"),
-                                     width="w12"),
+                        widgets.card(
+                            "Explain", html.Div(explanation.HINT, id="features-explain", className="long"), width="w12"
+                        ),
                     ],
                     className="w4",
                     style={"display": "flex", "flexDirection": "column", "gap": "12px"},
                 ),
-                widgets.card("Lineage", html.Div(catalog.lineages(fields), id="features-lineage"), width="w7",
-                             note="from the source to the name that a strategy reads"),
-                widgets.card("Registered versions", html.Div(catalog.versions(sources), id="features-versions"),
-                             width="w5"),
-                widgets.card("Catalog", catalog.catalog(), width="w12",
-                             note="the digest changes whenever the meaning does"),
+                widgets.card(
+                    "Lineage",
+                    html.Div(catalog.lineages(fields), id="features-lineage"),
+                    width="w7",
+                    note="from the source to the name that a strategy reads",
+                ),
+                widgets.card(
+                    "Registered versions", html.Div(catalog.versions(sources), id="features-versions"), width="w5"
+                ),
+                widgets.card(
+                    "Catalog", catalog.catalog(), width="w12", note="the digest changes whenever the meaning does"
+                ),
             ],
             className="grid",
         ),
         dcc.Store(id="features-query"),
         dcc.Store(id="features-end", data=query.get("end")),
         widgets.poll("features-poll", 15_000),
-    )  # fmt: skip
+    )
 
 
 def register(app: Dash, sources: Sources) -> None:
@@ -124,9 +144,17 @@ def register(app: Dash, sources: Sources) -> None:
         prevent_initial_call=True,
     )
     def update(
-        _: int, symbol: str | None, timeframe: str | None, fields: list[str] | None, bars: str,
-        _earlier: int, _later: int, _newest: int, end: str | None, view: dict[str, str],
-    ) -> tuple[Any, ...]:  # fmt: skip
+        _: int,
+        symbol: str | None,
+        timeframe: str | None,
+        fields: list[str] | None,
+        bars: str,
+        _earlier: int,
+        _later: int,
+        _newest: int,
+        end: str | None,
+        view: dict[str, str],
+    ) -> tuple[Any, ...]:
         if ctx.triggered_id in ("features-newest", "features-symbol", "features-timeframe"):
             end = None
         elif ctx.triggered_id in ("features-earlier", "features-later"):
@@ -137,8 +165,17 @@ def register(app: Dash, sources: Sources) -> None:
         )
         is_past = ctx.triggered_id == "features-poll" and end is not None  # the past does not change by itself
         holder = no_update if is_past else _chart(shown)
-        return (holder, shown["title"], shown["note"], shown["online"], shown["banner"], query, end,
-                catalog.lineages(fields or []), catalog.versions(sources))  # fmt: skip
+        return (
+            holder,
+            shown["title"],
+            shown["note"],
+            shown["online"],
+            shown["banner"],
+            query,
+            end,
+            catalog.lineages(fields or []),
+            catalog.versions(sources),
+        )
 
     @app.callback(
         Output("features-explain", "children"),
@@ -206,8 +243,8 @@ def _content(
             "height": height([field for field in fields if field not in absent]),
             "title": f"{symbol} {timeframe}",
             "note": f"{formats.moment(first)} to {formats.moment(last)} UTC, {len(chart.opens_us):,} of "
-                    f"{chart.stored_bars:,} bars; {formats.plural(missing, 'bar')} missing, {revised:,} revised",
-        }  # fmt: skip
+            f"{chart.stored_bars:,} bars; {formats.plural(missing, 'bar')} missing, {revised:,} revised",
+        }
         if absent:
             shown["note"] += f"; not stored here: {', '.join(absent)}"
     values = sources.online.values(symbol, timeframe, ["close", *fields])

@@ -41,17 +41,21 @@ def layout(sources: Sources, _query: Query, colours: str) -> html.Div:
         html.Div(shown["tiles"], id="overview-tiles", className="tiles"),
         html.Div(
             [
-                widgets.card("Calls per second", widgets.graph("overview-calls", shown["calls"], 200),
-                             note="last hour"),
-                widgets.card("Response time", widgets.graph("overview-latency", shown["latency"], 200),
-                             note="percentiles, last hour"),
+                widgets.card(
+                    "Calls per second", widgets.graph("overview-calls", shown["calls"], 200), note="last hour"
+                ),
+                widgets.card(
+                    "Response time",
+                    widgets.graph("overview-latency", shown["latency"], 200),
+                    note="percentiles, last hour",
+                ),
                 html.Div(shown["fresh"], id="overview-fresh", className="w7", style={"display": "grid"}),
                 html.Div(shown["attention"], id="overview-attention", className="w5", style={"display": "grid"}),
             ],
             className="grid",
         ),
         widgets.poll("overview-poll"),
-    )  # fmt: skip
+    )
 
 
 def register(app: Dash, sources: Sources) -> None:
@@ -160,28 +164,55 @@ def _tiles(
     none = widgets.ledger_note(why)
     tone: Tone = "bad" if (failing or 0) > _BAD_ERROR_SHARE else "warn" if (failing or 0) > _ERROR_SHARE else "good"
     return [
-        widgets.tile("Views fresh", f"{states['fresh']:,}" if ages else formats.ABSENT,
-                     f"of {len(ages):,}: {states['late']:,} late, {states['stale']:,} stale" if ages else "none yet",
-                     "" if not ages else "warn" if states["stale"] else "good"),
-        widgets.tile("Calls per second", formats.rate(float(lately.calls.sum()) / (60 * _NOW_MINUTES)),
-                     f"{alive:,} clients alive" if alive != 1 else "1 client alive"),
-        widgets.tile("Error rate", formats.share(failing), f"{formats.count(int(lately.errors.sum()))} of "
-                     f"{formats.count(int(lately.calls.sum()))}", "" if failing is None else tone),
-        widgets.tile("Cache hit rate", formats.share(lately.hit_share),
-                     f"{formats.count(int(lately.stale.sum()))} stale answers"),
-        widgets.tile("Response p50", formats.duration(lately.percentile_s(0.5)),
-                     f"p90 {formats.duration(lately.percentile_s(0.9))}"),
-        widgets.tile("Response p99", formats.duration(lately.percentile_s(0.99)),
-                     f"{formats.count(int(lately.retries.sum()))} retries"),
-        widgets.tile("Breakers", formats.ABSENT if not breakers else "closed" if not broken else f"{broken} open",
-                     f"of {breakers}" if breakers else "none reported",
-                     "bad" if broken else "good" if breakers else ""),
-        widgets.tile("Gates, 24 h", f"{passed:,} / {verdicts:,}" if verdicts else formats.ABSENT,
-                     none if why else "passed" if verdicts else "none ran",
-                     "" if not verdicts else "good" if passed == verdicts else "warn"),
-        widgets.tile("Open alerts", formats.ABSENT if why else formats.count(open_alerts), none if why else
-                     alerts[0].rule if alerts else "none", "" if why else "bad" if alerts else "good"),
-    ]  # fmt: skip
+        widgets.tile(
+            "Views fresh",
+            f"{states['fresh']:,}" if ages else formats.ABSENT,
+            f"of {len(ages):,}: {states['late']:,} late, {states['stale']:,} stale" if ages else "none yet",
+            "" if not ages else "warn" if states["stale"] else "good",
+        ),
+        widgets.tile(
+            "Calls per second",
+            formats.rate(float(lately.calls.sum()) / (60 * _NOW_MINUTES)),
+            f"{alive:,} clients alive" if alive != 1 else "1 client alive",
+        ),
+        widgets.tile(
+            "Error rate",
+            formats.share(failing),
+            f"{formats.count(int(lately.errors.sum()))} of {formats.count(int(lately.calls.sum()))}",
+            "" if failing is None else tone,
+        ),
+        widgets.tile(
+            "Cache hit rate", formats.share(lately.hit_share), f"{formats.count(int(lately.stale.sum()))} stale answers"
+        ),
+        widgets.tile(
+            "Response p50",
+            formats.duration(lately.percentile_s(0.5)),
+            f"p90 {formats.duration(lately.percentile_s(0.9))}",
+        ),
+        widgets.tile(
+            "Response p99",
+            formats.duration(lately.percentile_s(0.99)),
+            f"{formats.count(int(lately.retries.sum()))} retries",
+        ),
+        widgets.tile(
+            "Breakers",
+            formats.ABSENT if not breakers else "closed" if not broken else f"{broken} open",
+            f"of {breakers}" if breakers else "none reported",
+            "bad" if broken else "good" if breakers else "",
+        ),
+        widgets.tile(
+            "Gates, 24 h",
+            f"{passed:,} / {verdicts:,}" if verdicts else formats.ABSENT,
+            none if why else "passed" if verdicts else "none ran",
+            "" if not verdicts else "good" if passed == verdicts else "warn",
+        ),
+        widgets.tile(
+            "Open alerts",
+            formats.ABSENT if why else formats.count(open_alerts),
+            none if why else alerts[0].rule if alerts else "none",
+            "" if why else "bad" if alerts else "good",
+        ),
+    ]
 
 
 def _freshness(look: Theme, ages: Sequence[ViewAge]) -> html.Section:
@@ -190,11 +221,16 @@ def _freshness(look: Theme, ages: Sequence[ViewAge]) -> html.Section:
     if not ages:
         return widgets.card(
             "Freshness in bars",
-            widgets.empty("Nothing is published", "Load bars with ",
-                          widgets.code("fstore ingest FILE --symbol … --timeframe …"), " and publish them with ",
-                          widgets.code("fstore materialize"), "."),
+            widgets.empty(
+                "Nothing is published",
+                "Load bars with ",
+                widgets.code("fstore ingest FILE --symbol … --timeframe …"),
+                " and publish them with ",
+                widgets.code("fstore materialize"),
+                ".",
+            ),
             width="w12",
-        )  # fmt: skip
+        )
     if len(symbols) > MAX_IN_MATRIX:
         counts = Counter(age.state for age in ages)
         legend = [widgets.tag(f"{state} {counts[state]:,}", tone) for state, tone in _TONES.items()]
@@ -224,26 +260,37 @@ def _attention(
 ) -> html.Section:
     now = sources.now
     rows: list[dict[str, Any]] = [
-        {"what": widgets.tag("alert", "bad"), "about": a.subject, "detail": f"{a.rule}: {a.detail}",
-         "since": widgets.when(a.opened, now)}
+        {
+            "what": widgets.tag("alert", "bad"),
+            "about": a.subject,
+            "detail": f"{a.rule}: {a.detail}",
+            "since": widgets.when(a.opened, now),
+        }
         for a in alerts
-    ]  # fmt: skip
+    ]
     rows += [
-        {"what": widgets.tag("gate", "warn"), "about": f"{v.symbol} {v.timeframe}", "detail": f"{v.kind}: {v.reason}",
-         "since": widgets.when(v.at, now)}
+        {
+            "what": widgets.tag("gate", "warn"),
+            "about": f"{v.symbol} {v.timeframe}",
+            "detail": f"{v.kind}: {v.reason}",
+            "since": widgets.when(v.at, now),
+        }
         for v in failing
-    ]  # fmt: skip
+    ]
     rows += [
         {"what": widgets.tag("unreadable", "bad"), "about": name, "detail": reason, "since": ""}
         for name, reason in sources.online.unreadable.items()
     ]
     oldest = sorted(stale, key=lambda age: -(age.age_bars or 0))
     rows += [
-        {"what": widgets.tag("stale", "warn"), "about": f"{age.symbol} {age.timeframe}",
-         "detail": f"{formats.bars(age.age_bars)} bars old, stale above {LIMITS[age.timeframe].late}",
-         "since": widgets.when(_close(age), now)}
+        {
+            "what": widgets.tag("stale", "warn"),
+            "about": f"{age.symbol} {age.timeframe}",
+            "detail": f"{formats.bars(age.age_bars)} bars old, stale above {LIMITS[age.timeframe].late}",
+            "since": widgets.when(_close(age), now),
+        }
         for age in oldest[:40]
-    ]  # fmt: skip
+    ]
     if not rows:
         body = widgets.empty("Nothing needs attention", "Alerts, stopped gates and stale views appear here.")
     else:

@@ -37,15 +37,19 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
         ),
         html.Div(
             [
-                widgets.card("Durations", html.Div(shown["chart"], id="pipelines-chart"), width="w12",
-                             note="a cross marks a run that did not complete"),
+                widgets.card(
+                    "Durations",
+                    html.Div(shown["chart"], id="pipelines-chart"),
+                    width="w12",
+                    note="a cross marks a run that did not complete",
+                ),
                 widgets.card("Runs", html.Div(shown["runs"], id="pipelines-runs"), width="w12", note="newest first"),
             ],
             className="grid",
         ),
         dcc.Store(id="pipelines-query"),
         widgets.poll("pipelines-poll", 10_000),
-    )  # fmt: skip
+    )
 
 
 def register(app: Dash, sources: Sources) -> None:
@@ -102,12 +106,19 @@ def _tiles(sources: Sources, runs: Sequence[Run]) -> list[html.Div]:
     return [
         widgets.tile("Running", formats.count(running), "now", ""),
         widgets.tile("Runs, 24 h", formats.count(states.total()), f"{states['completed']:,} completed"),
-        widgets.tile("Failed, 24 h", formats.count(bad), f"{states['lost']:,} lost, {states['stopped']:,} stopped",
-                     "bad" if bad else "good"),
+        widgets.tile(
+            "Failed, 24 h",
+            formats.count(bad),
+            f"{states['lost']:,} lost, {states['stopped']:,} stopped",
+            "bad" if bad else "good",
+        ),
         widgets.tile("Rows stored, 24 h", formats.count(rows), "in all tables"),
-        widgets.tile("Last run", formats.duration(_seconds(last)) if last else formats.ABSENT,
-                     f"{last.kind}, {formats.ago(last.ended, sources.now)}" if last else "none yet"),
-    ]  # fmt: skip
+        widgets.tile(
+            "Last run",
+            formats.duration(_seconds(last)) if last else formats.ABSENT,
+            f"{last.kind}, {formats.ago(last.ended, sources.now)}" if last else "none yet",
+        ),
+    ]
 
 
 def _table(sources: Sources, runs: Sequence[Run]) -> html.Div:
@@ -123,16 +134,22 @@ def _table(sources: Sources, runs: Sequence[Run]) -> html.Div:
             "link": html.A("Prefect ↗", href=run.url, target="_blank", rel="noopener noreferrer") if run.url else "",
         }
         for run in runs[:_MAX_ROWS]
-    ]  # fmt: skip
+    ]
     columns = {"state": "state", "kind": "run", "started": "started (UTC)", "took": "took", "did": "did",
                "problems": "problems", "link": "engine"}  # fmt: skip
     return widgets.table(columns, rows, numbers=["took"], wrapped=["did", "problems"], height=560)
 
 
 _NOTHING_RAN = widgets.empty(
-    "Nothing has run yet", "Start with ", widgets.code("fstore demo"), " or ", widgets.code("fstore materialize"),
-    "; schedules start with ", widgets.code("fstore up"), ".",
-)  # fmt: skip
+    "Nothing has run yet",
+    "Start with ",
+    widgets.code("fstore demo"),
+    " or ",
+    widgets.code("fstore materialize"),
+    "; schedules start with ",
+    widgets.code("fstore up"),
+    ".",
+)
 
 
 def _did(run: Run) -> str:

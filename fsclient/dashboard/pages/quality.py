@@ -44,13 +44,15 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
         html.Div(shown["tiles"], id="quality-tiles", className="tiles"),
         html.Div(
             [
-                widgets.card("Gate results", html.Div(shown["verdicts"], id="quality-verdicts"),
-                             note=f"last {DAYS} days"),
+                widgets.card(
+                    "Gate results", html.Div(shown["verdicts"], id="quality-verdicts"), note=f"last {DAYS} days"
+                ),
                 widgets.card("Rules broken", html.Div(shown["rules"], id="quality-rules"), note="quarantined rows"),
                 html.Section(
                     [
-                        html.Header([html.H2("Quarantined rows"),
-                                     html.Small("a released row is stored as a revision")]),
+                        html.Header(
+                            [html.H2("Quarantined rows"), html.Small("a released row is stored as a revision")]
+                        ),
                         widgets.filters(
                             widgets.segments("quality-state", "decision", quarantine.STATES, state),
                             widgets.choice("quality-rule", "rule", options, query.get("rule"), all_="all rules"),
@@ -62,9 +64,12 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
                 ),
                 html.Section(
                     [
-                        html.Header([html.H2("Missing bars by trading day"),
-                                     html.Small(gaps.gap_note(sources, symbol, timeframe, year),
-                                                id="quality-gap-note")]),
+                        html.Header(
+                            [
+                                html.H2("Missing bars by trading day"),
+                                html.Small(gaps.gap_note(sources, symbol, timeframe, year), id="quality-gap-note"),
+                            ]
+                        ),
                         widgets.filters(
                             widgets.choice("quality-symbol", "symbol", list(symbols), symbol),
                             widgets.choice("quality-timeframe", "timeframe", list(timeframes), timeframe),
@@ -81,7 +86,7 @@ def layout(sources: Sources, query: Query, colours: str) -> html.Div:
         dcc.Store(id="quality-query"),
         dcc.Store(id="quality-asked"),
         widgets.poll("quality-poll", 15_000),
-    )  # fmt: skip
+    )
 
 
 def register(app: Dash, sources: Sources) -> None:
@@ -189,39 +194,61 @@ def _content(sources: Sources, look: Theme) -> dict[str, Any]:
     none = widgets.ledger_note(why)
     shown: dict[str, Any] = {
         "tiles": [
-            widgets.tile("Gates passed", f"{passed:,} / {verdicts:,}" if verdicts else formats.ABSENT,
-                         none or f"last {DAYS} days",
-                         "" if not verdicts else "good" if passed == verdicts else "warn"),
-            widgets.tile("Rows judged", formats.count(judged) if verdicts else formats.ABSENT, none or
-                         f"{formats.count(bad)} bad"),
+            widgets.tile(
+                "Gates passed",
+                f"{passed:,} / {verdicts:,}" if verdicts else formats.ABSENT,
+                none or f"last {DAYS} days",
+                "" if not verdicts else "good" if passed == verdicts else "warn",
+            ),
+            widgets.tile(
+                "Rows judged",
+                formats.count(judged) if verdicts else formats.ABSENT,
+                none or f"{formats.count(bad)} bad",
+            ),
             widgets.tile("Bad rows", formats.share(bad / judged if judged else None), none or "of the rows judged"),
-            widgets.tile("In quarantine", formats.count(by_rule.total()),
-                         trouble or f"{formats.count(waiting)} waiting, {formats.plural(len(by_rule), 'rule')}"),
-            widgets.tile("In doubt", formats.ABSENT if why else formats.count(len(doubts)), none or "unproven views",
-                         "" if why else "bad" if doubts else "good"),
+            widgets.tile(
+                "In quarantine",
+                formats.count(by_rule.total()),
+                trouble or f"{formats.count(waiting)} waiting, {formats.plural(len(by_rule), 'rule')}",
+            ),
+            widgets.tile(
+                "In doubt",
+                formats.ABSENT if why else formats.count(len(doubts)),
+                none or "unproven views",
+                "" if why else "bad" if doubts else "good",
+            ),
         ]
-    }  # fmt: skip
+    }
     if why:
         shown["verdicts"] = shown["latest"] = widgets.unanswered(why)
     elif not verdicts:
         shown["verdicts"] = shown["latest"] = widgets.empty(
-            "No gate has run yet", "Gates run in ", widgets.code("fstore ingest"), " and ",
-            widgets.code("fstore materialize"), ".",
-        )  # fmt: skip
+            "No gate has run yet",
+            "Gates run in ",
+            widgets.code("fstore ingest"),
+            " and ",
+            widgets.code("fstore materialize"),
+            ".",
+        )
     else:
         shown["verdicts"] = widgets.graph("quality-verdicts-chart", verdicts_by_day(look, totals))
         now = sources.now
         in_doubt = {(doubt.symbol, doubt.timeframe) for doubt in doubts}
         rows = [
             {
-                "at": widgets.when(v.at, now), "about": f"{v.symbol} {v.timeframe}", "kind": v.kind,
-                "result": [widgets.tag("passed", "good") if v.passed else widgets.tag("stopped", "bad"),
-                           widgets.tag("in doubt", "warn") if (v.symbol, v.timeframe) in in_doubt else ""],
-                "rows": formats.count(v.rows), "bad": formats.count(v.bad_rows),
+                "at": widgets.when(v.at, now),
+                "about": f"{v.symbol} {v.timeframe}",
+                "kind": v.kind,
+                "result": [
+                    widgets.tag("passed", "good") if v.passed else widgets.tag("stopped", "bad"),
+                    widgets.tag("in doubt", "warn") if (v.symbol, v.timeframe) in in_doubt else "",
+                ],
+                "rows": formats.count(v.rows),
+                "bad": formats.count(v.bad_rows),
                 "why": v.reason or ", ".join(f"{rule} {n:,}" for rule, n in v.by_rule.items()),
             }
             for v in latest
-        ]  # fmt: skip
+        ]
         columns = {"at": "when", "about": "about", "kind": "gate", "result": "result", "rows": "rows", "bad": "bad",
                    "why": "why"}  # fmt: skip
         shown["latest"] = widgets.table(columns, rows, numbers=["rows", "bad"], wrapped=["why"], height=360)

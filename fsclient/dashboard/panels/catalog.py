@@ -33,15 +33,24 @@ def catalog() -> html.Div:
     rows = []
     for indicator in INDICATORS.values():
         parameters = ", ".join(f"{k}={v:g}" for k, v in indicator.parameters.items())
-        bounds = f"{_bound(indicator.low)} to {_bound(indicator.high)}" if (
-            indicator.low is not None or indicator.high is not None) else "none"  # fmt: skip
-        rows.append({
-            "name": indicator.name, "kind": indicator.kind.name, "parameters": parameters or formats.ABSENT,
-            "inputs": ", ".join(indicator.inputs), "outputs": ", ".join(indicator.outputs),
-            "lookback": f"{indicator.lookback:,}",
-            "warm_up": "all history" if indicator.warm_up is None else f"{indicator.warm_up:,}",
-            "bounds": bounds, "digest": html.Code(meaning_of(indicator).digest),
-        })  # fmt: skip
+        bounds = (
+            f"{_bound(indicator.low)} to {_bound(indicator.high)}"
+            if (indicator.low is not None or indicator.high is not None)
+            else "none"
+        )
+        rows.append(
+            {
+                "name": indicator.name,
+                "kind": indicator.kind.name,
+                "parameters": parameters or formats.ABSENT,
+                "inputs": ", ".join(indicator.inputs),
+                "outputs": ", ".join(indicator.outputs),
+                "lookback": f"{indicator.lookback:,}",
+                "warm_up": "all history" if indicator.warm_up is None else f"{indicator.warm_up:,}",
+                "bounds": bounds,
+                "digest": html.Code(meaning_of(indicator).digest),
+            }
+        )
     columns = {"name": "indicator", "kind": "kind", "parameters": "parameters", "inputs": "inputs",
                "outputs": "fields", "lookback": "lookback", "warm_up": "warm-up", "bounds": "bounds",
                "digest": "definition"}  # fmt: skip

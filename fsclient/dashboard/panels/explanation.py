@@ -31,10 +31,12 @@ def explained(sources: Sources, symbol: str, timeframe: str, fields: Sequence[st
     if bar.doubt:
         facts["in doubt"] = bar.doubt
     if bar.quarantined:
-        facts["rejected"] = html.Div([
-            html.Div([widgets.tag(row.rule, "warn"), f" {row.detail}, {formats.moment(row.created)}"])
-            for row in bar.quarantined
-        ])  # fmt: skip
+        facts["rejected"] = html.Div(
+            [
+                html.Div([widgets.tag(row.rule, "warn"), f" {row.detail}, {formats.moment(row.created)}"])
+                for row in bar.quarantined
+            ]
+        )
     return [widgets.facts(facts), *(_value(value) for value in explanations)]
 
 

@@ -56,12 +56,18 @@ def actions(sources: Sources) -> html.Div:
         [
             html.Button("Release chosen", id="quality-release", className="primary", disabled=off, n_clicks=0),
             html.Button("Discard chosen", id="quality-discard", disabled=off, n_clicks=0),
-            dcc.Input(id="quality-key", type="password", placeholder="key", value="", autoComplete="off",
-                      style={} if asks else {"display": "none"}),
+            dcc.Input(
+                id="quality-key",
+                type="password",
+                placeholder="key",
+                value="",
+                autoComplete="off",
+                style={} if asks else {"display": "none"},
+            ),
             html.Span(remedy, id="quality-result", className="result", role="status"),
         ],
         className="actions",
-    )  # fmt: skip
+    )
 
 
 def rows(sources: Sources, state: str, rule: str | None) -> tuple[Any, list[str]]:
