@@ -1,4 +1,4 @@
-"""Maintenance: what makes the stores smaller and faster, and changes nothing that anyone can read of them."""
+"""Maintenance: makes the stores smaller and faster, and changes nothing that a reader can see."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Maintained:
 
     Attributes:
         partitions: months that were rewritten, ordered by symbol; ``removed`` files became ``added`` ones.
-        rewritten_rows: rows of version 0.1 that held NaN for what is unknown, and hold null now.
+        rewritten_rows: rows of version 0.1 that held NaN for unknown values, and now hold null.
         deleted_files: files that no version of the last days needs.
         deleted_rows: rows that were older than they are kept; of the quarantine and the ledger only.
         version: the table's version at the end, written down as a checkpoint.
@@ -67,7 +67,7 @@ class Maintained:
 
 
 def maintain_stores(tables: OfflineTables, ledger: Ledger, retention: Retention, now: datetime) -> list[Maintained]:
-    """Forgets what is over, compacts, vacuums and writes checkpoints, table by table, and prunes the ledger."""
+    """Deletes what is past its retention, compacts, vacuums and checkpoints every table, and prunes the ledger."""
     done: list[Maintained] = []
     names: tuple[TableName, ...] = get_args(TableName)
     for i, name in enumerate(names):

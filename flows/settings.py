@@ -28,7 +28,7 @@ _TASK_RUNNERS = r"threads|processes|dask|(dask|ray)://[^/?#@\s]+:\d+"
 
 
 class SettingsError(ValueError):
-    """A setting that can't be: which, where it was given, and what it may be."""
+    """An invalid setting; the message says which, where it is set, and what it may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,17 +38,17 @@ class FeatureStoreClient:
     recomputed from the offline store, labelled as such, or an error; never an invented value.
 
     Args:
-        url: of an HTTP service, such as ``http://127.0.0.1:8060``; the repository's own stores when not given.
+        url: of an HTTP service, such as ``http://127.0.0.1:8060``; by default the repository's own stores are read.
         api_key: the service's key; never shown.
-        repo: the feature repository, or the path of its ``feature_store.yaml``; this project's when not given.
+        repo: the feature repository, or the path of its ``feature_store.yaml``; by default this project's.
         use_cache: answer repeated questions from memory until the next bar closes or something is published.
-        cache: the cache to use; its own (1,000 answers) when not given.
+        cache: the cache to use; by default its own (1,000 answers).
         timeout_s: how long a call may take as a whole.
         retries: how often a failed read is tried again within that time.
         on_unavailable: what answers when the online store cannot: the last good answer (from memory, or from disk
             after a restart), one recomputed from the offline store's bars, or FeatureStoreUnavailable.
         max_age_bars: no answer older than this many bars, whatever its source; None for any age.
-        metrics: where calls are counted; this process's own when not given.
+        metrics: where calls are counted; by default this process's own.
         publish_metrics: report the counts to the dashboard, through Redis, from a thread of its own; with ``url``
             there is no Redis to report to, and the service reports the questions that it was asked.
         now: seconds since 1970.

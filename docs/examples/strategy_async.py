@@ -48,11 +48,11 @@ async def trade(client: FeatureStoreClient, symbols: Sequence[str], *, rounds: i
         except StaleDataError as error:
             print(f"no trade: {error}")
         except FeatureStoreUnavailable as error:
-            print(f"no trade, the store is away: {error}")
+            print(f"no trade, the store is unavailable: {error}")
         else:
             about = provenance(now)
             if about.stale:  # a last good answer stands in for the store, or the store doubts its own: no new orders
-                why = about.doubt[0]["reason"] if about.doubt else "the store is away"
+                why = about.doubt[0]["reason"] if about.doubt else "the store is unavailable"
                 print(f"holding: {why}, this is of {about.as_of}")
             else:
                 for symbol, order in strategy.decide(now).items():

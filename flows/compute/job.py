@@ -21,8 +21,8 @@ class Job:
         source: the ingested timeframe that the bars are derived from; None when they are ingested themselves.
         since_us: open of the first bar that must be made or computed again, microseconds since 1970-01-01 UTC; None:
             all of history.
-        first_us: where the source's history begins, likewise.
-        seen_us: the newest source revision that the job takes into account, likewise.
+        first_us: where the source's history begins, same unit.
+        seen_us: the newest source revision that the job takes into account, same unit.
         withdraws: whether bars of the symbol were withdrawn: all of history is computed again, stored rows that come
             out differently by a rounding are revised too, and those that no longer come out are withdrawn.
     """

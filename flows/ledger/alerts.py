@@ -19,7 +19,7 @@ class Alert:
     Attributes:
         rule: what is watched.
         subject: of what, as a symbol and timeframe.
-        detail: what was seen when it began, or what was said of it later.
+        detail: what was seen when it began, or noted of it later.
         closed: None while it lasts.
     """
 

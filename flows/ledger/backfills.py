@@ -1,4 +1,4 @@
-"""Backfills: what of a long one is done, so that it can be taken up again."""
+"""Backfills: how much of a long one is done, so that it can be continued."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flows.ledger.schema import BACKFILLS
 
 
 class Backfills(Database):
-    """The ledger's chapter of backfills. A ``key`` says all that makes a backfill that one: range and definitions."""
+    """The ledger's chapter of backfills. A ``key`` identifies a backfill: its range and the definitions."""
 
     def backfill_done(self, key: str) -> set[tuple[str, str]]:
         """The symbols and timeframes that are done."""

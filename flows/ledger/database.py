@@ -152,7 +152,7 @@ def _make_folder(folder: Path) -> None:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """One process and thread at a time; the folder itself is the lock, so that no lock file lies about."""
+    """One process and thread at a time; the folder itself is the lock, so that no lock file is left behind."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Doubts: symbols and timeframes whose values did not prove right, and are not to be trusted until they do."""
+"""Doubts: symbols and timeframes whose values failed a comparison, and are not trusted until one succeeds."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def translated(place: str) -> Iterator[None]:
     except IntegrityError as error:
         raise LedgerError(
             f"the ledger at {place} refuses the rows: {_reason(error)}. "
-            "A verdict or revision must name a run that `begin` gave"
+            "A verdict or revision must name a run that `begin` returned"
         ) from None
     except DBAPIError as error:
         raise LedgerError(

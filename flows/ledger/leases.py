@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who holds a symbol, and until when if it does not renew its lease (UTC)."""
+    """The holder of a symbol, and when its lease ends (UTC) unless it renews it."""
 
     owner: str
     until: datetime
@@ -46,7 +46,7 @@ class Lease:
         token: the fencing token, as microseconds since 1970: above every earlier one of this ledger, above every stamp
             of these symbols, and not before the clock, so that it also goes on above those of a ledger that was lost.
         symbols: those that were free, in the order asked for.
-        refused: the others, and who holds each.
+        refused: the others, each with its holder.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Lease:
         """Asks the database whether all symbols are still ours, even past their time if nobody else took them.
 
         Raises:
-            LeaseLost: with those that are not.
+            LeaseLost: some are not; it names them.
         """
         with self._book._reading() as connection:
             lost = without(self.symbols, leased_symbols(connection, self))
@@ -103,7 +103,7 @@ class Lease:
         """A moment (UTC) to write revisions with: not before ``now`` or the token, and after every earlier stamp.
 
         Later than every stamp of this lease and of any lease that held one of these symbols before. A stamp ahead of
-        the ledger's clock is written down before it is given. Any other needs no writing: it lies before the end of
+        the ledger's clock is written down before it is returned. Any other needs no writing: it lies before the end of
         this lease, and the next lease's token does not. So it holds after a crash too, and whatever the clocks do.
 
         Raises:
@@ -131,7 +131,7 @@ class Lease:
 
     @property
     def _stamped_us(self) -> int | None:
-        """The latest stamp that this lease gave."""
+        """The latest stamp of this lease; None when it has made none."""
         return self._last_us if self._last_us >= self.token else None
 
     def _renew_until_left(self) -> None:
@@ -163,7 +163,7 @@ class Leases(Database):
             takes_over: how the names of owners begin whose leases are taken although they hold; empty for none.
 
         Returns:
-            A lease of what was free, of nothing if all is held; ``refused`` says who holds the others.
+            A lease of the symbols that were free, perhaps none; ``refused`` has the holders of the others.
 
         Raises:
             LedgerUnavailable: the database does not answer.
@@ -184,7 +184,7 @@ class Leases(Database):
             }
             taken = without(wanted, set(refused))
             last_us = max((rows[name].last_us for name in taken if name in rows), default=0)
-            # Up to its end a lease gives stamps that it does not write down; one that is taken over has not ended yet.
+            # Up to its end a lease makes stamps that it does not write down; one that is taken over has not ended yet.
             ends_us = max((rows[name].until_us for name in taken if name in rows), default=0)
             token = max(fence + 1, now_us, last_us + 1, ends_us)
             until_us = now_us + round(ttl_s * 1e6)
@@ -202,10 +202,10 @@ class Leases(Database):
         return Lease(self, token=token, symbols=taken, refused=refused, last_us=last_us, until_us=until_us, ttl_s=ttl_s)
 
     def _renew(self, lease: Lease, last_us: int | None = None) -> tuple[str, ...]:
-        """Renews what is still ours, remembering a stamp if one is given. Returns what is no longer ours."""
+        """Renews what is still ours, remembering a stamp if there is one. Returns what is no longer ours."""
         with self._writing() as connection:
             kept = leased_symbols(connection, lease)
-            # Not even a clock that is set back shortens a lease: stamps may have been given up to its end.
+            # Not even a clock that is set back shortens a lease: stamps may have been made up to its end.
             until_us = max(lease._until_us, self._now_us() + round(lease._ttl_s * 1e6))
             _write(connection, kept, until_us=until_us, last_us=last_us)
         lease._until_us = until_us
@@ -234,7 +234,7 @@ def without(symbols: Sequence[str], others: set[str]) -> tuple[str, ...]:
 
 
 def _lock_rows(connection: Connection, symbols: Sequence[str]) -> dict[str, Row[Any]]:
-    # Always in the same order, so that two who lock several rows never wait for each other.
+    # Always in the same order, so that two transactions that lock several rows never wait for each other.
     query = select(LEASES).where(LEASES.c.symbol.in_(symbols)).order_by(LEASES.c.symbol).with_for_update()
     return {row.symbol: row for row in connection.execute(query)}
 

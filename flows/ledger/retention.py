@@ -1,4 +1,4 @@
-"""Retention: what is history may go, what work depends on stays."""
+"""Retention: old history is deleted, what work depends on stays."""
 
 from __future__ import annotations
 

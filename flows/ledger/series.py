@@ -27,7 +27,7 @@ class IngestedSeries:
     listed_us: int
 
     def joined(self, other: IngestedSeries) -> IngestedSeries:
-        """Both as one: what is known of a series, and what was written to it since."""
+        """The series with what was written to it since."""
         return replace(
             self,
             first_us=min(self.first_us, other.first_us),

@@ -17,10 +17,10 @@ _MEASURES = ("event_us", "seen_us", "recipe")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watermark:
-    """What of a symbol and timeframe is done; moments are microseconds since 1970.
+    """How far a symbol and timeframe has come; moments are microseconds since 1970.
 
     Attributes:
-        event_us: the close of the newest bar that is stored and published.
+        event_us: close of the newest bar that is stored and published.
         seen_us: every source revision written up to this moment has been taken into account.
         recipe: digest of the definitions that it was done with.
     """

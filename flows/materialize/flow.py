@@ -1,4 +1,4 @@
-"""The batch flow in Prefect: symbols in shards, each a task that may be tried again, and what is reported of them."""
+"""The batch flow in Prefect: symbols in shards, each a task that may be retried, and the report of the run."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ def materialize_symbols(
 ) -> list[Outcome]:
     """Derives, computes, checks, stores and publishes what is new of some symbols, under a lease of them.
 
-    A symbol that fails, or that another run works on, leaves the others alone. Everything that changed is stored in
-    one commit a table, then published symbol by symbol, then recorded in the ledger: so whatever moment a run dies at,
+    A symbol that fails, or that another run works on, leaves the others alone. Everything that changed is stored in one
+    commit per table, then published symbol by symbol, then recorded in the ledger: so whatever moment a run dies at,
     the next one completes its work.
 
     Args:

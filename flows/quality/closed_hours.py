@@ -18,7 +18,7 @@ def idle_bars(
 ) -> BoolArray:
     """Which bars are a feed's filling of closed hours and no trade, shape (bars,).
 
-    A bar of closed hours in which something happened, as before or after an exchange's trading, is not one of them.
+    A bar of closed hours in which something happened, as before or after an exchange's trading, is not one.
     Where no volume is reported at all, a flat bar counts when it repeats the close before it.
 
     Args:

@@ -34,7 +34,7 @@ class Overlap:
     """The bars that a source and the store both have.
 
     Attributes:
-        bars: how many they are.
+        bars: how many such bars there are.
         differing: in how many of them a price differs by more than its last decimal, or the volume.
         factor: what each stored price is multiplied by in the source; 1.0 when there is no one factor.
         volume_factor: the same of the volumes.
@@ -163,7 +163,7 @@ def _tick(numbers: FloatArray) -> float:
 
 
 def _shift(ours: IntArray, new: FloatArray, theirs: IntArray, known: FloatArray, timeframe: Timeframe) -> timedelta:
-    """By how much later the source puts closes that are stored, when they agree far better so."""
+    """How much later the source has the stored closes, when they agree far better with that shift."""
     ours, new = ours[-_SAMPLE:], new[-_SAMPLE:]
 
     def distance(shift_us: int) -> float:

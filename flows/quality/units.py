@@ -1,7 +1,7 @@
 """Prices in another unit or basis than their neighbours': a hundredfold day, pence for pounds, a split half applied.
 
 A real market moves through prices: a bar opens near where the last one closed, and a day on which much happens has a
-wide range. An error of unit leaps: all four prices of a bar, ordinary among themselves, stand a factor away from the
+wide range. An error of unit leaps: all four prices of a bar, ordinary among themselves, are off by a factor from the
 bars beside them. So a bar is judged by its distance from its neighbours, measured by the symbol's own volatility.
 """
 
@@ -49,7 +49,7 @@ def unit_factors(bars: pd.DataFrame, around: pd.DataFrame | None = None) -> Floa
     Args:
         bars: ``open_time`` (datetime64, UTC), ``open high low close volume`` (float64) of one symbol and timeframe.
             What cannot be compared (a price that is not finite or not positive, a row out of order) is left out.
-        around: stored bars before and after them, likewise, at other open times.
+        around: stored bars before and after them, in the same form, at other open times.
 
     Returns:
         float64 of shape (bars,): 1.0 where nothing is wrong; 100.0 where pence stand for pounds; inf where the four

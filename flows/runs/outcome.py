@@ -1,4 +1,4 @@
-"""What a run did, by symbol and timeframe, and what becomes of a symbol that fails."""
+"""What a run did, by symbol and timeframe, and how a symbol that fails is isolated."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def isolated(stopped: Callable[[Exception], object]) -> Iterator[None]:
 
 
 def problems_of(outcomes: Iterable[Outcome]) -> list[str]:
-    """What stopped whom, one line each."""
+    """What stopped each series, one line each."""
     return [
         f"{outcome.symbol} {outcome.timeframe}".strip() + f": {outcome.problem}"
         for outcome in outcomes
@@ -88,7 +88,7 @@ def problems_of(outcomes: Iterable[Outcome]) -> list[str]:
 
 
 def conclude(run: Run, outcomes: Sequence[Outcome]) -> None:
-    """Counts what a run did, and reports to the log and with the run's end what stopped whom."""
+    """Counts what a run did, and reports what stopped each series, to the log and with the run's end."""
     problems = problems_of(outcomes)
     for problem in problems:
         _log.error("stopped %s", problem)

@@ -189,7 +189,7 @@ def _grown(
 def _note(
     grown: dict[tuple[str, str], IngestedSeries], listed: Mapping[tuple[str, str], IngestedSeries], ledger: Ledger
 ) -> dict[tuple[str, str], IngestedSeries]:
-    """``grown``, of which the ledger has what ``listed`` lacks."""
+    """Notes in the ledger what ``listed`` lacks of ``grown``, and returns ``grown``."""
     changed = [series for key, series in grown.items() if listed.get(key) != series]
     if changed:
         ledger.list_series(changed)

@@ -48,8 +48,8 @@ def publish_window(
 
 
 def lost_views(client: Any, project: str, closes_us: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
-    """The symbols and timeframes of which the online store lacks what was published, be it one field: it was emptied,
-    is another one, or somebody deleted some of it.
+    """The symbols and timeframes for which the online store lacks anything that was published, even one field: it was
+    emptied, replaced by another, or partly deleted.
 
     Args:
         closes_us: symbol and timeframe -> close of the newest bar that was published, microseconds since 1970-01-01

@@ -1,4 +1,4 @@
-"""What a run leaves in the ledger of its gates and its writes, and in the log of where it is."""
+"""What a run records: its gates' verdicts and its writes in the ledger, its stages in the log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger("fstore")
 
 
 def at_stage(stage: str) -> None:
-    """Reports to the log where the run is; the tests of crashes listen there."""
+    """Logs the stage that the run has reached; crash tests listen to it."""
     _log.debug("stage %s", stage, extra={"stage": stage})
 
 

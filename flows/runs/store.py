@@ -1,4 +1,4 @@
-"""What becomes of bars, of what was computed, and of what a gate stopped: it is stored and recorded."""
+"""Stores and records bars, computed rows, and what a gate rejected."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _VALUES = (*BAR_FIELDS, "source_bars")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
-    """What bars came in: a digest of its content, by which it is known again, and what it is called."""
+    """The download that bars came in: the digest of its content, by which it is recognised, and its name."""
 
     digest: str
     name: str
@@ -43,7 +43,7 @@ class Download:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBars:
-    """What became of bars.
+    """What was done with a batch of bars.
 
     Attributes:
         superseded: how many were corrected since their download was first ingested.
@@ -161,7 +161,7 @@ def withdraw_bars(run: Run, series: Series, bars: pd.DataFrame, *, since: int | 
 
 
 def store_computed(run: Run, computed: Sequence[Computed], *, since: Mapping[Revised, int | None]) -> datetime:
-    """Appends what is new or changed, one commit a table: bars first, so that no indicator row is without its bar.
+    """Appends what is new or changed, one commit per table: bars first, so that no indicator row is without its bar.
 
     Args:
         since: the tables' versions when they were read.
@@ -212,7 +212,7 @@ def store_quarantine(tables: OfflineTables, rows: pd.DataFrame, series: Series) 
 
 
 def keep_stopped(run: Run, job: Job, stopped: Stopped) -> Outcome:
-    """Keeps what a gate rejected and records what it said. Returns the outcome that says so."""
+    """Quarantines what a gate rejected and records its verdict. Returns the outcome that reports it."""
     _store_rejected(run, job, stopped.quarantine)
     run.record(verdicts=[verdict_record(run, job.series, stopped.table, stopped.verdict)])
     return Outcome.stopped(job.series, str(stopped))

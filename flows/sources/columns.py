@@ -67,12 +67,12 @@ class Choice:
     Attributes:
         time: one column, or a date and a time column.
         prices: open, high, low, close, of a tick its price; the bid's where ``ask_prices`` is not empty.
-        ask_prices: likewise of the ask in a file that has both sides, else empty.
+        ask_prices: the same of the ask in a file that has both sides, else empty.
         volumes: the columns that may be the volume, the best first; empty when the file reports none.
         tick_count: the one of them that counts ticks, which stands in for a volume of zero throughout.
         symbol: a column naming the instrument, None when there is none.
         finished: a column that says whether a bar is whole, None when there is none.
-        unfinished: likewise, if it says whether a bar is not.
+        unfinished: a column that says whether a bar is not whole, None when there is none.
         open_stamped, close_stamped: the time column's name says that it is the open, or the close.
         text: the mapping as shown to a user.
     """

@@ -60,7 +60,7 @@ def read_csv(path: Path, options: SourceOptions) -> Table:
 
 
 def read_text(data: bytes, file: str, options: SourceOptions, exports: Sequence[Export] = EXPORTS) -> Table:
-    """Read the text of a file: UTF-8, one newline a line.
+    """Read the text of a file: UTF-8, each line ended by one newline.
 
     Raises:
         SourceError: as ``read_csv``, or it is not of the format asked for.
@@ -104,7 +104,7 @@ def read_text(data: bytes, file: str, options: SourceOptions, exports: Sequence[
 
 
 def _load(path: Path) -> bytes:
-    """The file's text as UTF-8 with one newline a line, so that lines count as editors count them."""
+    """The file's text as UTF-8 with one newline per line, so that lines count as editors count them."""
     data = path.read_bytes()
     if data.startswith(b"\x1f\x8b"):
         try:

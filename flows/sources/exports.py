@@ -1,7 +1,7 @@
 """Exports of trading programs and data vendors without a header, or with one of their own: known by their rows.
 
 Two of them differ only in their volume: HistData writes 0 on every row, MetaTrader counts at least one tick
-a bar.
+per bar.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Export:
     Attributes:
         columns: name and pattern of each cell, in their order.
         clocks: the clocks that its times may be on, the documented one first; empty where they are on the clock of
-            whoever exported it.
+            the computer that exported it.
     """
 
     format: str

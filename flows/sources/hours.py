@@ -229,7 +229,7 @@ def _doubt(rest: str, rests: int, hours: int, displaced: int, zones: Sequence[st
 
 
 def doubt_zone_of_days(opens: Instants, timeframe: Timeframe, session: Session) -> ZoneDoubt:
-    """Whether the days of a series of an exchange begin and end by UTC when they should: likewise, night by night.
+    """Whether the days of a series of an exchange begin and end by UTC when they should, judged night by night.
 
     Extended hours displace the edges of a day by different hours, and in opposite directions: they raise no doubt.
 

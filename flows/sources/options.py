@@ -122,8 +122,8 @@ class SourceOptions:
     def meaning(self) -> str:
         """What these options make of a source, as text that enters its digest.
 
-        An option that 0.1 did not have appears only where it is used, so that a file is known again by the digest that
-        0.1 gave it.
+        An option that 0.1 did not have appears only where it is used, so that a file is recognised by the digest that
+        0.1 made of it.
         """
         shown = (
             f"{f.name}={getattr(self, f.name)!r}"

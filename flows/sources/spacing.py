@@ -18,7 +18,7 @@ def check_spacing(open_times: pd.Series, timeframe: Timeframe, file: str) -> Non
     """Refuses bars that are longer than stated: an hour's high would be known a minute after its open.
 
     Such bars follow each other at more than the timeframe: one distance is usual (that of half of them, and hardly any
-    is shorter) and too long. A market that seldom trades leaves bars out too, but at no usual distance. Fewer than a
+    is shorter) and too long. A market that rarely trades leaves bars out too, but at no usual distance. Fewer than a
     dozen show nothing.
 
     Args:

@@ -38,7 +38,7 @@ def read_sql(url: str, *, symbol: Symbol, timeframe: Timeframe, options: SourceO
     without an offset. The URL's secrets are never shown.
 
     Raises:
-        SourceError: no such database, table or driver, a query that fails, or one with a parameter that was not given.
+        SourceError: no such database, table or driver, a query that fails, or one with a parameter without a value.
     """
     label = f"sql:{options.table or 'query'}"
     with _connection(url, label) as connection:

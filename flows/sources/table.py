@@ -21,7 +21,7 @@ class Table:
     Attributes:
         file: the file's name.
         names: the columns' names as the file spells them.
-        columns: one array a name, null where a cell is empty or says that it has no value.
+        columns: one array per name, null where a cell is empty or says that it has no value.
         lines: int64, 1-based place of each row: the line in a text file, else the row's number; ascending.
         unit: what ``lines`` counts.
         raw: the rows at these lines as text.
@@ -67,7 +67,7 @@ class Origin:
     """What was read from a source.
 
     Attributes:
-        tables: one a file; of a database or an exchange one.
+        tables: one per file; a single one of a database or an exchange.
         content: hex digest of the bytes of all files, in their order; None of what has no bytes of its own.
         written_at: when the newest file was written, UTC; None where unknown.
     """

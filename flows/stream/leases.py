@@ -1,6 +1,6 @@
 """The leases under which a stream writes, and whether what it has in memory is still what is stored.
 
-Leases are held while bars arrive and given back when none have for a while, so that batch runs and backfills get their
+Leases are held while bars arrive and released when none have for a while, so that batch runs and backfills get their
 turn between two closes. When they are taken again, ``changed`` returns the symbols that another run wrote meanwhile.
 """
 
@@ -66,7 +66,7 @@ class StreamLeases:
         return stamp_us
 
     def release(self) -> None:
-        """Gives everything back."""
+        """Releases every lease."""
         for lease in set(self.leases.values()):
             lease.__exit__(None, None, None)
         self.leases = {}

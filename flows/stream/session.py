@@ -125,7 +125,7 @@ class Session:
         self._reader.end()
 
     def close(self) -> None:
-        """Gives back leases and threads; after ``end``, or after an error."""
+        """Releases leases and threads; after ``end``, or after an error."""
         self._writer.close()
         self._leases.release()
 

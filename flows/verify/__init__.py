@@ -1,8 +1,8 @@
 """Whether online, offline and recomputed hold the same, for one symbol and timeframe.
 
-Online is held against what offline held at online's own revision, bit for bit: so a run that stores more at this very
-moment makes no difference. Offline is held against what a run over all of history would store: nothing, if all is well.
-Bars that have been written since the last run wait for the next one; rows that depend on them are not looked at.
+Online is compared with what offline held at online's own revision, bit for bit: so a run that stores more at this very
+moment makes no difference. Offline is compared with what a run over all of history would store: nothing, if all is
+well. Bars that have been written since the last run wait for the next one; rows that depend on them are not looked at.
 
 ``comparison`` asks both questions: ``online`` answers the first, ``recomputed`` the second, in ``findings``.
 """

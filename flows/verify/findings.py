@@ -36,11 +36,11 @@ class Comparison:
     """What was compared, and what was found.
 
     Attributes:
-        rows: how many stored indicator rows were held against a recomputation.
+        rows: how many stored indicator rows were compared with a recomputation.
         online: whether the online store held something to compare.
         due: whether a run is due; what it would change was not looked at.
 
-    What is not compared says nothing: only ``is_proof`` ends a doubt, and only ``is_wrong`` begins one.
+    What is not compared proves nothing: only ``is_proof`` ends a doubt, and only ``is_wrong`` begins one.
     """
 
     rows: int

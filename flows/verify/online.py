@@ -1,4 +1,4 @@
-"""Online against offline: whether what is shown was stored so at its own revision, and whether it is the newest."""
+"""Online against offline: whether the values online are those stored at their revision, and are the newest."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Online = dict[View, tuple[bytes, bytes | None, list[bytes | None]]]
 
 
 def read_online(client: Any, project: str, job: Job) -> Online:
-    """The views that are there, read in one step."""
+    """The views that are online, read in one step."""
     views = [view(kind, job.timeframe.name) for kind in VIEW_KINDS]
     fields = [
         key
@@ -50,7 +50,7 @@ def read_online(client: Any, project: str, job: Job) -> Online:
 
 
 def online_findings(online: Online, job: Job, tables: OfflineTables) -> list[Finding]:
-    """Where a view holds other bytes than what was stored at the view's own revision would give."""
+    """Where a view holds other bytes than those of what was stored at the view's own revision."""
     wrong: list[str] = []
     windows: dict[bytes, Window | None] = {}  # the three views are of one revision, if all is well
     for spec, (revision, stamp, cells) in online.items():

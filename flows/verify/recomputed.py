@@ -33,7 +33,7 @@ def bar_findings(job: Job, history: History, computed: Computed, tables: Offline
 
 
 def feature_findings(job: Job, history: History, computed: Computed, until_us: int) -> list[Finding]:
-    """Where the stored indicators are not what the bars give."""
+    """Where the stored indicators are not those computed from the bars."""
     known = microseconds(history.bars, "open_time")
     fresh = computed.feature_changes.rows
     if job.source is not None:
@@ -51,7 +51,7 @@ def _findings(
     fields: Sequence[str],
     same: Callable[[FloatArray, FloatArray], BoolArray],
 ) -> list[Finding]:
-    """What ``changed`` (rows that a run would store) and ``stored`` say about each other.
+    """How ``changed`` (rows that a run would store) differs from ``stored``.
 
     Args:
         explained: open times of all rows that may be stored.

@@ -30,13 +30,13 @@ ParityState = Literal["same", "differs", "due", "unsettled", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
-    """What was found of one symbol and timeframe.
+    """The result for one symbol and timeframe.
 
     Attributes:
         state: ``same``; ``differs``: it is in doubt now, unless the online store merely lost it; ``due``: all of it
             waits for a run, so nothing was compared; ``unsettled``: it seems to differ, but a run was at work on it
             all the while, so nobody can say yet; ``failed``: it could not be compared.
-        rows: stored indicator rows that were held against a recomputation.
+        rows: how many stored indicator rows were compared with a recomputation.
         online: whether the online store held something to compare.
         due: whether bars wait for the next run; what depends on them was not looked at.
         by_rule: how often it differs, by ``flows.verify.RULES``.
@@ -188,5 +188,5 @@ def unsettled(results: Sequence[Parity]) -> list[str]:
 
 
 def problems_of(results: Sequence[Parity]) -> list[str]:
-    """What did not prove right, one line each."""
+    """What differs or could not be compared, one line each."""
     return [f"{result.symbol} {result.timeframe}".strip() + f": {result.reason}" for result in unproven(results)]

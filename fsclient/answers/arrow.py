@@ -93,7 +93,7 @@ def latest_from_arrow(body: bytes, request: LatestRequest) -> LatestAnswer:
 
 
 def range_from_arrow(body: bytes, names: Sequence[str] | None) -> RangeAnswer:
-    """A range's answer; ``names`` None when the columns are named by whoever wrote it.
+    """A range's answer; ``names`` None when its own column names are to be kept.
 
     Raises:
         ArrowFormError: it is not one, or not of these columns.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class FeatureCache:
-    """Values by string keys, each for its own time; the least recently used give way. Thread-safe.
+    """Values by string keys, each for its own time; the least recently used make room. Thread-safe.
 
     A value belongs to its caller: what is changed in a frame after it was stored, or in one that was got, changes
     nothing in the cache or in another caller's. ``None`` is a value like others; pass ``get`` another default to
@@ -89,7 +89,7 @@ class FeatureCache:
         return self._adopt(key, await self._shared.aget(key), removals, default)
 
     def set(self, key: str, value: Any, ttl: float | None = None) -> None:
-        """Keep a copy of ``value`` under ``key`` for ``ttl`` seconds, ``default_ttl`` when not given.
+        """Keep a copy of ``value`` under ``key`` for ``ttl`` seconds, by default ``default_ttl``.
 
         Raises:
             ValueError: ``ttl`` is not positive.

@@ -21,7 +21,7 @@ class _Entry:
 
 
 class MemoryCache:
-    """What ``isolation.seal`` returned, by string keys; the least recently used give way. Thread-safe.
+    """What ``isolation.seal`` returned, by string keys; the least recently used make room. Thread-safe.
 
     Attributes:
         removals: calls that removed entries by hand so far.

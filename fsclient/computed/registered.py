@@ -73,8 +73,8 @@ def _checked(name: str, results: Mapping[str, Any], bars: int) -> Values:
     try:
         outputs = {key: np.asarray(values, dtype=np.float64) for key, values in results.items()}
     except (TypeError, ValueError) as error:
-        raise InvalidRequestError(f"@feature {name!r} gave no numbers: {error}") from None
+        raise InvalidRequestError(f"@feature {name!r} returned no numbers: {error}") from None
     for key, values in outputs.items():
         if values.shape != (bars,):
-            raise InvalidRequestError(f"@feature {name!r} gave {key} of shape {values.shape} for {bars} bars")
+            raise InvalidRequestError(f"@feature {name!r} returned {key} of shape {values.shape} for {bars} bars")
     return outputs

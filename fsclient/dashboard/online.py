@@ -93,7 +93,7 @@ class OnlineStore:
             return self._client
 
     def ages(self) -> list[ViewAge]:
-        """Every symbol and timeframe that is published, in the catalog's order; what was read last when it is away."""
+        """Every published symbol and timeframe, in the catalog's order; as last read when the store does not answer."""
         now = self._now()
         if now - self._read_at >= REFRESH_S:
             try:

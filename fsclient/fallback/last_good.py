@@ -42,7 +42,7 @@ class LastGood:
         self._now = now
         self._memory: dict[str, Answer] = {}  # in the order in which they were kept
         self._bytes = 0
-        self._spooled: dict[str, tuple[str | None, bytes]] = {}  # likewise
+        self._spooled: dict[str, tuple[str | None, bytes]] = {}  # the same for the disk
         self._writes = 0
         self._lock = threading.Lock()
 

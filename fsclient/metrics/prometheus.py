@@ -72,7 +72,7 @@ class PrometheusCollector:
 
 
 def register(registry: Any = None, metrics: Metrics = feature_store_metrics) -> PrometheusCollector:
-    """Add a collector of ``metrics`` to a registry, Prometheus' own default when not given.
+    """Add a collector of ``metrics`` to a registry, by default Prometheus' own.
 
     Returns:
         The collector, to unregister it with.

@@ -1,6 +1,6 @@
 """Where the processes of a project keep their counts in Redis, so that any other process can show what they did.
 
-For every minute of the last day and every hour of the last thirty there is one hash, with a field a process: the
+For every minute of the last day and every hour of the last thirty there is one hash, with one field per process: the
 whole of what that process counted then, written again and again until the time is over. Writing is idempotent, a
 process that died leaves its fields behind, and Redis forgets all of them by itself. ::
 
@@ -10,7 +10,7 @@ process that died leaves its fields behind, and Redis forgets all of them by its
     fstore:metrics:{project}:unmerged     the minutes and hours whose sum is out of date
 
 The sum over all processes is a convenience for readers, which would otherwise fetch a field of every process: any
-publisher makes it when a time is over. Whoever reads it compares its ``v``; a late write makes it void, so a race
+publisher makes it when a time is over. A reader compares its ``v``; a late write makes it void, so a race
 between the two can't leave a wrong sum. The braces keep a project's keys on one node of a cluster.
 """
 
@@ -182,7 +182,7 @@ def read_counts(
     """What was counted in each of ``times``; one in which nothing was is left out.
 
     Args:
-        process_id: of one process only; of all when not given.
+        process_id: of one process only; by default of all.
     """
     wanted = [_SUM, _COUNTED] if process_id is None else [process_id]
     pipe = client.pipeline(transaction=False)

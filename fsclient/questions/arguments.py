@@ -50,7 +50,7 @@ def fields_of(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def list_of(names: Iterable[str] | str, what: str) -> tuple[str, ...]:
-    """Names that a caller gave together, or a single one, or ``InvalidRequestError``."""
+    """A caller's list of names, or single name, as a list; or ``InvalidRequestError``."""
     if isinstance(names, str):
         return (names,)
     try:

@@ -45,7 +45,7 @@ def read_range(tables: OfflineTables, request: RangeRequest) -> RangeValues:
 def _never_stored(tables: OfflineTables, request: RangeRequest, columns: Mapping[str, FloatArray]) -> list[str]:
     """The indicators without a value in the range that have none anywhere in the series, which no warm-up explains.
 
-    The tables hold null for what is unknown and for what came to the catalog later, so the series tells them apart.
+    The tables hold null for what is unknown and for what came to the catalog later; the whole series shows which it is.
     """
     empty = [n for n, values in columns.items() if n not in BAR_FIELDS and len(values) and np.isnan(values).all()]
     if not empty:

@@ -153,7 +153,7 @@ class ServiceReader:
 
 
 class ServiceListener(Listener):
-    """Hears of publishes from a service: a line each, and one at least every second."""
+    """Hears of publishes from a service: one line per publish, and at least one line a second."""
 
     def __init__(self, transport: Transport, *, on_publish: OnPublish, on_lost: OnLost) -> None:
         super().__init__(on_publish=on_publish, on_lost=on_lost)

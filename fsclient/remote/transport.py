@@ -1,4 +1,4 @@
-"""Questions to an HTTP service: one pool of connections a loop; replies as bytes or as one of our errors."""
+"""Questions to an HTTP service: one pool of connections per loop; replies as bytes or as one of our errors."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Transport:
         """The reply to one question. What bounds it in time is its caller's.
 
         Raises:
-            ConnectError, ReplyError: there is none; another attempt may fix that.
+            ConnectError, ReplyError: there is no reply; another attempt may succeed.
             FeatureStoreUnavailable: what answers there is not an fstore service.
         """
         content = json.dumps(body)  # the standard library's: a parameter may be a number of any size
