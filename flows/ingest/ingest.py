@@ -21,7 +21,7 @@ from flows.compute.rejected import quarantine_rows, unreadable_rows
 from flows.errors import FixableError
 from flows.ingest.refusal import explain
 from flows.ingest.stored import overlap_problem, read_neighbours
-from flows.ledger import Ledger
+from flows.ledger import Lease, Ledger
 from flows.quality import check_bars
 from flows.runs.record import at_stage, verdict_record
 from flows.runs.store import Download, StoredBars, store_bars, store_quarantine
@@ -75,6 +75,17 @@ class IngestReport:
 
 class SymbolBusyError(FixableError):
     """Another run works on the symbol and did not end in time; the message says which."""
+
+
+def require_lease(lease: Lease, symbol: str) -> None:
+    """Refuses to go on without the lease of a symbol.
+
+    Raises:
+        SymbolBusyError: another run holds it.
+    """
+    if symbol in lease.refused:
+        holder = lease.refused[symbol].owner
+        raise SymbolBusyError(f"{symbol}: {holder} is working on it; wait for its end, then run this again")
 
 
 def ingest(
@@ -161,9 +172,7 @@ def ingest(
             withheld = len(frame) + len(source.rejected)
             return replace(report, stopped=differs, held=withheld, quarantined=0, quarantined_by_rule={})
         with run.lease_of(symbol, wait_s=_WAIT_S) as lease:
-            if lease.refused:
-                holder = lease.refused[symbol].owner
-                raise SymbolBusyError(f"{symbol}: {holder} is working on it; wait for its end, then run this again")
+            require_lease(lease, symbol)
             at_stage("quarantine")
             store_quarantine(tables, quarantine, series)
             if verdict.passed and verdict.good.empty:

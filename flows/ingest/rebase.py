@@ -13,7 +13,7 @@ from feature_repo.catalog import BAR_FIELDS, Symbol
 from feature_repo.series import Series
 from feature_repo.stores.tables import OfflineTables
 from flows.errors import FixableError
-from flows.ingest.ingest import SymbolBusyError
+from flows.ingest.ingest import require_lease
 from flows.ledger import Ledger
 from flows.quality import check_bars
 from flows.runs.store import store_bars
@@ -80,9 +80,7 @@ def rebase(
         ledger.run("rebase", tables=tables, now=now, parameters=parameters) as run,
         run.lease_of(symbol.name) as lease,
     ):
-        if lease.refused:
-            holder = lease.refused[symbol.name].owner
-            raise SymbolBusyError(f"{symbol.name}: {holder} is working on it; wait for its end, then run this again")
+        require_lease(lease, symbol.name)
         fresh = {}
         for name in wanted:
             series = Series(symbol=symbol, timeframe=catalog.timeframe(name))

@@ -13,7 +13,7 @@ from feature_repo.catalog import BAR_FIELDS, Symbol
 from feature_repo.series import Series
 from feature_repo.stores.tables import OfflineTables
 from flows.errors import FixableError
-from flows.ingest.ingest import SymbolBusyError
+from flows.ingest.ingest import require_lease
 from flows.ledger import Ledger
 from flows.runs.store import withdraw_bars
 
@@ -91,9 +91,7 @@ def withdraw(
         ledger.run("withdraw", tables=tables, now=now, parameters=parameters) as run,
         run.lease_of(symbol.name) as lease,
     ):
-        if lease.refused:
-            holder = lease.refused[symbol.name].owner
-            raise SymbolBusyError(f"{symbol.name}: {holder} is working on it; wait for its end, then run this again")
+        require_lease(lease, symbol.name)
         since = tables.version("bars")
         chosen_bars: dict[Series, pd.DataFrame] = {}
         digests: set[str] = set()
