@@ -86,7 +86,7 @@ def ingest(
     """Load bars from files, a database or an exchange, through the quality gate, into the offline store."""
     from flows.sources import SourceError, SourceOptions, read_bars
 
-    found, frame = catalog.symbol(symbol), catalog.timeframe(timeframe)
+    spec, frame = catalog.symbol(symbol), catalog.timeframe(timeframe)
     first = moment(start, "--start")
     check_range(first, moment(end, "--end", end=True))
     try:
@@ -109,7 +109,7 @@ def ingest(
         )
     except SourceError as error:  # an option, not yet a file
         raise InvalidRequestError(str(error)) from None
-    bars = read_bars(source, symbol=found, timeframe=frame, options=options, ask=ask)
+    bars = read_bars(source, symbol=spec, timeframe=frame, options=options, ask=ask)
     report = ingested(
         bars,
         symbol,

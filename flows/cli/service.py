@@ -50,9 +50,9 @@ def list_keys(as_json: AsJson = False) -> None:
 def revoke(name: Name) -> None:
     """Revoke a key; running services refuse it at once."""
     file = key_file(load_settings())
-    left = file.revoke(name)
+    remaining = file.revoke(name)
     show.line(f"The key of {name} is revoked.")
-    if not left:
+    if not remaining:
         hint = f"No key is left: services refuse every request until a key is added or {file.path} is deleted."
         show.line((hint, "yellow"), to=show.err)
 

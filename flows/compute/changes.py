@@ -83,19 +83,19 @@ def withdraw_others(changes: Changes, stored: pa.Table, kept_us: Int64Array, *, 
         kept_us: open times of the rows that stay, microseconds since 1970-01-01 UTC.
         reason: why the others do not.
     """
-    gone = stored.filter(pa.array(~np.isin(microseconds(stored, "open_time"), kept_us)))
-    if not gone.num_rows:
+    withdrawn = stored.filter(pa.array(~np.isin(microseconds(stored, "open_time"), kept_us)))
+    if not withdrawn.num_rows:
         return changes
-    rows = gone.select(["open_time", "event_timestamp"]).to_pandas()
-    if "source_bars" in gone.column_names:  # they are derived bars still
+    rows = withdrawn.select(["open_time", "event_timestamp"]).to_pandas()
+    if "source_bars" in withdrawn.column_names:  # they are derived bars still
         rows = rows.assign(source_bars=0, expected_bars=0)
     rows[WITHDRAWN] = reason
     whole = pd.concat([changes.rows, rows], ignore_index=True) if len(changes.rows) else rows
     return replace(
         changes,
         rows=whole.sort_values("open_time", ignore_index=True),
-        revised=changes.revised + gone.num_rows,
-        revises_us=max(changes.revises_us, int(microseconds(gone, "created").max())),
+        revised=changes.revised + withdrawn.num_rows,
+        revises_us=max(changes.revises_us, int(microseconds(withdrawn, "created").max())),
     )
 
 

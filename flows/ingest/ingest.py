@@ -214,8 +214,8 @@ def _bad_when_read(source: SourceBars, max_bad_share: float) -> Mapping[str, int
 
     A bar is made of many ticks: rejected ones count by their share of all ticks, and against the bars beyond it only.
     """
-    few = source.notes.ticks and len(source.rejected) <= max_bad_share * source.notes.ticks
-    return {} if few else Counter(source.rejected["rule"])
+    tolerated = source.notes.ticks and len(source.rejected) <= max_bad_share * source.notes.ticks
+    return {} if tolerated else Counter(source.rejected["rule"])
 
 
 def unfinished_bars(

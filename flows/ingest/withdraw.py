@@ -144,12 +144,12 @@ def _ingested(series: Series, tables: OfflineTables, start: datetime | None, end
 def _revisions_of(chosen: pd.DataFrame, revisions: pd.DataFrame, reason: str, *, replaces: bool) -> pd.DataFrame:
     """The revisions that take bars back: without values, or with those of an earlier source."""
     columns = ["open_time", *BAR_FIELDS, "source", "withdrawn"]
-    gone = chosen[columns].assign(withdrawn=reason, **dict.fromkeys(BAR_FIELDS, np.nan))
+    withdrawn = chosen[columns].assign(withdrawn=reason, **dict.fromkeys(BAR_FIELDS, np.nan))
     if not replaces:
-        return gone.reset_index(drop=True)
+        return withdrawn.reset_index(drop=True)
     sources = revisions["open_time"].map(chosen.set_index("open_time")["source"])
     others = revisions[sources.notna() & (revisions["source"].fillna("") != sources)]
     before = others.groupby("open_time").tail(1)
     before = before.loc[before["withdrawn"].isna(), columns]
-    rows = pd.concat([gone[~gone["open_time"].isin(before["open_time"])], before])
+    rows = pd.concat([withdrawn[~withdrawn["open_time"].isin(before["open_time"])], before])
     return rows.sort_values("open_time", ignore_index=True)

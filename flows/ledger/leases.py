@@ -68,7 +68,7 @@ class Lease:
         self._until_us = until_us  # never above what the database holds
         self._ttl_s = ttl_s
         self._stamping = threading.Lock()
-        self._left = threading.Event()
+        self._ended = threading.Event()
         self._renewing: threading.Thread | None = None
 
     def __repr__(self) -> str:
@@ -76,7 +76,7 @@ class Lease:
 
     def __enter__(self) -> Self:
         if self.symbols and self._renewing is None:
-            self._renewing = threading.Thread(target=self._renew_until_left, name="fstore-lease", daemon=True)
+            self._renewing = threading.Thread(target=self._renew_until_ended, name="fstore-lease", daemon=True)
             self._renewing.start()
         return self
 
@@ -122,7 +122,7 @@ class Lease:
 
     def release(self) -> None:
         """Gives back what is still ours; a second call does nothing."""
-        self._left.set()
+        self._ended.set()
         if self._renewing is not None:
             self._renewing.join()
         with self._stamping:
@@ -134,9 +134,9 @@ class Lease:
         """The latest stamp of this lease; None when it has made none."""
         return self._last_us if self._last_us >= self.token else None
 
-    def _renew_until_left(self) -> None:
+    def _renew_until_ended(self) -> None:
         is_reported = False
-        while not self._left.wait(self._ttl_s / 3):
+        while not self._ended.wait(self._ttl_s / 3):
             try:
                 lost = self._book._renew(self)
             except LedgerError as error:

@@ -88,13 +88,13 @@ class Run:
         Each lease holds some of the symbols. Only the last one may hold none, and its ``refused`` are those that other
         runs still worked on after ``wait_s``. What an earlier attempt of this same run holds is taken over.
         """
-        left, pauses = list(symbols), int(wait_s / _PAUSE_S)
+        waiting, pauses = list(symbols), int(wait_s / _PAUSE_S)
         while True:
-            lease = self.ledger.lease(left, owner=self.owner, takes_over=self._name if self.id else "")
-            left = list(lease.refused)
-            if lease.symbols or not left or not pauses:
+            lease = self.ledger.lease(waiting, owner=self.owner, takes_over=self._name if self.id else "")
+            waiting = list(lease.refused)
+            if lease.symbols or not waiting or not pauses:
                 yield lease
-            if not left or not pauses:
+            if not waiting or not pauses:
                 return
             pauses -= 1
             sleep(_PAUSE_S)

@@ -29,13 +29,13 @@ class Retention(Database):
             RUNS.c.ended_us.is_(None) & (RUNS.c.seen_us < min(before_us, now_us - LOST_AFTER_US)),
         )
         runs = select(RUNS.c.id).where(over)
-        left = select(BACKFILLS.c.key).group_by(BACKFILLS.c.key).having(func.max(BACKFILLS.c.at_us) < before_us)
+        unmarked = select(BACKFILLS.c.key).group_by(BACKFILLS.c.key).having(func.max(BACKFILLS.c.at_us) < before_us)
         orders = (
             delete(VERDICTS).where(or_(VERDICTS.c.at_us < before_us, VERDICTS.c.run.in_(runs))),
             delete(REVISIONS).where(or_(REVISIONS.c.at_us < before_us, REVISIONS.c.run.in_(runs))),
             delete(RUNS).where(over),
             delete(ALERTS).where(ALERTS.c.closed_us < before_us),
-            delete(BACKFILLS).where(BACKFILLS.c.key.in_(left)),
+            delete(BACKFILLS).where(BACKFILLS.c.key.in_(unmarked)),
         )
         with self._writing() as connection:
             return sum(connection.execute(order).rowcount for order in orders)

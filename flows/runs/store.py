@@ -118,14 +118,14 @@ def _withdrawn(
     columns = [*BAR_FIELDS, "source", "withdrawn"]
     revisions = tables.read("bars", columns=columns, all_revisions=True, **span).to_pandas()
     newest = revisions.groupby("open_time").tail(1)
-    gone = newest[newest["withdrawn"].notna()].set_index("open_time")
+    withdrawals = newest[newest["withdrawn"].notna()].set_index("open_time")
     before = revisions[revisions["withdrawn"].isna()].groupby("open_time").tail(1).set_index("open_time")
-    sources, values = gone["source"].reindex(fresh["open_time"]), before.reindex(fresh["open_time"])
+    sources, values = withdrawals["source"].reindex(fresh["open_time"]), before.reindex(fresh["open_time"])
     again = (sources == download.digest).to_numpy() if download else np.zeros(len(fresh), dtype=np.bool_)
     same = np.ones(len(fresh), dtype=np.bool_)
     for name in BAR_FIELDS:
         same &= same_number(values[name].to_numpy(dtype=np.float64), fresh[name].to_numpy(dtype=np.float64))
-    withdrawn: npt.NDArray[np.bool_] = fresh["open_time"].isin(gone.index).to_numpy() & (again | same)
+    withdrawn: npt.NDArray[np.bool_] = fresh["open_time"].isin(withdrawals.index).to_numpy() & (again | same)
     return withdrawn
 
 

@@ -86,8 +86,8 @@ def _usual_displacement(ends: NDArray[np.int64], begins: NDArray[np.int64]) -> t
     """
     hours = [np.rint(late / _HOUR_US).astype(np.int64) for late in (ends, begins)]
     whole = [np.abs(late - hour * _HOUR_US) <= _NEAR_US for late, hour in zip((ends, begins), hours, strict=True)]
-    both = np.where(whole[0] & whole[1] & (hours[0] == hours[1]), hours[0], 0)
-    for moved in (both[both > 0], both[both < 0]):
+    displaced = np.where(whole[0] & whole[1] & (hours[0] == hours[1]), hours[0], 0)
+    for moved in (displaced[displaced > 0], displaced[displaced < 0]):
         # A clock that changes on other days than the market's is off by one hour more or less for a part of the year.
         values, counts = np.unique(moved, return_counts=True)
         usual = np.sort(counts)[-2:].sum() if len(counts) else 0

@@ -150,5 +150,9 @@ class OnlineStore:
         numbers, stored = decode_doubles(reply[1:]) if fields else (np.empty(0), np.empty(0, bool))
         return OnlineValues(
             age=ViewAge(symbol=symbol, timeframe=timeframe, event_us=event_us, age_bars=age),
-            values={name: float(number) for name, number, there in zip(fields, numbers, stored, strict=True) if there},
+            values={
+                name: float(number)
+                for name, number, is_stored in zip(fields, numbers, stored, strict=True)
+                if is_stored
+            },
         )

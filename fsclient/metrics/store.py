@@ -158,9 +158,9 @@ def _forget_processes(client: Any, project: str, now: float) -> None:
     if client.hlen(processes) > MAX_PROCESSES:
         known = sorted(read_processes(client, project), key=lambda p: p.seen_s, reverse=True)
         client.hdel(processes, *(p.id for p in known[MAX_PROCESSES:]))
-    gone = [p.id for p in read_processes(client, project) if p.seen_s < now - KEPT_S["h"]]
-    if gone:
-        client.hdel(processes, *gone)
+    expired = [p.id for p in read_processes(client, project) if p.seen_s < now - KEPT_S["h"]]
+    if expired:
+        client.hdel(processes, *expired)
 
 
 def read_processes(client: Any, project: str) -> list[Process]:

@@ -58,14 +58,12 @@ def explain(
         raise NoSuchBarError(_nothing(spec, frame, moment, tables))
     bar = bars.iloc[-1]
     open_time = bar["open_time"].to_pydatetime()
-    this: dict[str, Any] = {"start": open_time, "end": open_time, **span}
+    at_bar: dict[str, Any] = {"start": open_time, "end": open_time, **span}
     opens = opens_us(bars)
     is_derived = not pd.isna(bar["source_bars"])
     table: Revised = "bars" if name in BAR_FIELDS else "indicators"
-    revisions = [
-        Known(created=created, value=number(value))
-        for created, value in _columns(tables.read(table, columns=[name], all_revisions=True, **this), "created", name)
-    ]
+    rows = tables.read(table, columns=[name], all_revisions=True, **at_bar)
+    revisions = [Known(created=created, value=number(value)) for created, value in _columns(rows, "created", name)]
     made = (
         indicator_of(name, bars, spec, frame)
         if table == "indicators"
@@ -101,7 +99,7 @@ def explain(
         quarantined=[
             Rejected(kind=kind, rule=rule, detail=detail, created=created)
             for kind, rule, detail, created in _columns(
-                tables.read("quarantine", columns=["kind", "rule", "detail"], **this),
+                tables.read("quarantine", columns=["kind", "rule", "detail"], **at_bar),
                 "kind",
                 "rule",
                 "detail",

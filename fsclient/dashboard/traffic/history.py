@@ -64,8 +64,8 @@ class History:
         times = [*times_between(self.resolution, now - kept + step, now + step)]
         versions = read_versions(client, project, times)
         changed = [when for when, version in versions.items() if self.versions.get(when) != version]
-        gone = [when for when in self.versions if when not in versions]
-        for when in gone:
+        expired = [when for when in self.versions if when not in versions]
+        for when in expired:
             del self.versions[when]
             self.parts.pop(when, None)
         for first in range(0, len(changed), _BATCH):
@@ -75,7 +75,7 @@ class History:
                 self.totals.follow(self.parts.get(when), part)
                 self.parts[when] = part
             self.versions |= {when: versions[when] for when in batch}
-        if changed or gone:
+        if changed or expired:
             self._joined = None
 
     def joined(self) -> Columns:
