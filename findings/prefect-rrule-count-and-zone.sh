@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prefect 3.8.8: an RRULE with COUNT and no DTSTART never runs, and a DTSTART's zone is thrown away.
+# Prefect 3.8.8: an RRULE with COUNT and no DTSTART never runs, and a DTSTART's zone is dropped.
 #
 # Guess before running: COUNT=3 runs three times from now on; DTSTART;TZID=America/New_York at 17:00 runs at
 # 17:00 New York.

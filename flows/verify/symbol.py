@@ -178,7 +178,7 @@ def _state(result: Comparison) -> ParityState:
 
 
 def unproven(results: Sequence[Parity]) -> list[Parity]:
-    """Those that did not prove right, or could not be compared."""
+    """Those that differ, or could not be compared."""
     return [result for result in results if result.state in ("differs", "failed")]
 
 

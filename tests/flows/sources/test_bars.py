@@ -15,7 +15,7 @@ from flows.sources import SourceError, SourceOptions, read_bars
 HEADER = "time,open,high,low,close,volume\n"
 ROW = "2020-01-01T00:00:00Z,1.1,1.2,1.0,1.15,7\n"
 EUR, HOUR = symbol("EUR/USD"), timeframe("1h")
-AS_WRITTEN = SourceOptions(unit=1)  # else whole numbers such as 30000.0 are points: test_units.py
+AS_WRITTEN = SourceOptions(unit=1, stamp="open")  # else 30000.0 may be points (test_units.py), and 0:00:59 a close
 
 _number = st.floats(min_value=1e-6, max_value=1e9) | st.sampled_from([0.0, -1.5, float("inf"), float("nan")])
 _bars = st.lists(
