@@ -35,7 +35,7 @@ def compute(indicator: Indicator, columns: Mapping[str, FloatArray]) -> dict[str
     A bar with an unknown input (NaN, or to a relative kind a price that is not above zero) has no value, and the
     indicator starts again after it, as if history began there.
     So a value depends on no bar before the last unknown one, wherever the computation starts. (TA-Lib itself would
-    go on: some of its functions return NaN for ever after, others numbers that no bar explains.)
+    go on: some of its functions return NaN from then on, others numbers that no bar explains.)
 
     Args:
         indicator: what to compute; its ``inputs`` name the columns it takes.

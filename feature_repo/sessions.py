@@ -75,7 +75,7 @@ def session_day(session: Session, times_us: Times, timeframe: Timeframe | None =
 
     Args:
         timeframe: of the bars that open at these moments. The daily bars of an exchange may be labelled by their date
-            at 00:00 UTC; its shorter bars belong to the date at the exchange all the same: the hour from 19:00 New York
+            at 00:00 UTC; its shorter bars belong to the date at the exchange anyway: the hour from 19:00 New York
             in winter to the day that it ends, and not to the next.
 
     Raises:
@@ -93,7 +93,7 @@ def is_open(session: Session, opens_us: Times, timeframe: Timeframe) -> Mask:
     The hours are Sunday 17:00 to Friday 17:00 New York without the trading days in ``FX_HOLIDAYS`` (fx), always
     (24x7), or the calendar's (exchange). A daily bar is expected when its :func:`session_day` is a trading date: Monday
     to Friday for fx, so not the stub of a Sunday evening that a day start other than 17:00 New York cuts off. A bar
-    that is not expected is no error: some brokers quote on, and some stop early and start late.
+    that is not expected is not an error: some brokers quote on, and some stop early and start late.
 
     A calendar that ends (some are published year by year) expects no bar beyond what it knows; update
     exchange_calendars for newer years.

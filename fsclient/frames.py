@@ -90,7 +90,7 @@ def _own_moments(index: pd.DatetimeIndex) -> pd.DatetimeIndex:
 
 @lru_cache(maxsize=64)
 def _block_of(columns: int) -> Any:
-    """The one block of a frame of so many float64 columns, but for its values."""
+    """The one block of a frame with this many float64 columns, without its values."""
     return make_block(np.empty((columns, 0)), placement=slice(0, columns))
 
 

@@ -26,7 +26,7 @@ class Provenance:
         read_at: ISO-8601 UTC moment at which ``origin`` was read.
         as_of: ISO-8601 UTC close of the newest bar in the answer, the oldest of several symbols; None when it holds
             none.
-        age_bars: closed bars that an open market has made since then; None when there is no bar. The most of several
+        age_bars: closed bars that an open market has made since then; None when there is no bar. The highest of several
             symbols and timeframes, each value's age in bars of its own timeframe.
         complete: whether every bar that an open market made in the asked range is there, with every value that the
             source reports.

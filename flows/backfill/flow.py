@@ -22,7 +22,7 @@ from flows.runs.outcome import Outcome, conclude, in_order, problems_of
 from flows.runs.plan import known_symbols
 from flows.settings import load_settings
 
-_STEPS = 16  # a small backfill shows its progress in about so many steps
+_STEPS = 16  # a small backfill shows its progress in about this many steps
 _NO_BARS = "it has no stored bars: ingest some first"
 
 

@@ -71,7 +71,7 @@ def backfill(
 def verify(
     symbol: Symbols = None,
     timeframe: Timeframes = None,
-    sample: Annotated[int | None, typer.Option(help="Verify only so many symbols, chosen at random.", min=1)] = None,
+    sample: Annotated[int | None, typer.Option(help="Verify only this many symbols, chosen at random.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of that choice; printed, so that it can be repeated.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -29,7 +29,7 @@ Times = npt.NDArray[np.int64]
 
 STATE_FIELDS: tuple[str, ...] = tuple(n for i in INDICATORS.values() if i.warm_up is None for n in i.outputs)
 """The fields of cumulative indicators, whose stored values an increment goes on from."""
-_STATE_BARS = 2047  # SuperTrend turns every few dozen bars, so both of its bands meet in so many
+_STATE_BARS = 2047  # SuperTrend turns every few dozen bars, so both of its bands meet within this many
 _SHORTEST = 1024
 _REACHES = (2, 4, 8)
 """How many times its warm-up a quotient reaches back, in turn, before it takes all of history. Once the warm-up is too

@@ -18,7 +18,7 @@ def final_state(did: str, problems: Sequence[str], result: Any = None) -> State[
     """``Completed`` with what was done, or ``Stopped`` (a failed state) with what was not.
 
     Args:
-        result: what the flow returns all the same; ``result_of`` the state returns it.
+        result: what the flow returns in either state; ``result_of`` the state returns it.
     """
     if not problems:
         return Completed(message=did, data=result)

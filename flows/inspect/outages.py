@@ -16,7 +16,7 @@ from feature_repo.sessions import expected_opens
 
 SHARE = 0.5
 LEAST = 3
-"""A feed counts as down while at least this share of its symbols, and at least so many, lack bars."""
+"""A feed counts as down while at least this share of its symbols, and at least this many of them, lack bars."""
 
 Cause = Literal["closed", "missing", "feed_down"]
 

@@ -30,7 +30,7 @@ a flat bar without volume of hours in which the market was closed; how many time
 
 ORDER_TOLERANCE = 1e-12
 """How far two prices of a bar may be out of order, as a share of the larger one: where two sources count as saying the
-same number, a rounding of an adjusted price is no error either."""
+same number, a rounding of an adjusted price is not an error either."""
 
 
 # --------------------------------------------------------------------------------------------------- demands

@@ -70,7 +70,7 @@ class SourceBars:
         frame: open_time (datetime64[us, UTC], ascending; bars that disagree on a time are all kept, in the order
             read), open, high, low, close, volume (float64; NaN where the source has none, infinities kept),
             file (name), line (int64, 1-based line in the file, row number for Parquet).
-        rejected: rows that are no bars: file, line, open_time (NaT where not known), raw (the row's text), rule
+        rejected: rows that are not bars: file, line, open_time (NaT where not known), raw (the row's text), rule
             (``unreadable_value``, ``ask_below_bid``, ``no_matching_ask``, ``no_matching_bid``), detail (why).
         notes: what was noticed.
         digest: SHA-256, hex, of what was read (the bytes of all files in their order, or the table that a database or

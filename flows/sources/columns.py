@@ -17,7 +17,7 @@ Side = Literal["both", "bid", "ask"]
 
 # Names are compared as `key` makes them; where a file has two of them, the earlier is taken.
 def _edges(*edges: str, bare: Sequence[str]) -> tuple[str, ...]:
-    """The names of a bar's edge: ``endtime``, ``time_end``, ``end_at``, and by itself where that is no price."""
+    """The names of a bar's edge: ``endtime``, ``time_end``, ``end_at``, and by itself where that is not a price."""
     words = ("time", "timestamp", "datetime", "date", "at", "ts", "utc")
     names = (name for edge in edges for word in words for name in (f"{edge}{word}", f"{word}{edge}"))
     return (*bare, *names)

@@ -23,7 +23,7 @@ def read_numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
     """A column of numbers, or of their text, as float64; NaN where there is no value.
 
     Raises:
-        Unreadable: the first cell that is no number.
+        Unreadable: the first cell that is not a number.
     """
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)

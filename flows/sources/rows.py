@@ -67,7 +67,7 @@ def read_rows(table: Table, *, symbol: Symbol, timeframe: Timeframe, options: So
     """Make rows of bars from a file's columns.
 
     Raises:
-        SourceError: a column is missing or holds text that is no number or time, the file is another instrument's or
+        SourceError: a column is missing or holds text that is not a number or time, the file is another instrument's or
             mixes several, or its dates or its clock can be read in two ways.
     """
     choice = choose(table.names, symbol, options, side, table.error_in_header)

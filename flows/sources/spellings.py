@@ -48,7 +48,7 @@ def parse(
 
     Returns:
         The instants (those that state an offset, or count from 1970, in UTC, the others on their wall clock; NaT
-        where the text is no time), which of them are in UTC, which have a day and a month that could be swapped, and
+        where the text is not a time), which of them are in UTC, which have a day and a month that could be swapped, and
         whether any date shows an order of day and month (of several, they contradict each other).
     """
     shows_order = False

@@ -20,7 +20,7 @@ def complete_ticks(ticks: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.
     """Ticks in the order of their times, each with its prices; those without a price, and those that cross.
 
     Some feeds state only the side of a quote that changed: the other one is as it was. A tick is left without a price
-    where its feed never stated one before. A quote whose ask is below its bid is no price.
+    where its feed never stated one before. A quote whose ask is below its bid is not a price.
     """
     ticks = ticks.sort_values("open_time", kind="stable", ignore_index=True)
     if "ask_price" in ticks:
@@ -44,7 +44,7 @@ def bars_of_ticks(
     each side's prices make a bar, as brokers do. Volume is the sum of the sizes, NaN where there are none.
 
     The last bar is returned if it is whole: it closes by ``complete_to``, or without one the ticks reach to the end of
-    a day (00:00 UTC, or the session's) with which it closes. What was cut off in the middle is no bar.
+    a day (00:00 UTC, or the session's) with which it closes. A bar that was cut off in the middle is not returned.
 
     Args:
         ticks: ``open_time`` (datetime64[us, UTC], the tick's, ascending), ``price`` and perhaps ``ask_price``,

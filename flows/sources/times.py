@@ -55,7 +55,7 @@ def read_times(
         day_first: the order of day and month; None follows the dates that can only be read one way.
 
     Raises:
-        Unreadable: the first cell that is no time.
+        Unreadable: the first cell that is not a time.
         EitherWay: no date of the column shows the order of day and month.
     """
     cells = _as_text(columns) if len(columns) > 1 else _plain(columns[0])

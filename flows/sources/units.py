@@ -21,7 +21,7 @@ def in_units(numbers: NDArray[np.float64], factor: float) -> NDArray[np.float64]
 
 
 def nearest_decimal(numbers: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
-    """``numbers`` to so many significant digits: 103428.00000000001 is 103428.0, and 0.17600000000000002 is 0.176.
+    """``numbers`` rounded to this many significant digits: 0.17600000000000002 is 0.176.
 
     Every decimal of up to 15 significant digits survives float64. Zeros, infinities and NaN stay as they are.
     """

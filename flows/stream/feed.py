@@ -26,7 +26,7 @@ class BackloggedError(RuntimeError):
 
 
 def shard_of(symbol: str) -> int:
-    """The shard of a symbol, the same in every process and for ever."""
+    """The shard of a symbol, the same in every process, forever."""
     return zlib.crc32(symbol.encode()) % SHARDS
 
 

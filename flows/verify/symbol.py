@@ -35,7 +35,7 @@ class Parity:
     Attributes:
         state: ``same``; ``differs``: it is in doubt now, unless the online store merely lost it; ``due``: all of it
             waits for a run, so nothing was compared; ``unsettled``: it seems to differ, but a run was at work on it
-            all the while, so nobody can say yet; ``failed``: it could not be compared.
+            throughout, so nobody can say yet; ``failed``: it could not be compared.
         rows: how many stored indicator rows were compared with a recomputation.
         online: whether the online store held something to compare.
         due: whether bars wait for the next run; what depends on them was not looked at.

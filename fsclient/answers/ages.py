@@ -71,7 +71,7 @@ def closed_since(request: LatestRequest, read_us: int, now_us: int) -> Int64Arra
 
 
 def oldest(ages: FloatArray) -> int | None:
-    """The most of them; None when there is no bar."""
+    """The highest age; None when there is no bar."""
     known = ages[~np.isnan(ages)]
     return int(known.max()) if len(known) else None
 

@@ -14,7 +14,7 @@ from fsclient.questions.latest import LatestRequest
 from fsclient.questions.ranges import Request
 
 SETTLE_S = 5.0
-"""A bar that closed should be published within so many seconds; until then a late answer is asked for again."""
+"""A bar that closed should be published within this many seconds; until then a late answer is asked for again."""
 UNHEARD_S = 1.0
 """How long an answer is repeated while publishes cannot be heard."""
 ABSENT_S = 2.0

@@ -158,7 +158,7 @@ class FeatureCache:
 
         Returns:
             ``hits`` (of which ``shared_hits`` came from the shared tier), ``misses``, ``hit_rate`` (0 to 1; 0 before
-            the first lookup), ``evictions`` (for want of room), ``expirations`` (time over; counted when noticed),
+            the first lookup), ``evictions`` (for lack of room), ``expirations`` (time over; counted when noticed),
             ``invalidations`` (entries removed by hand), ``size`` (entries), ``bytes`` (estimated), and
             ``shared_failures`` (calls to the shared tier that failed or took too long).
         """

@@ -45,7 +45,7 @@ _MAX_OWED = 1_000
 _ALL = ("-", "+")  # the range of all names
 
 # All in one step, by the server's own clock: the value, its name, the end of at most 16 others whose time has passed,
-# and the indexes' own end, so that an unused cache leaves nothing behind. Should names pile up all the same, all are
+# and the indexes' own end, so that an unused cache leaves nothing behind. Should names pile up anyway, all are
 # dropped: their values become misses.
 _SET = """
 local value, names, ends = KEYS[1], KEYS[2], KEYS[3]
@@ -198,7 +198,7 @@ class SharedCache:
         return run
 
     def _replaced(self, key: str, stored: bool | None) -> None:
-        if not stored:  # the value that the key had before is void all the same
+        if not stored:  # the value that the key had before is void anyway
             self._owe(_only(key))
 
     def _owe(self, names: tuple[str, str]) -> None:

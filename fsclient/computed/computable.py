@@ -14,7 +14,7 @@ from fsclient.errors import InvalidRequestError
 Values = Mapping[str, FloatArray]
 
 FORGET = 30
-"""After so many times its lookback, a recursive average weighs what came before by less than 1e-12."""
+"""After this many times its lookback, a recursive average weighs what came before by less than 1e-12."""
 MOST_STEPS = 500_000_000
 """Bars times window of what reads its window again for each bar: about a second's work."""
 

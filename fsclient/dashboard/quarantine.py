@@ -10,7 +10,7 @@ from feature_repo.stores.quarantine import Decision, QuarantinedRow, QuarantineR
 from feature_repo.stores.tables import OfflineTables
 
 MAX_ROWS_SHOWN = 50
-"""Rows that a page lists at once; of each rule and decision so many of the newest are kept."""
+"""Rows that a page lists at once; of each rule and decision this many of the newest are kept."""
 
 
 class Quarantine:

@@ -49,7 +49,7 @@ def read_history(
 
 
 def _bars_before(start: datetime, timeframe: Timeframe, bars: int) -> datetime | None:
-    """A moment with so many bars before ``start``, most likely; None when that is further back than prices go."""
+    """A moment most likely this many bars before ``start``; None when prices do not go that far back."""
     back_s = timeframe.seconds * bars * 4 + 5 * 86_400  # a market is open at least a quarter of the time, most days
     return start - timedelta(seconds=back_s) if back_s < _LONGEST_S else None
 
@@ -61,7 +61,7 @@ def history_before(tables: OfflineTables, span: RangeRequest, warm_up: int | Non
 
 
 def history_for(tables: OfflineTables, request: ComputeRequest, span: RangeRequest) -> RangeValues:
-    """The bars of ``span``, and before them so many that no past could change the feature's values."""
+    """The bars of ``span``, and enough before them that nothing earlier could change the feature's values."""
     what, parameters, start_us = request.what, request.parameters, span.start.value // 1000
 
     def forgets_before(bars: RangeValues) -> bool:

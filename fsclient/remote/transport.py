@@ -136,7 +136,7 @@ def _parsed(url: str) -> httpx.URL:
 
 
 def _warn_if_readable(parsed: httpx.URL, url: str) -> None:
-    """A key over plain HTTP is no error: the service has no TLS of its own, and inside a network of one's own, such as
+    """A key over plain HTTP is not an error: the service has no TLS of its own, and in a network of one's own, such as
     that of containers, it is the ordinary way. The client cannot know such a network, so it warns once."""
     if parsed.scheme == "http" and not is_loopback(parsed.host) and url not in _warned:
         _warned.add(url)

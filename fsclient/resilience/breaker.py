@@ -38,8 +38,8 @@ class BreakerConfig:
     """One breaker's thresholds and waits, checked.
 
     Attributes:
-        window_calls: judge the last so many calls; None to judge by time.
-        window_s: judge the calls of the last so many seconds (moved in sixteenths); None to judge by number.
+        window_calls: judge this many of the last calls; None to judge by time.
+        window_s: judge the calls of this many last seconds (moved in sixteenths); None to judge by number.
         minimum_calls: fewer calls in the window than this never open it.
         failure_rate: share of failed calls, above 0 to 1, from which on it opens.
         slow_call_rate: share of slow calls, above 0 to 1, from which on it opens.
