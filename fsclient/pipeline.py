@@ -64,8 +64,9 @@ class _Question(NamedTuple):
 class Pipeline:
     """The policies of one client, in their order.
 
-    A lookup that was asked before enters another module 12 times, in 12 modules, when the cache has its answer; 34
-    times, in 20 modules, when the online store is asked over an open connection (resumed coroutines included).
+    A lookup that was asked before enters another module 11 times when the cache has its answer. When the online store
+    is asked over an open connection it does so 32 times, without a cache 25 times (resumed coroutines included, the
+    client's own module not).
 
     Args:
         scope: what the keys of a repository begin with: a cache may serve clients of several.

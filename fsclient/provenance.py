@@ -52,6 +52,33 @@ class Provenance:
     doubt: tuple[Mapping[str, Any], ...] = field(default=())
     recomputed: tuple[str, ...] = ()
 
+    @classmethod
+    def of_read(
+        cls,
+        source: Source,
+        read_us: int,
+        *,
+        as_of: str | None,
+        age_bars: int | None,
+        complete: bool,
+        missing: tuple[Mapping[str, Any], ...],
+        doubt: tuple[Mapping[str, Any], ...],
+        recomputed: tuple[str, ...] = (),
+    ) -> Provenance:
+        """The record of what was read from a store just now, at ``read_us`` (microseconds since 1970-01-01 UTC)."""
+        return cls(
+            source=source,
+            origin=source,
+            read_at=iso(read_us),
+            as_of=as_of,
+            age_bars=age_bars,
+            complete=complete,
+            missing=missing,
+            stale=bool(doubt),
+            doubt=doubt,
+            recomputed=recomputed,
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """A plain dict that JSON (and so Parquet metadata) can hold."""
         return {

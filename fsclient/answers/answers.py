@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isnan
 from typing import Any, TypeAlias
@@ -89,9 +89,16 @@ def latest_answer(request: LatestRequest, values: LatestValues, now_us: int, *, 
     times = ages_of(request, values.event_us.tobytes(), now_us // request.tick_us)
     alone = len(request.symbols) == 1  # then the reader returns the same object until the stored bytes change
     floats, missing = (_table if alone else _table.__wrapped__)(request, values, times)
-    record = _record(source, now_us, times.as_of, times.age_bars, missing, values.doubt)
-    if source == "recomputed":
-        record = replace(record, recomputed=tuple(symbol.name for symbol in request.symbols))
+    record = Provenance.of_read(
+        source,
+        now_us,
+        as_of=times.as_of,
+        age_bars=times.age_bars,
+        complete=not missing or is_complete(missing),
+        missing=missing,
+        doubt=values.doubt,
+        recomputed=tuple(symbol.name for symbol in request.symbols) if source == "recomputed" else (),
+    )
     return LatestAnswer(request=request, floats=floats, moments=times.moments, record=record, read_us=now_us)
 
 
@@ -113,30 +120,12 @@ def range_answer(
     event_us = int(values.opens_us[-1]) + request.timeframe.microseconds if len(values.opens_us) else NO_BAR
     as_of = None if event_us == NO_BAR else iso(event_us)
     age_bars = age_of(request.symbol, request.timeframe, event_us, now_us)
-    record = _record(source, now_us, as_of, age_bars, missing, values.doubt)
+    complete = is_complete(missing)
+    record = Provenance.of_read(
+        source, now_us, as_of=as_of, age_bars=age_bars, complete=complete, missing=missing, doubt=values.doubt
+    )
     index = utc_index(values.opens_us, "open_time")
     return RangeAnswer(index=index, names=names, values=table, record=record, read_us=now_us)
-
-
-def _record(
-    source: Source,
-    now_us: int,
-    as_of: str | None,
-    age_bars: int | None,
-    missing: tuple[dict[str, Any], ...],
-    doubt: tuple[dict[str, Any], ...],
-) -> Provenance:
-    return Provenance(
-        source=source,
-        origin=source,
-        read_at=iso(now_us),
-        as_of=as_of,
-        age_bars=age_bars,
-        complete=not missing or is_complete(missing),
-        missing=missing,
-        stale=bool(doubt),
-        doubt=doubt,
-    )
 
 
 @lru_cache(maxsize=1024)

@@ -140,9 +140,8 @@ class RetryPolicy:
         return delay_s
 
 
-@dataclass(slots=True)
 class CallStats:
-    """How one call of the client was answered so far, for its metrics.
+    """How one call of the client was answered so far, for its metrics. Every call makes one, so it has no ``__init__``.
 
     Attributes:
         hit: whether the cache had the answer; None when it was not asked.
