@@ -32,9 +32,9 @@ def test_unknown_agrees_with_no_number(number: float) -> None:
 
 
 @given(NUMBERS, NUMBERS)
-def test_who_is_asked_first_does_not_matter(one: float, other: float) -> None:
+def test_who_is_asked_first_does_not_matter(left: float, right: float) -> None:
     for same in (equal, agree):
-        assert same(column(one), column(other)) == same(column(other), column(one))
+        assert same(column(left), column(right)) == same(column(right), column(left))
 
 
 @given(PRICES)

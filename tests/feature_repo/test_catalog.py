@@ -17,9 +17,9 @@ INDICATOR = pytest.mark.parametrize("indicator", catalog.INDICATORS.values(), id
 
 @INDICATOR
 def test_a_kernel_takes_what_the_catalog_gives_it(indicator: Indicator) -> None:
-    taken = inspect.signature(indicator.kind.kernel).parameters.values()
-    assert tuple(p.name for p in taken if p.kind is p.POSITIONAL_OR_KEYWORD) == indicator.inputs
-    assert {p.name for p in taken if p.kind is p.KEYWORD_ONLY} == set(indicator.parameters)
+    parameters = inspect.signature(indicator.kind.kernel).parameters.values()
+    assert tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD) == indicator.inputs
+    assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} == set(indicator.parameters)
 
 
 @INDICATOR

@@ -61,10 +61,10 @@ def test_feast_imports_no_other_module() -> None:
 def test_feast_finds_all_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPO)
     monkeypatch.syspath_prepend(str(REPO))
-    found = parse_repo(REPO)
-    assert {v.name for v in found.feature_views} == set(catalog.VIEWS)
-    assert {s.name for s in found.feature_services} == set(catalog.SERVICES)
-    assert [e.name for e in found.entities if e.name == catalog.ENTITY] == [catalog.ENTITY]
+    objects = parse_repo(REPO)
+    assert {v.name for v in objects.feature_views} == set(catalog.VIEWS)
+    assert {s.name for s in objects.feature_services} == set(catalog.SERVICES)
+    assert [e.name for e in objects.entities if e.name == catalog.ENTITY] == [catalog.ENTITY]
 
 
 def test_what_is_applied_comes_back_the_same(feature_store: Any) -> None:

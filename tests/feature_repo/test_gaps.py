@@ -50,7 +50,7 @@ def test_bars_lost_in_the_week_are_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lost", "row"),
+    ("missing", "row"),
     [
         (("2018-06-08T20:00", "2018-06-09"), ("06-08 20:00", "06-10 21:00", 1, "across_close")),
         (("2018-06-10", "2018-06-10T23:00"), ("06-10 21:00", "06-10 23:00", 2, "across_close")),
@@ -59,9 +59,9 @@ def test_bars_lost_in_the_week_are_missing() -> None:
     ids=["Friday's end", "Sunday's beginning", "a week"],
 )
 def test_bars_lost_beside_a_weekend_are_counted_without_it(
-    lost: tuple[str, str], row: tuple[str, str, int, str]
+    missing: tuple[str, str], row: tuple[str, str, int, str]
 ) -> None:
-    assert rows(find_gaps(without(WEEKS, lost), session=FX, timeframe=HOUR)) == [row]
+    assert rows(find_gaps(without(WEEKS, missing), session=FX, timeframe=HOUR)) == [row]
 
 
 def test_christmas_is_closed() -> None:

@@ -37,8 +37,8 @@ MIDRANGE: dict[str, Any] = {
 
 @EVERY
 def test_a_kernel_takes_what_its_row_says(kind: Kind) -> None:
-    taken = inspect.signature(kind.kernel).parameters.values()
-    assert tuple(p.name for p in taken if p.kind is p.POSITIONAL_OR_KEYWORD) == kind.inputs
+    parameters = inspect.signature(kind.kernel).parameters.values()
+    assert tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD) == kind.inputs
     assert inspect.getdoc(kind.kernel), "its docstring is the documentation's formula"
 
 
@@ -201,11 +201,11 @@ def test_only_the_table_knows_kinds_by_name() -> None:
 
     root = Path(__file__).resolve().parents[2]
     table = root / "feature_repo" / "kinds.py"
-    found = []
+    places = []
     for path in [p for part in ("feature_repo", "flows", "fsclient") for p in (root / part).rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Compare | ast.Set) and path != table:
                 texts = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
                 if texts & (KINDS.keys() - {"returns"}):
-                    found.append(f"{path.relative_to(root)}:{node.lineno}")
-    assert found == []
+                    places.append(f"{path.relative_to(root)}:{node.lineno}")
+    assert places == []

@@ -87,13 +87,13 @@ def test_an_edited_line_is_seen() -> None:
 
 
 def test_two_variables_that_change_places_are_seen() -> None:
-    def one(high: FloatArray, low: FloatArray) -> FloatArray:
+    def spread(high: FloatArray, low: FloatArray) -> FloatArray:
         return high - low
 
-    def other(high: FloatArray, low: FloatArray) -> FloatArray:
+    def swapped(high: FloatArray, low: FloatArray) -> FloatArray:
         return low - high
 
-    assert version(one) != version(other)
+    assert version(spread) != version(swapped)
 
 
 def test_an_edited_helper_and_a_changed_constant_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,9 +46,9 @@ def test_an_end_date_alone_is_the_whole_day(day: Any) -> None:
 )
 def test_a_moment_is_itself_and_naive_means_utc(value: Any) -> None:
     for end in (False, True):
-        found = parse_moment(value, end=end)
-        assert found == JAN_31
-        assert (str(found.tzinfo), found.unit) == ("UTC", "us")
+        moment = parse_moment(value, end=end)
+        assert moment == JAN_31
+        assert (str(moment.tzinfo), moment.unit) == ("UTC", "us")
 
 
 @pytest.mark.parametrize("value", ["", "now", "01/02/2018", "2018-02-30", "1677-12-31", "2262-01-01", None, 20180131])

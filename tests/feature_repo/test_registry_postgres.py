@@ -47,8 +47,8 @@ def variables(registry_url: str, server_url: str, tmp_path: Path) -> dict[str, s
 
 
 def test_definitions_are_applied_and_read_by_another_store(variables: dict[str, str], registry_url: str) -> None:
-    found = apply_definitions(load_repo(variables=variables).feature_store())
-    assert sorted(found["added"]) == sorted(d.views)
+    report = apply_definitions(load_repo(variables=variables).feature_store())
+    assert sorted(report["added"]) == sorted(d.views)
     other = load_repo(variables=variables).feature_store()
     assert sorted(view.name for view in other.list_feature_views()) == sorted(d.views)
     assert sorted(service.name for service in other.list_feature_services()) == sorted(d.services)
@@ -89,16 +89,16 @@ def test_feasts_own_command_takes_it(variables: dict[str, str], registry_url: st
     assert password not in done.stdout + done.stderr
     engine = create_engine(registry_url)
     with engine.connect() as connection:
-        held = connection.execute(text("select count(*) from feature_views")).scalar_one()
+        views = connection.execute(text("select count(*) from feature_views")).scalar_one()
     engine.dispose()
-    assert held == len(d.views)
+    assert views == len(d.views)
 
 
 def test_a_registry_that_is_not_set_is_named(server_url: str, tmp_path: Path) -> None:
-    given = variables_for("", server_url, tmp_path)
-    del given["FSTORE_REGISTRY_URL"]
+    variables = variables_for("", server_url, tmp_path)
+    del variables["FSTORE_REGISTRY_URL"]
     with pytest.raises(ValueError, match=r"registry\.path needs the variable \$\{FSTORE_REGISTRY_URL\}"):
-        load_repo(variables=given)
+        load_repo(variables=variables)
 
 
 def test_a_registry_that_is_away_is_told_without_its_password(tmp_path: Path, server_url: str) -> None:

@@ -82,8 +82,8 @@ class MemoryTables:
         if table != "quarantine" and not all_revisions:
             rows = [row for row in {_bar(row): row for row in rows}.values() if row.get(WITHDRAWN) is None]
         names = SCHEMAS[table].names if columns is None else columns
-        kept = [*KEYS, *(name for name in names if name not in (*KEYS, "month"))]
-        return _as_table(table, kept, rows)
+        selected = [*KEYS, *(name for name in names if name not in (*KEYS, "month"))]
+        return _as_table(table, selected, rows)
 
     def read_range(
         self,
@@ -112,9 +112,9 @@ class MemoryTables:
         deleted = 0
         with self._lock:
             if table == "quarantine" and quarantined_before is not None and table in self._rows:
-                kept = [row for row in self._rows[table] if row["created"] >= quarantined_before]
-                deleted = len(self._rows[table]) - len(kept)
-                self._rows[table] = kept
+                remaining = [row for row in self._rows[table] if row["created"] >= quarantined_before]
+                deleted = len(self._rows[table]) - len(remaining)
+                self._rows[table] = remaining
             return Upkeep(deleted_rows=deleted, version=self._versions.get(table))
 
 

@@ -103,14 +103,14 @@ def test_fault_the_schema_changed_meanwhile_and_nobody_wrote_the_symbol(
 
 
 def rows_at(event: int, created: int, value: float) -> list[ViewRow]:
-    found = []
+    rows = []
     for view in (catalog.view("ohlcv", "1h"), catalog.view("indicators", "1h")):
         values = {field_key(view.name, name): encode_double(value) for name in view.fields}
-        found.append(ViewRow(view=view.name, event_us=event, created_us=created, values=values))
-    return found
+        rows.append(ViewRow(view=view.name, event_us=event, created_us=created, values=values))
+    return rows
 
 
-def held(redis: Any) -> tuple[int, int]:
+def published_revision(redis: Any) -> tuple[int, int]:
     """The bar and revision that the store holds."""
     return read_revision(redis.hget(entity_key(EURUSD, "test"), revision_key(catalog.view("ohlcv", "1h").name)))
 
@@ -126,9 +126,9 @@ def test_a_later_token_writes_and_an_earlier_one_nothing_more(redis: Any) -> Non
 
 
 def test_a_token_goes_on_writing_newer_bars_and_never_older_ones(redis: Any) -> None:
-    for event, took in ((1_000_000, True), (2_000_000, True), (1_000_000, False)):
-        assert publish(redis, "test", EURUSD, rows_at(event, 5, 1.0), fence=7) == (took, took)
-    assert held(redis) == (2_000_000, 5)
+    for event, written in ((1_000_000, True), (2_000_000, True), (1_000_000, False)):
+        assert publish(redis, "test", EURUSD, rows_at(event, 5, 1.0), fence=7) == (written, written)
+    assert published_revision(redis) == (2_000_000, 5)
 
 
 def test_tokens_are_numbers_and_not_text(redis: Any) -> None:
@@ -143,7 +143,7 @@ def test_a_later_run_shuts_an_earlier_one_out_even_if_it_has_nothing_new(redis: 
     assert publish(redis, "test", EURUSD, rows_at(1_000_000, 5, 1.0), fence=2) == (False, False)
     with pytest.raises(FencedOutError):
         publish(redis, "test", EURUSD, rows_at(1_000_000, 6, 1.0), fence=1)
-    assert held(redis) == (1_000_000, 5)
+    assert published_revision(redis) == (1_000_000, 5)
 
 
 def test_feast_writes_without_a_token_and_takes_nobody_s_away(redis: Any) -> None:
@@ -177,6 +177,6 @@ def test_two_tokens_racing_end_with_the_later_ones_value(redis: Any, server_url:
         thread.start()
     for thread in threads:
         thread.join()
-    assert held(redis) == (399_000_000, 2)
+    assert published_revision(redis) == (399_000_000, 2)
     with pytest.raises(FencedOutError):
         publish(redis, "test", EURUSD, rows_at(400_000_000, 9, 1.0), fence=1)

@@ -67,11 +67,11 @@ def refs(*views: str) -> list[str]:
     return [f"{view}:{name}" for view in views for name in catalog.VIEWS[view].fields]
 
 
-def told(response: Any) -> dict[str, list[tuple[str, Any, float]]]:
+def cells_of(response: Any) -> dict[str, list[tuple[str, Any, float]]]:
     """Column -> for each row its status, its bits, and the second of its event timestamp."""
-    proto, found = response.proto, {}
+    proto, served = response.proto, {}
     for name, vector in zip(proto.metadata.feature_names.val, proto.results, strict=True):
-        found[name] = [
+        served[name] = [
             (
                 FieldStatus.Name(status),
                 bits(value.double_list_val.val if value.HasField("double_list_val") else [value.double_val]),
@@ -80,14 +80,14 @@ def told(response: Any) -> dict[str, list[tuple[str, Any, float]]]:
             for value, status, stamp in zip(vector.values, vector.statuses, vector.event_timestamps, strict=True)
             if name != catalog.ENTITY
         ]
-    return found
+    return served
 
 
-def assert_told(found: dict[str, Any], row: int, stored: Stored, views: Sequence[str]) -> None:
+def assert_served(served: dict[str, Any], row: int, stored: Stored, views: Sequence[str]) -> None:
     for view in views:
         for name in catalog.VIEWS[view].fields:
             expected = ("PRESENT", bits(np.atleast_1d(stored[view, name])), CLOSE.timestamp())
-            assert found[f"{view}__{name}"][row] == expected
+            assert served[f"{view}__{name}"][row] == expected
 
 
 # ---------------------------------------------------------------------------------- Feast reads what we publish
@@ -112,9 +112,9 @@ def test_feast_reads_what_we_publish(
     symbols = ["EUR/USD", "GBP/USD"]
     stored = [publish_all(redis, repo.project, s, ("1h", "4h"), n, seed=i) for i, s in enumerate(symbols)]
     rows = [{"symbol": s} for s in [*symbols, "EUR/USD"]]
-    found = told(feature_store.get_online_features(mixed, rows, full_feature_names=True))
+    served = cells_of(feature_store.get_online_features(mixed, rows, full_feature_names=True))
     for row, expected in enumerate([*stored, stored[0]]):
-        assert_told(found, row, expected, TWO_TIMEFRAMES)
+        assert_served(served, row, expected, TWO_TIMEFRAMES)
 
 
 async def test_feast_reads_it_asynchronously_as_well(
@@ -123,7 +123,7 @@ async def test_feast_reads_it_asynchronously_as_well(
     stored = publish_all(redis, repo.project, "EUR/USD", ("1h", "4h"))
     response = await feature_store.get_online_features_async(mixed, [{"symbol": "EUR/USD"}], full_feature_names=True)
     await feature_store.close()
-    assert_told(told(response), 0, stored, TWO_TIMEFRAMES)
+    assert_served(cells_of(response), 0, stored, TWO_TIMEFRAMES)
 
 
 @pytest.mark.parametrize("service", ["latest_1h", "window_service_1h"])
@@ -132,8 +132,8 @@ def test_the_services_of_the_catalog_are_served(
 ) -> None:
     stored = publish_all(redis, repo.project, "EUR/USD")
     known = feature_store.get_feature_service(service)
-    found = told(feature_store.get_online_features(known, [{"symbol": "EUR/USD"}], full_feature_names=True))
-    assert_told(found, 0, stored, catalog.SERVICES[service])
+    served = cells_of(feature_store.get_online_features(known, [{"symbol": "EUR/USD"}], full_feature_names=True))
+    assert_served(served, 0, stored, catalog.SERVICES[service])
 
 
 def test_stock_feast_reads_the_same_bytes_identically(feature_store: FeatureStore, redis: Any, repo: Repo) -> None:
@@ -142,8 +142,8 @@ def test_stock_feast_reads_the_same_bytes_identically(feature_store: FeatureStor
     stock = FeatureStore(config=RepoConfig(**{**repo.raw, "online_store": online}))
     for symbol in ("EUR/USD", "GBP/USD"):
         publish_all(redis, repo.project, symbol, ("1h", "4h"), seed=len(symbol))
-    asked = [{"symbol": "GBP/USD"}, {"symbol": "EUR/USD"}]
-    ours, theirs = (s.get_online_features(refs(*TWO_TIMEFRAMES), asked, True).proto for s in (feature_store, stock))
+    entities = [{"symbol": "GBP/USD"}, {"symbol": "EUR/USD"}]
+    ours, theirs = (s.get_online_features(refs(*TWO_TIMEFRAMES), entities, True).proto for s in (feature_store, stock))
     assert type(stock._get_provider().online_store).__name__ == "RedisOnlineStore"
     assert ours.SerializeToString(deterministic=True) == theirs.SerializeToString(deterministic=True)
     stock._get_provider().online_store._client.close()
@@ -157,7 +157,7 @@ def test_a_missing_symbol_is_not_found_and_not_of_1970(feature_store: FeatureSto
     response = feature_store.get_online_features(
         refs("ohlcv_1h", "window_1h"), [{"symbol": "GBP/USD"}, {"symbol": "EUR/USD"}], full_feature_names=True
     )
-    for missing, there in (v for name, v in told(response).items() if name != catalog.ENTITY):
+    for missing, there in (v for name, v in cells_of(response).items() if name != catalog.ENTITY):
         assert missing == ("NOT_FOUND", [0], 0.0)
         assert there[0] == "PRESENT"
     assert response.to_dict()["ohlcv_1h__close"][0] is None
@@ -166,18 +166,18 @@ def test_a_missing_symbol_is_not_found_and_not_of_1970(feature_store: FeatureSto
 async def test_a_missing_symbol_is_not_found_asynchronously(feature_store: FeatureStore, redis: Any) -> None:
     response = await feature_store.get_online_features_async(["ohlcv_1h:close"], [{"symbol": "GBP/USD"}])
     await feature_store.close()
-    assert told(response)["close"] == [("NOT_FOUND", [0], 0.0)]
+    assert cells_of(response)["close"] == [("NOT_FOUND", [0], 0.0)]
 
 
 def test_a_timeframe_that_was_never_published_is_not_found(feature_store: FeatureStore, redis: Any, repo: Repo) -> None:
     publish_all(redis, repo.project, "EUR/USD", ["1h"])
-    found = told(
+    served = cells_of(
         feature_store.get_online_features(
             ["ohlcv_1h:close", "ohlcv_4h:close"], [{"symbol": "EUR/USD"}], full_feature_names=True
         )
     )
-    assert found["ohlcv_1h__close"][0][0] == "PRESENT"
-    assert found["ohlcv_4h__close"][0][0] == "NOT_FOUND"
+    assert served["ohlcv_1h__close"][0][0] == "PRESENT"
+    assert served["ohlcv_4h__close"][0][0] == "NOT_FOUND"
 
 
 def test_a_field_that_the_last_publish_did_not_know_is_not_found(
@@ -185,11 +185,11 @@ def test_a_field_that_the_last_publish_did_not_know_is_not_found(
 ) -> None:
     publish_all(redis, repo.project, "EUR/USD")
     redis.hdel(entity_key("EUR/USD", repo.project), field_key("indicators_1h", "sma_50"))
-    found = told(
+    served = cells_of(
         feature_store.get_online_features(["indicators_1h:sma_50", "indicators_1h:sma_200"], [{"symbol": "EUR/USD"}])
     )
-    assert found["sma_50"][0][0] == "NOT_FOUND"
-    assert found["sma_200"][0][0] == "PRESENT"
+    assert served["sma_50"][0][0] == "NOT_FOUND"
+    assert served["sma_200"][0][0] == "PRESENT"
 
 
 # --------------------------------------------------------------------------------- we read what Feast writes
@@ -200,7 +200,7 @@ def frame(value: float, event: datetime, created: datetime, symbol: str = "EUR/U
     return pd.DataFrame({"symbol": [symbol], "event_timestamp": [event], "created": [created], **columns})
 
 
-def held(redis: Any, repo: Repo, symbol: str = "EUR/USD") -> tuple[int, tuple[int, int], list[float]]:
+def stored_bar(redis: Any, repo: Repo, symbol: str = "EUR/USD") -> tuple[int, tuple[int, int], list[float]]:
     fields = [field_key("ohlcv_1h", name) for name in catalog.BAR_FIELDS]
     stamp, newest, *cells = redis.hmget(
         entity_key(symbol, repo.project), [timestamp_key("ohlcv_1h"), revision_key("ohlcv_1h"), *fields]
@@ -214,7 +214,7 @@ def expected(value: float, event: datetime, created: datetime) -> tuple[int, tup
 
 
 @pytest.mark.parametrize(
-    ("event_shift_us", "created_shift_us", "taken"),
+    ("event_shift_us", "created_shift_us", "is_newer"),
     [(-1, 10, False), (0, 0, False), (0, -1, False), (0, 1, True), (1, -10, True)],
     ids=["older bar", "same revision", "older revision", "newer revision", "newer bar"],
 )
@@ -225,24 +225,24 @@ def test_a_row_written_through_feast_goes_through_the_same_guard(
     repo: Repo,
     event_shift_us: int,
     created_shift_us: int,
-    taken: bool,
+    is_newer: bool,
     zone: str,
 ) -> None:
     created = CLOSE + timedelta(seconds=1)
     feature_store.write_to_online_store("ohlcv_1h", frame(1.0, CLOSE, created))
-    assert held(redis, repo) == expected(1.0, CLOSE, created)
+    assert stored_bar(redis, repo) == expected(1.0, CLOSE, created)
     event, later = CLOSE + timedelta(microseconds=event_shift_us), created + timedelta(microseconds=created_shift_us)
-    given = [moment.replace(tzinfo=None) if zone == "naive" else moment for moment in (event, later)]
-    feature_store.write_to_online_store("ohlcv_1h", frame(2.0, *given))
-    assert held(redis, repo) == (expected(2.0, event, later) if taken else expected(1.0, CLOSE, created))
+    times = [moment.replace(tzinfo=None) if zone == "naive" else moment for moment in (event, later)]
+    feature_store.write_to_online_store("ohlcv_1h", frame(2.0, *times))
+    assert stored_bar(redis, repo) == (expected(2.0, event, later) if is_newer else expected(1.0, CLOSE, created))
 
 
 async def test_rows_are_written_asynchronously(feature_store: FeatureStore, redis: Any, repo: Repo) -> None:
     created = CLOSE + timedelta(seconds=1)
     rows = pd.concat([frame(1.0, CLOSE, created), frame(5.0, CLOSE, created, "GBP/USD")])
     await feature_store.write_to_online_store_async("ohlcv_1h", rows)
-    assert held(redis, repo) == expected(1.0, CLOSE, created)
-    assert held(redis, repo, "GBP/USD") == expected(5.0, CLOSE, created)
+    assert stored_bar(redis, repo) == expected(1.0, CLOSE, created)
+    assert stored_bar(redis, repo, "GBP/USD") == expected(5.0, CLOSE, created)
 
 
 def test_a_window_written_through_feast_is_ours_to_the_bit(feature_store: FeatureStore, redis: Any, repo: Repo) -> None:
@@ -266,8 +266,8 @@ def test_nothing_to_tell_is_null(feature_store: FeatureStore, redis: Any, repo: 
     values, present = decode_doubles(cells)
     assert np.isnan(values).all()
     assert not present.any()
-    found = told(feature_store.get_online_features(["ohlcv_1h:volume"], [{"symbol": "EUR/USD"}]))
-    assert found["volume"] == [("PRESENT", [0], CLOSE.timestamp())]  # there, and nothing: not the same as not there
+    served = cells_of(feature_store.get_online_features(["ohlcv_1h:volume"], [{"symbol": "EUR/USD"}]))
+    assert served["volume"] == [("PRESENT", [0], CLOSE.timestamp())]  # there, and nothing: not the same as not there
 
 
 # ---------------------------------------------------------------------------------------------------- deleting
@@ -297,10 +297,10 @@ def test_deleting_a_view_leaves_the_others(redis: Any, repo: Repo) -> None:
     before = redis.hgetall(entity_key("EUR/USD", "nonprod"))
     store, config = store_of(repo, "prod")
     store.delete_table(config, definitions.views["indicators_1h"])
-    kept = redis.hgetall(entity_key("EUR/USD", "prod"))
-    gone = {field_key("indicators_1h", name) for name in catalog.INDICATOR_FIELDS}
-    gone |= {timestamp_key("indicators_1h"), revision_key("indicators_1h")}
-    assert set(before) - set(kept) == gone
+    after = redis.hgetall(entity_key("EUR/USD", "prod"))
+    deleted = {field_key("indicators_1h", name) for name in catalog.INDICATOR_FIELDS}
+    deleted |= {timestamp_key("indicators_1h"), revision_key("indicators_1h")}
+    assert set(before) - set(after) == deleted
     assert redis.hgetall(entity_key("EUR/USD", "nonprod")) == before
     for view in ("ohlcv_1h", "window_1h"):
         store.delete_table(config, definitions.views[view])

@@ -91,11 +91,11 @@ def test_as_known_at_is_what_was_known_then(tables: OfflineTables, make_rows: Ma
 def test_a_withdrawn_bar_is_seen_by_nobody_who_asks_later(tables: OfflineTables, make_rows: MakeRows) -> None:
     tables.append("bars", make_rows("bars", n=3))
     later, restored = JANUARY + timedelta(days=1), JANUARY + timedelta(days=2)
-    gone = make_rows("bars", start=JANUARY + HOUR, value=float("nan"), created=later)
-    tables.append("bars", gone.append_column("withdrawn", pa.array(["a spike that nobody traded"])))
+    withdrawn = make_rows("bars", start=JANUARY + HOUR, value=float("nan"), created=later)
+    tables.append("bars", withdrawn.append_column("withdrawn", pa.array(["a spike that nobody traded"])))
     assert closes(tables.read("bars")) == [0.003, 2.003]
-    one = {"timeframe": "1h", "symbol": EURUSD, "start": None, "end": None}
-    assert closes(tables.read_range("bars", columns=["close"], **one)) == [0.003, 2.003]  # type: ignore[arg-type]
+    series = {"timeframe": "1h", "symbol": EURUSD, "start": None, "end": None}
+    assert closes(tables.read_range("bars", columns=["close"], **series)) == [0.003, 2.003]  # type: ignore[arg-type]
     assert closes(tables.read("bars", as_known_at=later - timedelta(microseconds=1))) == [0.003, 1.003, 2.003]
     reasons = tables.read("bars", all_revisions=True)["withdrawn"].to_pylist()
     assert reasons == [None, None, "a spike that nobody traded", None]
@@ -118,8 +118,8 @@ def test_symbols_and_timeframes_are_not_revisions_of_each_other(tables: OfflineT
 def test_rows_come_ascending_however_they_were_written(tables: OfflineTables, make_rows: MakeRows) -> None:
     whole = make_rows("bars", n=60 * 24)  # from January into March
     for part in (slice(1000, 1440), slice(0, 500), slice(500, 1000)):
-        taken = whole.slice(part.start, part.stop - part.start)
-        tables.append("bars", taken.take(pa.array(range(taken.num_rows - 1, -1, -1))))
+        chunk = whole.slice(part.start, part.stop - part.start)
+        tables.append("bars", chunk.take(pa.array(range(chunk.num_rows - 1, -1, -1))))
     read = tables.read("bars")
     assert opens(read) == opens(whole)
     assert closes(read) == closes(whole)
@@ -190,8 +190,8 @@ def test_an_unknown_value_reads_as_nan_however_it_was_written(tables: OfflineTab
     signed = np.array([np.nan, np.nan, 5.0])
     signed[0] = -signed[0]  # as 0/0 is on some processors
     tables.append("bars", rows.set_column(at, "volume", pa.array(signed, mask=np.array([False, True, False]))))
-    one = {"timeframe": "1h", "symbol": EURUSD, "start": None, "end": None}
-    for volume in (tables.read("bars")["volume"], tables.read_range("bars", columns=["volume"], **one)["volume"]):  # type: ignore[arg-type]
+    series = {"timeframe": "1h", "symbol": EURUSD, "start": None, "end": None}
+    for volume in (tables.read("bars")["volume"], tables.read_range("bars", columns=["volume"], **series)["volume"]):  # type: ignore[arg-type]
         assert volume.null_count == 0
         assert volume.to_numpy().tobytes() == np.array([np.nan, np.nan, 5.0]).tobytes()  # the bits of every NaN too
 

@@ -93,8 +93,8 @@ def test_rows_without_a_time_are_no_bars_of_a_span(tables: DeltaTables, make_row
     for name in ("kind", "rule", "rules", "detail", "row", "file"):
         rows = rows.append_column(name, pa.array(["bars"] * 3))
     rows = rows.append_column("line", pa.array([1, 2, 3]))
-    lost = rows.set_column(rows.schema.get_field_index("open_time"), "open_time", pa.nulls(3, TIME))
-    tables.append("quarantine", pa.concat_tables([rows, lost]))
+    timeless = rows.set_column(rows.schema.get_field_index("open_time"), "open_time", pa.nulls(3, TIME))
+    tables.append("quarantine", pa.concat_tables([rows, timeless]))
     assert tables.read("quarantine").num_rows == 6
     assert tables.read("quarantine", start=JANUARY - timedelta(days=9999)).num_rows == 3
     assert tables.read("quarantine", end=JANUARY + timedelta(days=9999)).num_rows == 3

@@ -39,16 +39,16 @@ def rows(symbol: str, hours: list[int], created: datetime, seed: int) -> pa.Tabl
 def tables(tmp_path_factory: pytest.TempPathFactory) -> DeltaTables:
     """Files of one symbol, files of two, revisions, and rows that come in no order."""
     folder: Path = tmp_path_factory.mktemp("tables")
-    found = DeltaTables(str(folder))
+    tables = DeltaTables(str(folder))
     first, second = START + timedelta(days=30), START + timedelta(days=31)
-    found.append("bars", rows("EUR/USD", list(range(0, BARS, 2)), first, 1))
-    found.append(
+    tables.append("bars", rows("EUR/USD", list(range(0, BARS, 2)), first, 1))
+    tables.append(
         "bars",
         pa.concat_tables([rows("EUR/USD", list(range(BARS - 1, 0, -2)), first, 2), rows("GBP/USD", [3, 9], first, 3)]),
     )
-    found.append("bars", rows("EUR/USD", [5, 40, 80], second, 4))
-    found.append("bars", rows("AUD/USD", [1, 2, 3], second, 5))
-    return found
+    tables.append("bars", rows("EUR/USD", [5, 40, 80], second, 4))
+    tables.append("bars", rows("AUD/USD", [1, 2, 3], second, 5))
+    return tables
 
 
 hours = st.one_of(st.none(), st.integers(-3, BARS + 3))
@@ -78,16 +78,16 @@ def test_a_range_is_what_the_general_read_gives(
 
 
 def test_no_table_is_an_empty_range(tmp_path: Path) -> None:
-    found = DeltaTables(str(tmp_path)).read_range(
+    rows = DeltaTables(str(tmp_path)).read_range(
         "bars", timeframe="1h", symbol="EUR/USD", start=None, end=None, columns=["close"]
     )
-    assert found.column_names == ["open_time", "close"]
-    assert not found.num_rows
+    assert rows.column_names == ["open_time", "close"]
+    assert not rows.num_rows
 
 
 def test_a_new_commit_is_seen(tmp_path: Path) -> None:
     tables = DeltaTables(str(tmp_path))
     for hour in (1, 2):
         tables.append("bars", rows("EUR/USD", [hour], START, hour))
-        found = tables.read_range("bars", timeframe="1h", symbol="EUR/USD", start=None, end=None, columns=["close"])
-        assert found.num_rows == hour
+        bars = tables.read_range("bars", timeframe="1h", symbol="EUR/USD", start=None, end=None, columns=["close"])
+        assert bars.num_rows == hour

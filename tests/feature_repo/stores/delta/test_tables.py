@@ -66,8 +66,8 @@ def test_a_column_dropped_later_is_no_obstacle(
 ) -> None:
     tables.append("bars", make_rows("bars"))
     new = make_rows("bars", start=JANUARY + HOUR).drop_columns(["volume"])
-    kept = SCHEMAS["bars"].remove(SCHEMAS["bars"].get_field_index("volume"))
-    monkeypatch.setitem(SCHEMAS, "bars", kept)
+    schema = SCHEMAS["bars"].remove(SCHEMAS["bars"].get_field_index("volume"))
+    monkeypatch.setitem(SCHEMAS, "bars", schema)
     tables.append("bars", new)
     assert tables.read("bars").num_rows == 2
     assert "volume" not in tables.read("bars").column_names

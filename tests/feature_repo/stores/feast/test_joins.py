@@ -35,8 +35,8 @@ def history(
 
 
 def asof(feature_store: FeatureStore, *moments: datetime, by_created: bool = False) -> list[float | None]:
-    asked = entities(*(("EUR/USD", moment) for moment in moments))
-    return rounded(history(feature_store, asked, filter_by_created_timestamp=by_created)["close"])
+    rows = entities(*(("EUR/USD", moment) for moment in moments))
+    return rounded(history(feature_store, rows, filter_by_created_timestamp=by_created)["close"])
 
 
 # -------------------------------------------------------------------------------------------------- no lookahead
@@ -87,7 +87,7 @@ def test_any_history_is_joined_as_row_by_row(
         parts.append(make_rows("bars", symbol, start=event - HOUR, value=float(value), created=created + value * US))
         stored[symbol].append((event, created + value * US, value + 0.003))
     tables.append("bars", pa.concat_tables(parts))
-    asked = [
+    questions = [
         (str(random.choice([*stored, "USD/JPY"])), JANUARY + timedelta(minutes=int(m)))
         for m in random.integers(-60, 40 * 60, n)
     ]
@@ -96,8 +96,8 @@ def test_any_history_is_joined_as_row_by_row(
         known = [r for r in stored.get(symbol, []) if r[0] <= moment and (not by_created or r[1] <= moment)]
         return round(max(known)[2], 3) if known else None
 
-    found = history(feature_store, entities(*asked), filter_by_created_timestamp=by_created)
-    assert rounded(found["close"]) == [answer(*one) for one in asked]
+    joined = history(feature_store, entities(*questions), filter_by_created_timestamp=by_created)
+    assert rounded(joined["close"]) == [answer(*question) for question in questions]
 
 
 # --------------------------------------------------------------------------------------------- the entity frame
@@ -108,16 +108,16 @@ def test_rows_and_columns_stay_as_they_are(
 ) -> None:
     for symbol, value in (("EUR/USD", 0.0), ("GBP/USD", 100.0)):
         tables.append("bars", make_rows("bars", symbol, n=5, value=value))
-    asked = entities(*((s, CLOSE + k * HOUR) for k in (4, 0, 2, 2) for s in ("GBP/USD", "EUR/USD")))
-    asked["label"] = [f"row {i}" for i in range(len(asked))]
-    asked.index = pd.Index(range(100, 108))
-    before = asked.copy()
-    found = history(feature_store, asked)
-    pd.testing.assert_frame_equal(asked, before)
-    assert found.columns.tolist() == ["symbol", "event_timestamp", "label", "close"]
-    assert found["label"].tolist() == asked["label"].tolist()
-    assert found["symbol"].tolist() == asked["symbol"].tolist()
-    assert rounded(found["close"]) == [104.003, 4.003, 100.003, 0.003, 102.003, 2.003, 102.003, 2.003]
+    frame = entities(*((s, CLOSE + k * HOUR) for k in (4, 0, 2, 2) for s in ("GBP/USD", "EUR/USD")))
+    frame["label"] = [f"row {i}" for i in range(len(frame))]
+    frame.index = pd.Index(range(100, 108))
+    before = frame.copy()
+    joined = history(feature_store, frame)
+    pd.testing.assert_frame_equal(frame, before)
+    assert joined.columns.tolist() == ["symbol", "event_timestamp", "label", "close"]
+    assert joined["label"].tolist() == frame["label"].tolist()
+    assert joined["symbol"].tolist() == frame["symbol"].tolist()
+    assert rounded(joined["close"]) == [104.003, 4.003, 100.003, 0.003, 102.003, 2.003, 102.003, 2.003]
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
@@ -127,16 +127,16 @@ def test_naive_timestamps_are_utc_and_others_are_what_they_say(
 ) -> None:
     tables.append("bars", make_rows("bars", n=2))
     moments = pd.DatetimeIndex([CLOSE - timedelta(seconds=1), CLOSE, CLOSE + HOUR]).tz_convert(zone).as_unit(unit)
-    found = history(feature_store, pd.DataFrame({"symbol": "EUR/USD", "event_timestamp": moments}))
-    assert rounded(found["close"]) == [None, 0.003, 1.003]
+    joined = history(feature_store, pd.DataFrame({"symbol": "EUR/USD", "event_timestamp": moments}))
+    assert rounded(joined["close"]) == [None, 0.003, 1.003]
 
 
 def test_nanoseconds_are_rounded_down(feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows) -> None:
     tables.append("bars", make_rows("bars", n=2))
     close = pd.Timestamp(CLOSE).as_unit("ns")
-    asked = entities(*(("EUR/USD", close + pd.Timedelta(ns, "ns")) for ns in (-1, 0, 999)))
-    assert str(asked["event_timestamp"].dtype) == "datetime64[ns, UTC]"
-    assert rounded(history(feature_store, asked)["close"]) == [None, 0.003, 0.003]
+    frame = entities(*(("EUR/USD", close + pd.Timedelta(ns, "ns")) for ns in (-1, 0, 999)))
+    assert str(frame["event_timestamp"].dtype) == "datetime64[ns, UTC]"
+    assert rounded(history(feature_store, frame)["close"]) == [None, 0.003, 0.003]
 
 
 @pytest.mark.parametrize("by_created", [False, True])
@@ -145,9 +145,9 @@ def test_who_is_unknown_or_never_gets_nothing(
 ) -> None:
     tables.append("bars", make_rows("bars"))
     late = CLOSE + HOUR
-    asked = entities(("EUR/USD", late), ("no such", late), (None, late), ("EUR/USD", pd.NaT))
-    found = history(feature_store, asked, filter_by_created_timestamp=by_created)
-    assert rounded(found["close"]) == [0.003, None, None, None]
+    frame = entities(("EUR/USD", late), ("no such", late), (None, late), ("EUR/USD", pd.NaT))
+    joined = history(feature_store, frame, filter_by_created_timestamp=by_created)
+    assert rounded(joined["close"]) == [0.003, None, None, None]
 
 
 @pytest.mark.parametrize("view", ["ohlcv_1h", "indicators_1h", "window_1h"])
@@ -156,13 +156,13 @@ def test_nothing_stored_or_nothing_asked(
     feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows, view: str, by_created: bool
 ) -> None:
     refs = [f"{view}:{catalog.VIEWS[view].fields[1]}"]
-    asked = entities(("EUR/USD", CLOSE))
-    for rows, n in ((asked, 1), (asked.iloc[:0], 0)):
-        found = history(feature_store, rows, refs, filter_by_created_timestamp=by_created)
-        assert len(found) == n
-        assert found.iloc[:, -1].isna().all()
+    frame = entities(("EUR/USD", CLOSE))
+    for rows, n in ((frame, 1), (frame.iloc[:0], 0)):
+        joined = history(feature_store, rows, refs, filter_by_created_timestamp=by_created)
+        assert len(joined) == n
+        assert joined.iloc[:, -1].isna().all()
     write(tables, make_rows)
-    assert len(history(feature_store, asked.iloc[:0], refs, filter_by_created_timestamp=by_created)) == 0
+    assert len(history(feature_store, frame.iloc[:0], refs, filter_by_created_timestamp=by_created)) == 0
 
 
 def test_a_query_is_refused(feature_store: FeatureStore, tables: DeltaTables) -> None:
@@ -174,11 +174,11 @@ def test_a_frame_without_the_join_key_or_a_timestamp_is_refused(
     feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
     tables.append("bars", make_rows("bars"))
-    asked = entities(("EUR/USD", CLOSE))
+    frame = entities(("EUR/USD", CLOSE))
     with pytest.raises(ValueError, match="lacks the column 'symbol'; it has ticker, event_timestamp"):
-        history(feature_store, asked.rename(columns={"symbol": "ticker"}))
+        history(feature_store, frame.rename(columns={"symbol": "ticker"}))
     with pytest.raises(EntityTimestampInferenceException, match="event_timestamp"):
-        history(feature_store, asked[["symbol"]])
+        history(feature_store, frame[["symbol"]])
 
 
 def test_without_a_frame_every_bar_close_in_the_span_is_a_row(
@@ -187,11 +187,11 @@ def test_without_a_frame_every_bar_close_in_the_span_is_a_row(
     for symbol, value in (("GBP/USD", 100.0), ("EUR/USD", 0.0)):
         write(tables, make_rows, symbol, n=6, value=value)
     refs = ["ohlcv_1h:close", "indicators_1h:sma_5"]
-    found = history(feature_store, None, refs, start_date=CLOSE + HOUR, end_date=CLOSE + 3 * HOUR)
-    assert found["symbol"].tolist() == ["EUR/USD"] * 3 + ["GBP/USD"] * 3
-    assert found["event_timestamp"].tolist() == [CLOSE + k * HOUR for k in (1, 2, 3)] * 2
-    assert rounded(found["close"]) == [1.003, 2.003, 3.003, 101.003, 102.003, 103.003]
-    assert rounded(found["sma_5"]) == [1.0, 2.0, 3.0, 101.0, 102.0, 103.0]
+    joined = history(feature_store, None, refs, start_date=CLOSE + HOUR, end_date=CLOSE + 3 * HOUR)
+    assert joined["symbol"].tolist() == ["EUR/USD"] * 3 + ["GBP/USD"] * 3
+    assert joined["event_timestamp"].tolist() == [CLOSE + k * HOUR for k in (1, 2, 3)] * 2
+    assert rounded(joined["close"]) == [1.003, 2.003, 3.003, 101.003, 102.003, 103.003]
+    assert rounded(joined["sma_5"]) == [1.0, 2.0, 3.0, 101.0, 102.0, 103.0]
     naive = history(
         feature_store,
         None,
@@ -199,7 +199,7 @@ def test_without_a_frame_every_bar_close_in_the_span_is_a_row(
         start_date=(CLOSE + HOUR).replace(tzinfo=None),
         end_date=(CLOSE + 3 * HOUR).replace(tzinfo=None),
     )
-    pd.testing.assert_frame_equal(naive, found)
+    pd.testing.assert_frame_equal(naive, joined)
 
 
 # ------------------------------------------------------------------------------------------------- several views
@@ -208,21 +208,21 @@ def test_without_a_frame_every_bar_close_in_the_span_is_a_row(
 def test_several_timeframes_in_one_row(feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows) -> None:
     write(tables, make_rows, n=10)
     write(tables, make_rows, "EUR/USD", "4h", n=2, value=100.0)
-    asked = entities(*(("EUR/USD", CLOSE + k * HOUR) for k in (7, 2, 3, 0)))
+    frame = entities(*(("EUR/USD", CLOSE + k * HOUR) for k in (7, 2, 3, 0)))
     refs = ["ohlcv_1h:close", "ohlcv_4h:close", "indicators_4h:sma_5"]
-    found = history(feature_store, asked, refs, full_feature_names=True)
-    assert found.columns.tolist()[2:] == ["ohlcv_1h__close", "ohlcv_4h__close", "indicators_4h__sma_5"]
-    assert rounded(found["ohlcv_1h__close"]) == [7.003, 2.003, 3.003, 0.003]
-    assert rounded(found["ohlcv_4h__close"]) == [101.003, None, 100.003, None]
-    assert rounded(found["indicators_4h__sma_5"]) == [101.0, None, 100.0, None]
+    joined = history(feature_store, frame, refs, full_feature_names=True)
+    assert joined.columns.tolist()[2:] == ["ohlcv_1h__close", "ohlcv_4h__close", "indicators_4h__sma_5"]
+    assert rounded(joined["ohlcv_1h__close"]) == [7.003, 2.003, 3.003, 0.003]
+    assert rounded(joined["ohlcv_4h__close"]) == [101.003, None, 100.003, None]
+    assert rounded(joined["indicators_4h__sma_5"]) == [101.0, None, 100.0, None]
 
 
 def test_a_service_of_the_catalog(feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows) -> None:
     write(tables, make_rows, n=3)
     service = feature_store.get_feature_service("latest_1h")
-    found = feature_store.get_historical_features(entities(("EUR/USD", CLOSE + HOUR)), service).to_df()
-    assert found.columns.tolist()[2:] == [*catalog.BAR_FIELDS, *catalog.INDICATOR_FIELDS]
-    assert rounded(found.iloc[0, 2:]) == [
+    joined = feature_store.get_historical_features(entities(("EUR/USD", CLOSE + HOUR)), service).to_df()
+    assert joined.columns.tolist()[2:] == [*catalog.BAR_FIELDS, *catalog.INDICATOR_FIELDS]
+    assert rounded(joined.iloc[0, 2:]) == [
         round(1 + k / 1000, 3) for names in (catalog.BAR_FIELDS, catalog.INDICATOR_FIELDS) for k in range(len(names))
     ]
 
@@ -231,9 +231,9 @@ def test_a_service_of_the_catalog(feature_store: FeatureStore, tables: DeltaTabl
 
 
 def window_asof(feature_store: FeatureStore, moment: datetime, by_created: bool = False) -> list[float] | None:
-    asked = entities(("EUR/USD", moment))
-    found = history(feature_store, asked, ["window_1h:close"], filter_by_created_timestamp=by_created)["close"][0]
-    return None if found is None else [round(value, 3) for value in found]
+    frame = entities(("EUR/USD", moment))
+    window = history(feature_store, frame, ["window_1h:close"], filter_by_created_timestamp=by_created)["close"][0]
+    return None if window is None else [round(value, 3) for value in window]
 
 
 def test_a_window_ends_with_the_last_closed_bar(
@@ -289,9 +289,9 @@ def test_many_window_rows_keep_their_order(
     for symbol, value in (("EUR/USD", 0.0), ("GBP/USD", 100.0)):
         write(tables, make_rows, symbol, n=3, value=value)
     later = CLOSE + HOUR
-    asked = entities(("GBP/USD", later), ("EUR/USD", CLOSE), (None, later), ("GBP/USD", later), ("EUR/USD", pd.NaT))
-    found = history(feature_store, asked, ["window_1h:close", "window_1h:sma_5", "window_1h:open_time"])
-    lasts = [None if values is None else round(values[-1], 3) for values in found["close"]]
+    frame = entities(("GBP/USD", later), ("EUR/USD", CLOSE), (None, later), ("GBP/USD", later), ("EUR/USD", pd.NaT))
+    joined = history(feature_store, frame, ["window_1h:close", "window_1h:sma_5", "window_1h:open_time"])
+    lasts = [None if values is None else round(values[-1], 3) for values in joined["close"]]
     assert lasts == [101.003, 0.003, None, 101.003, None]
-    assert found["open_time"][0].tolist() == [JANUARY.timestamp() + k * 3600 for k in range(2)]
-    assert [None if v is None else len(v) for v in found["sma_5"]] == [2, 1, None, 2, None]
+    assert joined["open_time"][0].tolist() == [JANUARY.timestamp() + k * 3600 for k in range(2)]
+    assert [None if v is None else len(v) for v in joined["sma_5"]] == [2, 1, None, 2, None]

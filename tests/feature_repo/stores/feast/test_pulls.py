@@ -95,16 +95,16 @@ def test_pull_latest_reads_no_wide_column_of_the_past(
     feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tables, make_rows, n=100)
-    read, seen = DeltaTables.read, []
+    read, reads = DeltaTables.read, []
 
     def spy(self: DeltaTables, *arguments: Any, **options: Any) -> pa.Table:
         rows = read(self, *arguments, **options)
-        seen.append((rows.num_rows, "sma_5" in rows.column_names))
+        reads.append((rows.num_rows, "sma_5" in rows.column_names))
         return rows
 
     monkeypatch.setattr(DeltaTables, "read", spy)
     assert pull("latest", feature_store, CLOSE, CLOSE + 999 * HOUR, "indicators_1h").num_rows == 1
-    assert seen == [(100, False), (1, True)]
+    assert reads == [(100, False), (1, True)]
 
 
 # -------------------------------------------------------------------------------------------------- materialize
@@ -122,13 +122,13 @@ def test_materialize_publishes_the_newest_bars(
     symbols = ["GBP/USD", "EUR/USD"]
     feature_store.materialize(JANUARY, CLOSE + 3 * HOUR, views)  # and not the fifth bar
     for values, names, view in ((50.0, catalog.BAR_FIELDS, "ohlcv_1h"), (50.0, catalog.INDICATOR_FIELDS, views[1])):
-        found = online(feature_store, symbols, view)
+        columns = online(feature_store, symbols, view)
         for k, name in enumerate(names):
-            assert rounded(found[name]) == [round(101 + k / 1000, 3), round(values + k / 1000, 3)]
+            assert rounded(columns[name]) == [round(101 + k / 1000, 3), round(values + k / 1000, 3)]
     windows = newest_windows(two_symbols, catalog.timeframe("1h"), end=JANUARY + 3 * HOUR)
-    found = online(feature_store, symbols, "window_1h")
+    columns = online(feature_store, symbols, "window_1h")
     for name in catalog.WINDOW_FIELDS:
-        assert found[name] == [windows[symbol].columns[name].tolist() for symbol in symbols]
+        assert columns[name] == [windows[symbol].columns[name].tolist() for symbol in symbols]
 
     feature_store.materialize(JANUARY, CLOSE + 9 * HOUR, views)
     assert rounded(online(feature_store, symbols, "ohlcv_1h")["close"]) == [101.003, 4.003]

@@ -77,8 +77,8 @@ print(sorted(view.name for view in load_repo().feature_store().list_feature_view
 
 
 def run(command: list[str], cwd: Path, variables: Mapping[str, str]) -> str:
-    kept = {name: value for name, value in environ.items() if not name.startswith("FSTORE_")}
-    done = subprocess.run(command, cwd=cwd, env={**kept, **variables}, capture_output=True, text=True, timeout=120)
+    inherited = {name: value for name, value in environ.items() if not name.startswith("FSTORE_")}
+    done = subprocess.run(command, cwd=cwd, env={**inherited, **variables}, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -91,7 +91,7 @@ def test_feast_in_the_repository_and_a_client_elsewhere_see_one_registry(tmp_pat
     assert (copy.parent / ".fstore" / "registry.db").exists()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    told = run([sys.executable, "-c", LIST], elsewhere, {**used, "FSTORE_HOME": ".fstore"})
-    assert told.splitlines()[-1] == str(sorted(catalog.VIEWS))
+    listing = run([sys.executable, "-c", LIST], elsewhere, {**used, "FSTORE_HOME": ".fstore"})
+    assert listing.splitlines()[-1] == str(sorted(catalog.VIEWS))
     assert not any(elsewhere.iterdir())
     assert not (copy / ".fstore").exists()

@@ -60,9 +60,9 @@ def test_the_guard_holds_on_a_cluster(cluster: Any) -> None:
 async def test_feast_reads_a_cluster(cluster: Any, cluster_store: FeatureStore, repo: Repo) -> None:
     for k, symbol in enumerate(SYMBOLS):
         publish(cluster, repo.project, symbol, [row(2_000_000, 1, float(k))])
-    refs, asked = [f"{VIEW.name}:close"], [{"symbol": symbol} for symbol in SYMBOLS]
-    assert cluster_store.get_online_features(refs, asked).to_dict()["close"] == [0.0, 1.0, 2.0]
-    response = await cluster_store.get_online_features_async(refs, asked)
+    refs, entities = [f"{VIEW.name}:close"], [{"symbol": symbol} for symbol in SYMBOLS]
+    assert cluster_store.get_online_features(refs, entities).to_dict()["close"] == [0.0, 1.0, 2.0]
+    response = await cluster_store.get_online_features_async(refs, entities)
     assert response.to_dict()["close"] == [0.0, 1.0, 2.0]
     await cluster_store.close()
 

@@ -97,8 +97,8 @@ def store_bars(name: str, settings: Settings, n: int = 300) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(file, index=False)
     bars = read_bars(file, symbol=symbol, timeframe=timeframe)
-    kept = {"tables": settings.tables(), "ledger": settings.ledger()}
-    ingest(bars, series=Series(symbol=symbol, timeframe=timeframe), now=NOW, max_bad_share=0.05, **kept)
+    stores = {"tables": settings.tables(), "ledger": settings.ledger()}
+    ingest(bars, series=Series(symbol=symbol, timeframe=timeframe), now=NOW, max_bad_share=0.05, **stores)
 
 
 async def test_a_strategy_reads_what_a_run_published(cluster_settings: Settings, symbols: list[str]) -> None:
@@ -120,8 +120,8 @@ def test_feast_reads_the_same(cluster_settings: Settings, symbols: list[str]) ->
     store = cluster_settings.repo().feature_store()
     store.apply([d.project, d.symbol, *d.sources.values(), *d.views.values(), *d.services.values()])
     store.refresh_registry()
-    asked = [{"symbol": symbol} for symbol in symbols]
-    answer = store.get_online_features(["ohlcv_1h:close", "indicators_1h:rsi_14"], asked).to_dict()
+    entities = [{"symbol": symbol} for symbol in symbols]
+    answer = store.get_online_features(["ohlcv_1h:close", "indicators_1h:rsi_14"], entities).to_dict()
     assert answer["symbol"] == symbols
     assert answer["close"] == [newest_close(symbol) for symbol in symbols]
 
@@ -131,11 +131,11 @@ async def test_a_node_that_is_lost_takes_its_symbols_and_no_others(
 ) -> None:
     repo = cluster_settings.repo()
     with connect(repo.redis_url or "", repo.redis_type) as client:
-        lost = client.get_node_from_key(entity_key(symbols[0], repo.project)).port
-    seed = next(port for port in own_cluster.nodes if port != lost)
-    left = replace(repo, redis_url=f"redis://127.0.0.1:{seed}", home=repo.home / "other")
-    own_cluster.stop_node(lost)
-    async with FeatureStoreClient(repo=left, now=NOW.timestamp, on_unavailable="fail") as client:
+        stopped = client.get_node_from_key(entity_key(symbols[0], repo.project)).port
+    seed = next(port for port in own_cluster.nodes if port != stopped)
+    reduced = replace(repo, redis_url=f"redis://127.0.0.1:{seed}", home=repo.home / "other")
+    own_cluster.stop_node(stopped)
+    async with FeatureStoreClient(repo=reduced, now=NOW.timestamp, on_unavailable="fail") as client:
         frame = await client.get_latest(symbols[1:], ["close"], timeframe="1h")
         assert frame["close"].notna().all()
         with pytest.raises(FeatureStoreUnavailable):

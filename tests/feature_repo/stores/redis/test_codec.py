@@ -70,7 +70,7 @@ def test_missing_and_null_fields_are_absent_and_a_stored_nan_is_not(cells: list[
     stored = [struct.pack("<BQ", 0x29, cell) if isinstance(cell, int) else cell for cell in cells]
     values, present = decode_doubles(stored)
     assert present.tolist() == [isinstance(cell, int) for cell in cells]
-    assert [b for b, held in zip(bits_of(values), present, strict=True) if held] == [
+    assert [b for b, is_present in zip(bits_of(values), present, strict=True) if is_present] == [
         cell for cell in cells if isinstance(cell, int)
     ]
     assert np.isnan(values[~present]).all()
@@ -88,10 +88,10 @@ def test_any_cells_are_read_as_feast_reads_them_or_refused(stored: list[bytes | 
         values, present = decode_doubles(stored)
     except CodecError:
         return
-    for cell, value, held in zip(stored, values, present, strict=True):
+    for cell, value, is_present in zip(stored, values, present, strict=True):
         feast = Value.FromString(cell or b"")
-        assert feast.WhichOneof("val") == ("double_val" if held else None)
-        if held:
+        assert feast.WhichOneof("val") == ("double_val" if is_present else None)
+        if is_present:
             assert bits_of([value]) == bits_of([feast.double_val])
 
 
@@ -237,10 +237,10 @@ moments = st.integers(0, 253_402_300_799_999_999)
 
 
 @given(st.tuples(moments, moments), st.tuples(moments, moments))
-def test_revisions_compare_as_bar_and_then_as_created(one: tuple[int, int], other: tuple[int, int]) -> None:
-    assert (revision(*one) < revision(*other)) == (one < other)
-    assert read_revision(revision(*one)) == one
-    assert revision(*one).isdigit()  # nothing whose order a locale could change
+def test_revisions_compare_as_bar_and_then_as_created(left: tuple[int, int], right: tuple[int, int]) -> None:
+    assert (revision(*left) < revision(*right)) == (left < right)
+    assert read_revision(revision(*left)) == left
+    assert revision(*left).isdigit()  # nothing whose order a locale could change
 
 
 @pytest.mark.parametrize("stored", [b"", b"1" * 39, b"1" * 41, b"1" * 39 + b"x", b"-" + b"1" * 39])

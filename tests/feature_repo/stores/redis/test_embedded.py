@@ -68,8 +68,8 @@ def wait_until(condition: Callable[[], object]) -> None:
 def living(group: int) -> list[str]:
     """The processes of a group that still run; those that ended and nobody has asked about yet do not."""
     listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
-    found = [line.split(None, 2) for line in listed.splitlines()]
-    return [line[-1] for line in found if line[0] == str(group) and not line[1].startswith("Z")]
+    processes = [line.split(None, 2) for line in listed.splitlines()]
+    return [line[-1] for line in processes if line[0] == str(group) and not line[1].startswith("Z")]
 
 
 def process_id(url: str) -> int:
@@ -101,14 +101,14 @@ def test_eight_processes_at_once_share_one_server(own_home: Path) -> None:
 
 
 def test_threads_of_one_process_share_one_server(own_home: Path) -> None:
-    found: list[int] = []
-    threads = [threading.Thread(target=lambda: found.append(process_id(ensure_server(own_home)))) for _ in range(8)]
+    servers: list[int] = []
+    threads = [threading.Thread(target=lambda: servers.append(process_id(ensure_server(own_home)))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8
-    assert len(set(found)) == 1
+    assert len(servers) == 8
+    assert len(set(servers)) == 1
 
 
 def test_another_process_finds_it_and_leaves_it_running(own_home: Path) -> None:
@@ -161,8 +161,8 @@ def test_fault_server_killed_is_started_again_at_once(own_home: Path) -> None:
 def test_fault_server_too_busy_to_answer_is_waited_for_and_never_doubled(own_home: Path) -> None:
     server = process_id(ensure_server(own_home))
     os.kill(server, signal.SIGSTOP)
-    found: list[int] = []
-    asking = threading.Thread(target=lambda: found.append(process_id(ensure_server(own_home))))
+    servers: list[int] = []
+    asking = threading.Thread(target=lambda: servers.append(process_id(ensure_server(own_home))))
     asking.start()
     try:
         asking.join(1.5)  # longer than one PING waits for its answer
@@ -170,7 +170,7 @@ def test_fault_server_too_busy_to_answer_is_waited_for_and_never_doubled(own_hom
     finally:
         os.kill(server, signal.SIGCONT)
     asking.join(DEADLINE_S)
-    assert found == [server]
+    assert servers == [server]
     assert len(living(os.getpgid(server))) == len(["shell", "guard", "server"])
 
 

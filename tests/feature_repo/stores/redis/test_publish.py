@@ -48,7 +48,7 @@ def read(redis: Any, symbol: str, views: Sequence[catalog.View] = VIEWS) -> set[
     fields = [f for v in views for f in (timestamp_key(v.name), revision_key(v.name))]
     fields += [field_key(v.name, name) for v in views for name in v.fields]
     stored = redis.hmget(entity_key(symbol, PROJECT), fields)
-    told = {(decode_timestamp(stored[2 * i]), *read_revision(stored[2 * i + 1])) for i in range(len(views))}
+    stamps = {(decode_timestamp(stored[2 * i]), *read_revision(stored[2 * i + 1])) for i in range(len(views))}
     cells = iter(stored[2 * len(views) :])
     values: set[float] = set()
     for view in views:
@@ -57,8 +57,8 @@ def read(redis: Any, symbol: str, views: Sequence[catalog.View] = VIEWS) -> set[
             values.update(*(decode_array(cell).tolist() for cell in mine))
         else:
             values.update(decode_doubles(mine)[0].tolist())
-    assert all(event == of_revision for event, of_revision, _ in told)
-    return {(event, created, value) for event, _, created in told for value in values}
+    assert all(event == of_revision for event, of_revision, _ in stamps)
+    return {(event, created, value) for event, _, created in stamps for value in values}
 
 
 # -------------------------------------------------------------------------------------------------- the guard
@@ -96,14 +96,14 @@ _symbols = map(str, count())
 @given(st.lists(st.tuples(instants, instants), min_size=1, max_size=8))
 def test_whatever_the_order_the_newest_revision_of_the_newest_bar_stays(redis: Any, writes: list[Any]) -> None:
     symbol = next(_symbols)
-    held: tuple[int, int] | None = None
+    newest: tuple[int, int] | None = None
     for i, (event, created) in enumerate(writes):
-        newer = held is None or (event, created) > held
+        newer = newest is None or (event, created) > newest
         assert publish(redis, PROJECT, symbol, rows(event, created, float(i), VIEWS[:1])) == (newer,)
         if newer:
-            held, value = (event, created), float(i)
-        assert held is not None
-        assert read(redis, symbol, VIEWS[:1]) == {(*held, value)}
+            newest, value = (event, created), float(i)
+        assert newest is not None
+        assert read(redis, symbol, VIEWS[:1]) == {(*newest, value)}
 
 
 def test_a_server_that_has_forgotten_the_script_is_told_it_again(redis: Any) -> None:
@@ -117,13 +117,13 @@ def test_a_server_that_has_forgotten_the_script_is_told_it_again(redis: Any) -> 
 
 def test_a_reader_never_sees_two_bars_mixed(redis: Any, server_url: str) -> None:
     publish(redis, PROJECT, "EUR/USD", rows(1_000_000, 0, 0.0))
-    seen: list[set[tuple[int, int, float]]] = []
+    reads: list[set[tuple[int, int, float]]] = []
     done = threading.Event()
 
     def look() -> None:
         with connect(server_url) as own:
             while not done.is_set():
-                seen.append(read(own, "EUR/USD"))
+                reads.append(read(own, "EUR/USD"))
 
     reader = threading.Thread(target=look)
     reader.start()
@@ -131,11 +131,11 @@ def test_a_reader_never_sees_two_bars_mixed(redis: Any, server_url: str) -> None
         publish(redis, PROJECT, "EUR/USD", rows((i + 1) * 1_000_000, i, float(i)))
     done.set()
     reader.join()
-    assert all(len(one) == 1 for one in seen)
-    found = [next(iter(one)) for one in seen]
-    assert all(event == (created + 1) * 1_000_000 and value == created for event, created, value in found)
-    assert found == sorted(found)
-    assert len(set(found)) > 10  # it did look while bars came in
+    assert all(len(revisions) == 1 for revisions in reads)
+    bars = [next(iter(revisions)) for revisions in reads]
+    assert all(event == (created + 1) * 1_000_000 and value == created for event, created, value in bars)
+    assert bars == sorted(bars)
+    assert len(set(bars)) > 10  # it did look while bars came in
 
 
 def test_two_writers_racing_end_with_the_newest(redis: Any, server_url: str) -> None:
@@ -169,13 +169,13 @@ def test_a_publish_is_announced_only_when_something_changed(redis: Any) -> None:
         publish(redis, "other", "EUR/USD", rows(9_000_000, 9, 1.0))  # not of this project
         publish(redis, PROJECT, "GBP/USD", rows(1_000_000, 1, 1.0))
         redis.publish(channel(PROJECT), "end")
-        heard = []
-        while not heard or heard[-1] != b"end":
+        messages = []
+        while not messages or messages[-1] != b"end":
             message = listener.get_message(timeout=5.0)
             if message:
-                heard.append(message["data"])
+                messages.append(message["data"])
     views = b"ohlcv_1h indicators_1h window_1h"
-    assert heard == [b"EUR/USD\n" + views, b"GBP/USD\n" + views, b"end"]
+    assert messages == [b"EUR/USD\n" + views, b"GBP/USD\n" + views, b"end"]
 
 
 # ---------------------------------------------------------------------------------------------------- the keys
