@@ -43,8 +43,8 @@ def postgres_url() -> Iterator[str]:
 def find_postgres() -> Path | None:
     """The folder of ``initdb`` and ``postgres``: of the newest installed version, or on the PATH."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda bin_: int(float(bin_.parent.name)))
-    found = shutil.which("initdb")
-    candidates = [*reversed(installed), *([Path(found).parent] if found else [])]
+    command = shutil.which("initdb")
+    candidates = [*reversed(installed), *([Path(command).parent] if command else [])]
     return next((bin_ for bin_ in candidates if (bin_ / "initdb").exists() and (bin_ / "postgres").exists()), None)
 
 

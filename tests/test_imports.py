@@ -224,8 +224,8 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def needed(importer: str, source: str) -> set[str]:
     """The modules of the house that a module imports when it runs, not only for its type hints."""
     names = {module_name(path) for path in MODULES}
-    found = {name for name in imports(without_hints(source), importer) if name in names}
-    return {name for name in found if not within(importer, name)}  # a package is there before what lies in it
+    imported = {name for name in imports(without_hints(source), importer) if name in names}
+    return {name for name in imported if not within(importer, name)}  # a package is there before what lies in it
 
 
 def without_hints(source: str) -> str:
@@ -291,12 +291,12 @@ def test_only_the_settings_read_the_environment(path: Path) -> None:
 def test_what_takes_seconds_to_import_is_imported_when_it_is_needed() -> None:
     """Feast, Prefect and great-expectations: a lookup waits for none of them."""
     top = {module_name(path): imported_at_once(path.read_text()) for path in MODULES}
-    assert {name for name, found in top.items() if "great_expectations" in found} == {"flows.quality.suite"}
-    assert {name for name, found in top.items() if "feast" in found} == {
+    assert {name for name, modules in top.items() if "great_expectations" in modules} == {"flows.quality.suite"}
+    assert {name for name, modules in top.items() if "feast" in modules} == {
         "feature_repo.definitions",
         *("feature_repo.stores.offline", "feature_repo.stores.feast.retrieval", "feature_repo.stores.online"),
     }  # fmt: skip
-    assert not [name for name, found in top.items() if "prefect" in found and within(name, "flows.cli")]
+    assert not [name for name, modules in top.items() if "prefect" in modules and within(name, "flows.cli")]
 
 
 def imported_at_once(source: str) -> set[str]:
@@ -310,7 +310,7 @@ def imported_at_once(source: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("importer", "line", "found"),
+    ("importer", "line", "broken"),
     [
         ("feature_repo.catalog", "import numpy", ["numpy"]),
         ("feature_repo.catalog", "from feature_repo import sessions", ["feature_repo.sessions"]),
@@ -368,12 +368,12 @@ def imported_at_once(source: str) -> set[str]:
         ("fsclient.dashboard.app", "import dash", []),
     ],
 )  # fmt: skip
-def test_a_broken_arrow_is_found(importer: str, line: str, found: list[str]) -> None:
-    assert broken_arrows(importer, line) == found
+def test_a_broken_arrow_is_found(importer: str, line: str, broken: list[str]) -> None:
+    assert broken_arrows(importer, line) == broken
 
 
 @pytest.mark.parametrize(
-    ("line", "found"),
+    ("line", "is_read"),
     [
         ("import os\nhome = os.environ['HOME']", True),
         ("import os as system\nhome = system.getenv('HOME')", True),
@@ -382,12 +382,12 @@ def test_a_broken_arrow_is_found(importer: str, line: str, found: list[str]) -> 
         ("def read(environ): return environ['HOME']", False),
     ],
 )
-def test_reading_the_environment_is_found(line: str, found: bool) -> None:
-    assert reads_environment(line) is found
+def test_reading_the_environment_is_found(line: str, is_read: bool) -> None:
+    assert reads_environment(line) is is_read
 
 
 @pytest.mark.parametrize(
-    ("line", "found"),
+    ("line", "calls"),
     [
         ("ledger.begin('x', parameters={})", ["begin"]),
         ("settings.ledger().list_series(rows)", ["list_series"]),
@@ -396,8 +396,8 @@ def test_reading_the_environment_is_found(line: str, found: bool) -> None:
         ("rows.append(row)\nledger.runs()\ntables.read('bars')", []),
     ],
 )
-def test_writing_is_found(line: str, found: list[str]) -> None:
-    assert writes(line) == found
+def test_writing_is_found(line: str, calls: list[str]) -> None:
+    assert writes(line) == calls
 
 
 def test_a_circle_is_found() -> None:

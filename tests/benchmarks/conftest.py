@@ -31,11 +31,11 @@ class Report:
 
     rows: list[tuple[str, str, str, str, str]] = field(default_factory=list)
 
-    def ratio(self, what: str, ours_s: float, floor_s: float, floor: str, goal: str) -> None:
-        self.rows.append((what, _time(ours_s), f"{floor} {_time(floor_s)}", f"{ours_s / floor_s:.2f}x", goal))
+    def ratio(self, measure: str, ours_s: float, floor_s: float, floor: str, goal: str) -> None:
+        self.rows.append((measure, _time(ours_s), f"{floor} {_time(floor_s)}", f"{ours_s / floor_s:.2f}x", goal))
 
-    def time(self, what: str, ours_s: float, goal: str) -> None:
-        self.rows.append((what, _time(ours_s), "", "", goal))
+    def time(self, measure: str, ours_s: float, goal: str) -> None:
+        self.rows.append((measure, _time(ours_s), "", "", goal))
 
     def text(self) -> str:
         rows = [("measured (median)", "ours", "side by side with", "ratio", "goal"), *self.rows]
@@ -49,30 +49,30 @@ def _time(seconds: float) -> str:
 
 @pytest.fixture(scope="session")
 def report() -> Iterator[Report]:
-    found = Report()
-    yield found
-    print("\n\n" + found.text())
+    report = Report()
+    yield report
+    print("\n\n" + report.text())
 
 
 @pytest.fixture(scope="session")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
     """100 symbols online (windows of 1h and 4h), one of them with a year of hourly bars and indicators offline."""
     settings = Settings(home=tmp_path_factory.mktemp("home"))
-    found = settings.repo()
+    repo = settings.repo()
     rng = np.random.default_rng(7)
     names = list(catalog.SYMBOLS)[:100]
     now_us = int(time.time() * 1e6)
     last_open = now_us // HOUR_US * HOUR_US - HOUR_US
-    with connect(online_url(found)) as client:
+    with connect(online_url(repo)) as client:
         for name in names:
             for tf in (TIMEFRAME, catalog.timeframe("4h")):
                 opens = last_open - np.arange(catalog.WINDOW_BARS)[::-1] * tf.microseconds
                 columns = {f: rng.uniform(1, 2, len(opens)) for f in catalog.WINDOW_FIELDS}
                 columns[catalog.WINDOW_TIME] = opens / 1e6
                 window = Window(event_us=int(opens[-1]) + tf.microseconds, created_us=now_us, columns=columns)
-                publish_window(client, found.project, name, tf, window)
+                publish_window(client, repo.project, name, tf, window)
     _store_year(settings, rng, last_open)
-    yield found
+    yield repo
     stop_server(settings.home)
 
 

@@ -35,10 +35,10 @@ async def paired(a: Callable[[], Awaitable[Any]], b: Callable[[], Awaitable[Any]
     """Medians of two calls in turn, so that the machine's drift is in both."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
-        for call, kept in zip((a, b), times, strict=True):
+        for call, durations in zip((a, b), times, strict=True):
             started = time.perf_counter()
             await call()
-            kept.append(time.perf_counter() - started)
+            durations.append(time.perf_counter() - started)
     return statistics.median(times[0]), statistics.median(times[1])
 
 
@@ -127,23 +127,23 @@ async def test_cached(repo: Repo, report: Report) -> None:
         await client.get_latest("EUR/USD", ["close"])
         while not client.hears_publishes:
             await asyncio.sleep(0.001)
-        for what, (call, goal) in calls.items():
+        for name, (call, goal) in calls.items():
             await call()
-            held = await call()
-            assert held.attrs["provenance"]["source"] == "cache"
-            held.attrs = {}  # which pandas would copy too
+            frame = await call()
+            assert frame.attrs["provenance"]["source"] == "cache"
+            frame.attrs = {}  # which pandas would copy too
 
-            async def copy(held: pd.DataFrame = held) -> pd.DataFrame:
-                return held.copy()
+            async def copy(frame: pd.DataFrame = frame) -> pd.DataFrame:
+                return frame.copy()
 
             ours, pandas = await paired(call, copy, 3000)
-            report.ratio(what, ours, pandas, "pandas' copy()", goal)
+            report.ratio(name, ours, pandas, "pandas' copy()", goal)
 
 
 async def test_metrics_of_a_cache_hit(repo: Repo, report: Report) -> None:
     """One call's record: made and counted in this process, and what it costs more when the dashboard is told."""
     calls, rounds = 5_000, 20
-    alone, told = Metrics(), Metrics()
+    alone, reported = Metrics(), Metrics()
 
     def a_call_s(metrics: Metrics) -> float:
         started = time.perf_counter()
@@ -151,10 +151,10 @@ async def test_metrics_of_a_cache_hit(repo: Repo, report: Report) -> None:
             metrics.record(CallRecord("get_latest", "EUR/USD", "1h", "cache", 2e-5, None, True, False, 0, 1))
         return (time.perf_counter() - started) / calls
 
-    async with FeatureStoreClient(repo=repo, metrics=told) as client:
+    async with FeatureStoreClient(repo=repo, metrics=reported) as client:
         await client.get_latest("EUR/USD", ["close"])  # from the first answer on the dashboard is told
-        times = np.array([[a_call_s(alone), a_call_s(told)] for _ in range(rounds)])
-        assert told.get_metrics()["calls"]["by_symbol"]["EUR/USD"] == rounds * calls + 1
+        times = np.array([[a_call_s(alone), a_call_s(reported)] for _ in range(rounds)])
+        assert reported.get_metrics()["calls"]["by_symbol"]["EUR/USD"] == rounds * calls + 1
     report.time("counting a cache hit", float(np.median(times[:, 0])), "2 us")
     report.time("telling the dashboard of it", float(np.median(times[:, 1] - times[:, 0])), "2 us")
 

@@ -38,15 +38,15 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sources,
     now, rng = time.time(), random.Random(1)
     names = [f"S{n:03}/USD" for n in range(40)]
     owners = processes(CLIENTS, now, dead=10)
-    some = [
+    kinds = [
         [
             pack(scaled(rows_of(records(rng, CALLS, rng.sample(names, SYMBOLS_EACH), outage=n == 3)), 40))
             for _ in range(8)
         ]
         for n in range(KINDS)
     ]
-    minutes = [[kind[n % 8] for n in range(CLIENTS)] for kind in some]
-    hours = [[pack(scaled(unpack(packed), 60)) for packed in kind[:8]] for kind in some[:4]]
+    minutes = [[kind[n % 8] for n in range(CLIENTS)] for kind in kinds]
+    hours = [[pack(scaled(unpack(packed), 60)) for packed in kind[:8]] for kind in kinds[:4]]
     hours = [[kind[n % 8] for n in range(CLIENTS)] for kind in hours]
     with connect(url, timeout_s=60) as client:
         before = client.info("memory")["used_memory"]
@@ -54,8 +54,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sources,
         after_minutes = client.info("memory")["used_memory"]
         fill(client, repo.project, owners, times_back("h", now, 720), hours)
         used = client.info("memory")["used_memory"]
-        one = key(repo.project, times_back("m", now, 2)[0])
-        size = statistics.mean(len(v) for k, v in client.hgetall(one).items() if len(k) > 1)
+        minute_key = key(repo.project, times_back("m", now, 2)[0])
+        size = statistics.mean(len(v) for k, v in client.hgetall(minute_key).items() if len(k) > 1)
         print(f"\n{'a minute of one process':44}{size:>12,.0f} bytes, {calls_in(minutes[0][0]):,} calls")
         print(f"{'Redis: a process and day, by the minute':44}{(after_minutes - before) / CLIENTS / 1e6:>12.2f} MB")
         print(f"{'Redis: a process and 30 days, by the hour':44}{(used - after_minutes) / CLIENTS / 1e6:>12.2f} MB")
@@ -64,14 +64,14 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sources,
     stop_server(home)
 
 
-def measured(what: str, run: Callable[[], Any], times: int = 15) -> float:
-    took = []
+def measured(measure: str, run: Callable[[], Any], times: int = 15) -> float:
+    times_ms = []
     for _ in range(times):
         started = time.perf_counter()
         run()
-        took.append(1e3 * (time.perf_counter() - started))
-    print(f"{what:44}{statistics.median(took):>12.1f} ms   worst {max(took):.0f} ms")
-    return statistics.median(took)
+        times_ms.append(1e3 * (time.perf_counter() - started))
+    print(f"{measure:44}{statistics.median(times_ms):>12.1f} ms   worst {max(times_ms):.0f} ms")
+    return statistics.median(times_ms)
 
 
 def test_reading_merging_and_answering(history: tuple[Sources, Any]) -> None:
@@ -91,8 +91,8 @@ def test_reading_merging_and_answering(history: tuple[Sources, Any]) -> None:
     measured("reading what is new", again)
     for period in ("1h", "24h", "30d"):
         measured(f"client page, {period}", lambda period=period: client._content(sources, {"period": period}, "light"))
-    one = {"period": "24h", "symbol": "S001/USD"}
-    measured("client page, 24h, one symbol", lambda: client._content(sources, one, "light"))
+    question = {"period": "24h", "symbol": "S001/USD"}
+    measured("client page, 24h, one symbol", lambda: client._content(sources, question, "light"))
     owner = {"period": "24h", "process": sources.traffic.processes[0].id}
     measured("client page, 24h, one process, first", lambda: client._content(sources, owner, "light"), times=1)
     measured("client page, 24h, one process, again", lambda: client._content(sources, owner, "light"))
@@ -110,7 +110,7 @@ def test_the_answers_over_http(history: tuple[Sources, Any]) -> None:
     client = app.server.test_client()
     dependencies = orjson.loads(client.get("/_dash-dependencies").data)
     update = next(d for d in dependencies if any(i["id"] == "client-poll" for i in d["inputs"]))
-    outputs = [dict(zip(("id", "property"), one.rsplit(".", 1), strict=True)) for one in
+    outputs = [dict(zip(("id", "property"), output.rsplit(".", 1), strict=True)) for output in
                update["output"].strip(".").split("...")]  # fmt: skip
     values = {"client-poll": 1, "client-period": "24h"}
     for period in ("1h", "24h", "30d"):
@@ -158,14 +158,14 @@ def test_the_first_paint(history: tuple[Sources, Any]) -> None:
                     page.wait_for_timeout(200)
                     updates.append(page.evaluate(_UPDATE))
                 context.close()
-            for what, found in (
+            for measure, times_ms in (
                 ("first paint", paints),
                 ("figures", contents),
                 ("charts", charts),
                 ("update", updates),
             ):
-                if found:
-                    print(f"{f'browser {path}: {what}':44}{statistics.median(found):>12.0f} ms")
+                if times_ms:
+                    print(f"{f'browser {path}: {measure}':44}{statistics.median(times_ms):>12.0f} ms")
         browser.close()
 
 

@@ -41,22 +41,22 @@ GOAL = 1.2
 def test_a_new_bar_costs_the_same_however_long_the_history(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("server")
     url = ensure_server(home)
-    found = {}
+    costs = {}
     try:
         for years in YEARS:
             folder = tmp_path_factory.mktemp(f"years{years}")
             child("store", folder, url, years)
-            found[years] = child("run", folder, url, years)
+            costs[years] = child("run", folder, url, years)
     finally:
         stop_server(home)
     parts = ("read_s", "judge_s", "store_s", "publish_s")
     rows = [("history", "rows", "run", "work", "reading, gate, storing, publishing", "peak memory", "of it the run's")]
-    for years, cost in found.items():
+    for years, cost in costs.items():
         spent = ", ".join(f"{cost[part]:.1f}" for part in parts)
         took = f"{cost['run_s']:.1f} s", f"{cost['cpu_s']:.1f} s", f"{spent} s"
-        held = f"{cost['peak_mb']:.0f} MB", f"{cost['peak_mb'] - cost['idle_mb']:.0f} MB"
-        rows.append((f"{years} a", f"{cost['rows']:,}", *took, *held))
-    few, many = (found[years] for years in YEARS)
+        memory_ = f"{cost['peak_mb']:.0f} MB", f"{cost['peak_mb'] - cost['idle_mb']:.0f} MB"
+        rows.append((f"{years} a", f"{cost['rows']:,}", *took, *memory_))
+    few, many = (costs[years] for years in YEARS)
     run, work, memory = (f"{many[name] / few[name]:.2f}x" for name in ("run_s", "cpu_s", "peak_mb"))
     rows.append(("ratio", "", run, work, "", memory, f"goal {GOAL}x"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -69,8 +69,8 @@ def child(job: str, folder: Path, url: str, years: int) -> dict[str, Any]:
     command = [sys.executable, __file__, job, str(folder), url, str(years)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    told: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return told
+    result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return result
 
 
 # ------------------------------------------------------------------------------------------------- the processes
@@ -109,9 +109,9 @@ def append(tables: Any, table: Any, rows: pd.DataFrame, names: Sequence[str], cr
     from feature_repo.stores.schemas import SCHEMAS
     from flows.compute.changes import as_table
 
-    one = as_table(rows.assign(created=pd.Timestamp(created)), SCHEMAS[table], symbol="", timeframe="1h")
-    at = one.schema.get_field_index("symbol")
-    named = [one.set_column(at, "symbol", pa.array([name] * one.num_rows)) for name in names]
+    table_ = as_table(rows.assign(created=pd.Timestamp(created)), SCHEMAS[table], symbol="", timeframe="1h")
+    at = table_.schema.get_field_index("symbol")
+    named = [table_.set_column(at, "symbol", pa.array([name] * table_.num_rows)) for name in names]
     tables.append(table, pa.concat_tables(named))
 
 
@@ -159,7 +159,7 @@ def run(settings: Any, names: Sequence[str], years: int) -> dict[str, Any]:
     timed(spent, "publish_s", stages._Shard, "_publish")
     timed(spent, "read_s", stages, "pending")
     reading = stages.read_histories
-    stages.read_histories = lambda *given: stepped(spent, "read_s", reading(*given))  # type: ignore[assignment]
+    stages.read_histories = lambda *arguments: stepped(spent, "read_s", reading(*arguments))  # type: ignore[assignment]
     idle_mb, started, worked = peak_mb(), time.perf_counter(), time.process_time()
     outcomes = []
     for i in range(0, len(names), SHARD):

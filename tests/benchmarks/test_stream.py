@@ -147,8 +147,8 @@ def shown(client: Any, project: str, names: list[str], close_us: int) -> None:
         with client.pipeline(transaction=False) as pipe:
             for name in left[:1]:
                 pipe.hget(keys[name], field)
-            held = pipe.execute()[0]
-        if held and decode_timestamp(held) >= close_us:
+            stamp = pipe.execute()[0]
+        if stamp and decode_timestamp(stamp) >= close_us:
             left = left[1:]
         else:
             time.sleep(0.0005)
@@ -158,27 +158,27 @@ def test_bars_that_close_at_once(
     place: Settings, workers: None, full: Callable[[catalog.Symbol], LiveSeries], report: Report
 ) -> None:
     project, names = place.repo().project, list(catalog.SYMBOLS)
-    one, many = [], []
+    single, batch = [], []
     with connect(place.redis_url) as client, connect(place.redis_url) as watcher:
         feed = Feed(client, project)
         for at in range(200):
             begun = time.perf_counter()
             feed.put(bars_of(names[:1], at))
             shown(watcher, project, names[:1], START_US + (BARS + at + 1) * MINUTE_US)
-            one.append(time.perf_counter() - begun)
+            single.append(time.perf_counter() - begun)
             time.sleep(0.02)
         for at in range(ROUNDS):
             begun = time.perf_counter()
             feed.put(bars_of(names[1:], at))
             shown(watcher, project, names[1:], START_US + (BARS + at + 1) * MINUTE_US)
-            many.append(time.perf_counter() - begun)
+            batch.append(time.perf_counter() - begun)
             time.sleep(3.0)
     writes = [floor_of(place, full, MANY - 1) for _ in range(3)]
     bare, floor = min(writes) / (MANY - 1), "the writes alone"
-    report.ratio("live bar to online, one symbol, median", float(np.median(one)), bare, floor, "-")
-    report.ratio("live bar to online, one symbol, p99", float(np.quantile(one, 0.99)), bare, floor, "10 ms")
-    report.ratio(f"{MANY - 1} symbols at once, all online, best", min(many), min(writes), floor, "1 s")
-    report.ratio(f"{MANY - 1} symbols at once, median", float(np.median(many)), float(np.median(writes)), floor, "1 s")
+    report.ratio("live bar to online, one symbol, median", float(np.median(single)), bare, floor, "-")
+    report.ratio("live bar to online, one symbol, p99", float(np.quantile(single, 0.99)), bare, floor, "10 ms")
+    report.ratio(f"{MANY - 1} symbols at once, all online, best", min(batch), min(writes), floor, "1 s")
+    report.ratio(f"{MANY - 1} symbols at once, median", float(np.median(batch)), float(np.median(writes)), floor, "1 s")
 
 
 def floor_of(place: Settings, full: Callable[[catalog.Symbol], LiveSeries], count: int) -> float:
@@ -208,5 +208,5 @@ def test_where_the_time_goes(place: Settings, full: Callable[[catalog.Symbol], L
             begun = time.perf_counter()
             publish_window(client, "benchmark", "S", MINUTE, fresh.window)
             times["encode and publish"].append(time.perf_counter() - begun)
-    for what, found in times.items():
-        report.time(f"live bar: {what}", float(np.median(found)), "-")
+    for step, times_s in times.items():
+        report.time(f"live bar: {step}", float(np.median(times_s)), "-")

@@ -38,8 +38,8 @@ def compose() -> Mapping[str, Any]:
 
 @pytest.fixture(scope="module")
 def services(compose: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = compose["services"]
-    return found
+    services: Mapping[str, Any] = compose["services"]
+    return services
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,9 @@ def commands(services: Mapping[str, Any]) -> Iterator[list[str]]:
 
 def test_the_fstore_commands_exist_and_take_these_options(services: Mapping[str, Any]) -> None:
     group = typer.main.get_command(app)
-    found = [words[1:] for words in commands(services) if words[0] == "fstore"]
-    assert found
-    for words in found:
+    fstore_commands = [words[1:] for words in commands(services) if words[0] == "fstore"]
+    assert fstore_commands
+    for words in fstore_commands:
         command = group.commands.get(words[0])  # type: ignore[attr-defined]
         assert command, f"fstore has no command {words[0]}"
         command.make_context(words[0], [*words[1:]])  # parses, runs nothing
@@ -102,9 +102,9 @@ def test_every_variable_of_the_production_repository_is_set(services: Mapping[st
     image = (DEPLOYMENTS / "Dockerfile").read_text()
     text = "\n".join(line.partition("#")[0] for line in (DEPLOYMENTS / "feature_store.yaml").read_text().splitlines())
     for name in ("apply", "worker", "dashboard", "service"):
-        given = services[name]["environment"]
+        environment = services[name]["environment"]
         for variable in re.findall(r"\$\{(\w+)\}", text):
-            assert f"{variable}_FILE" in given or f" {variable}=" in image, f"{name} lacks {variable}"
+            assert f"{variable}_FILE" in environment or f" {variable}=" in image, f"{name} lacks {variable}"
 
 
 # -------------------------------------------------------------------------------------------------- in itself
@@ -148,9 +148,11 @@ def test_what_is_named_is_there(compose: Mapping[str, Any], services: Mapping[st
             source = volume.partition(":")[0]
             assert source in compose["volumes"] or (DEPLOYMENTS / source).exists(), f"{name}: {source}"
         for other, how in service.get("depends_on", {}).items():
-            wanted = how["condition"]
-            assert "healthcheck" in services[other] or wanted == "service_completed_successfully", f"{name}: {other}"
-            assert wanted != "service_completed_successfully" or services[other]["restart"] == "no", f"{name}: {other}"
+            condition = how["condition"]
+            assert "healthcheck" in services[other] or condition == "service_completed_successfully", f"{name}: {other}"
+            assert condition != "service_completed_successfully" or services[other]["restart"] == "no", (
+                f"{name}: {other}"
+            )
     for name in set(services) - {"apply", "deploy"}:
         assert services[name]["healthcheck"]["test"], name
 
@@ -170,19 +172,19 @@ def test_the_urls_name_the_services_and_what_they_hold(services: Mapping[str, An
 
 def test_a_container_has_the_settings_of_its_files(services: Mapping[str, Any], secrets: Path) -> None:
     """The entrypoint, run as it is on what the worker is given."""
-    given = services["worker"]["environment"]
-    environ = {name: value.replace("/run/secrets", str(secrets)) for name, value in given.items()}
+    environment = services["worker"]["environment"]
+    environ = {name: value.replace("/run/secrets", str(secrets)) for name, value in environment.items()}
     environ |= {"PATH": "/usr/bin:/bin", "FSTORE_HOME": "/var/lib/fstore"}
     done = subprocess.run(
         [DEPLOYMENTS / "entrypoint.sh", "env"], env=environ, capture_output=True, text=True, check=True
     )
-    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
-    settings = load_settings(found, Path("/none"))
+    variables = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    settings = load_settings(variables, Path("/none"))
     assert settings.redis_url == (secrets / "redis_flows_url").read_text()
     assert settings.ledger_url == (secrets / "ledger_url").read_text()
-    assert found["PREFECT_API_AUTH_STRING"] == (secrets / "prefect_auth").read_text()
-    assert "FSTORE_ALERT_URLS" not in found  # its file is empty
-    assert not any(name.endswith("_FILE") for name in found)
+    assert variables["PREFECT_API_AUTH_STRING"] == (secrets / "prefect_auth").read_text()
+    assert "FSTORE_ALERT_URLS" not in variables  # its file is empty
+    assert not any(name.endswith("_FILE") for name in variables)
 
 
 def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
@@ -193,13 +195,13 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_secrets_are_made_once_and_are_not_the_same_for_all(secrets: Path, tmp_path: Path) -> None:
-    made = {file.name: file.read_bytes() for file in secrets.iterdir()}
+    files = {file.name: file.read_bytes() for file in secrets.iterdir()}
     subprocess.run([DEPLOYMENTS / "make_secrets.sh", secrets], check=True, capture_output=True, timeout=60)
-    assert made == {file.name: file.read_bytes() for file in secrets.iterdir()}
+    assert files == {file.name: file.read_bytes() for file in secrets.iterdir()}
     assert secrets.stat().st_mode & 0o077 == 0
     subprocess.run([DEPLOYMENTS / "make_secrets.sh", tmp_path / "other"], check=True, capture_output=True, timeout=60)
-    assert made["dashboard_key"] != (tmp_path / "other" / "dashboard_key").read_bytes()
-    passwords = [value for name, value in made.items() if "password" in name]
+    assert files["dashboard_key"] != (tmp_path / "other" / "dashboard_key").read_bytes()
+    passwords = [value for name, value in files.items() if "password" in name]
     assert len(set(passwords)) == len(passwords)
     assert all(re.fullmatch(rb"[0-9a-f]{48}", value) for value in passwords)
 

@@ -19,11 +19,11 @@ def instructions() -> list[tuple[str, str]]:
     """(instruction, arguments), continued lines joined, comments dropped."""
     lines = [line for line in FILE.read_text().splitlines() if not line.lstrip().startswith("#")]
     text = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    found = []
+    instructions = []
     for line in filter(None, (line.strip() for line in text.splitlines())):
         word, _, rest = line.partition(" ")
-        found.append((word, rest))
-    return found
+        instructions.append((word, rest))
+    return instructions
 
 
 def ignored(path: str) -> bool:
@@ -35,7 +35,7 @@ def ignored(path: str) -> bool:
             keep, pattern = pattern.startswith("!"), pattern.removeprefix("!")
             parts = Path(path).parts
             above = ["/".join(parts[: i + 1]) for i in range(len(parts))]
-            if any(fnmatch(one, pattern.removeprefix("**/")) for one in [*above, parts[-1]]):
+            if any(fnmatch(part, pattern.removeprefix("**/")) for part in [*above, parts[-1]]):
                 verdict = not keep
     return verdict
 

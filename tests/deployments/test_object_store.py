@@ -83,8 +83,8 @@ def test_bars_are_kept_and_read_again(repo: Repo) -> None:
     again = DeltaTables(repo.offline, repo.storage_options)
     assert again.read("bars", columns=["close"]).num_rows == N
     assert list(again.symbols()) == ["EUR/USD"]
-    one = again.read_range("bars", timeframe="1h", symbol="EUR/USD", start=None, end=None, columns=["close"])
-    assert one["close"].to_pylist() == [1.0] * N
+    series = again.read_range("bars", timeframe="1h", symbol="EUR/USD", start=None, end=None, columns=["close"])
+    assert series["close"].to_pylist() == [1.0] * N
     assert again.read("bars", symbols=["GBP/USD"]).num_rows == 0
 
 

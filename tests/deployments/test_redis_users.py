@@ -113,11 +113,11 @@ def test_a_client_reads_what_flows_publish(client: Any, published: str) -> None:
 
 
 def test_a_client_hears_publishes(server: Path, client: Any, flows: Any) -> None:
-    with client.pubsub() as heard:
-        heard.subscribe(channel(PROJECT))
-        assert heard.get_message(timeout=DEADLINE_S)["type"] == "subscribe"
+    with client.pubsub() as subscription:
+        subscription.subscribe(channel(PROJECT))
+        assert subscription.get_message(timeout=DEADLINE_S)["type"] == "subscribe"
         flows.publish(channel(PROJECT), "EUR/USD\nohlcv_1h")
-        assert heard.get_message(timeout=DEADLINE_S)["data"] == b"EUR/USD\nohlcv_1h"
+        assert subscription.get_message(timeout=DEADLINE_S)["data"] == b"EUR/USD\nohlcv_1h"
 
 
 async def test_the_whole_client_works_with_the_clients_user(
@@ -168,16 +168,16 @@ FORBIDDEN: dict[str, Callable[[Any, bytes], Any]] = {
 }
 
 
-@pytest.mark.parametrize("what", FORBIDDEN)
-def test_a_client_may_not(what: str, client: Any, published: str) -> None:
+@pytest.mark.parametrize("action", FORBIDDEN)
+def test_a_client_may_not(action: str, client: Any, published: str) -> None:
     with pytest.raises((NoPermissionError, redis.ResponseError), match=r"(?i)permission|NOPERM"):
-        FORBIDDEN[what](client, entity_key(published, PROJECT))
+        FORBIDDEN[action](client, entity_key(published, PROJECT))
 
 
-@pytest.mark.parametrize("what", ["empty the store", "change the configuration", "see the users", "end the server"])
-def test_flows_may_not_either(what: str, flows: Any, published: str) -> None:
+@pytest.mark.parametrize("action", ["empty the store", "change the configuration", "see the users", "end the server"])
+def test_flows_may_not_either(action: str, flows: Any, published: str) -> None:
     with pytest.raises(NoPermissionError):
-        FORBIDDEN[what](flows, entity_key(published, PROJECT))
+        FORBIDDEN[action](flows, entity_key(published, PROJECT))
 
 
 def test_the_probe_may_do_nothing_but_ask(server: Path, published: str) -> None:
@@ -189,7 +189,7 @@ def test_the_probe_may_do_nothing_but_ask(server: Path, published: str) -> None:
 
 
 def test_no_password_is_in_the_servers_files(server: Path) -> None:
-    held = (server.parent / "users.acl").read_text()
-    assert not any(password in held for password in PASSWORDS.values())
-    assert "#FLOWS" not in held
-    assert "#CLIENT" not in held
+    acl = (server.parent / "users.acl").read_text()
+    assert not any(password in acl for password in PASSWORDS.values())
+    assert "#FLOWS" not in acl
+    assert "#CLIENT" not in acl

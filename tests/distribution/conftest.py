@@ -68,9 +68,9 @@ def uv() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([program, *arguments], env=environ, capture_output=True, text=True, check=False)
 
-    asked = run("pip", "install", "--dry-run", "--refresh", "--no-deps", "--target", "/nonexistent", "six")
-    if asked.returncode:
-        pytest.skip(f"no package registry is reachable: {asked.stderr.strip().splitlines()[-1]}")
+    probe = run("pip", "install", "--dry-run", "--refresh", "--no-deps", "--target", "/nonexistent", "six")
+    if probe.returncode:
+        pytest.skip(f"no package registry is reachable: {probe.stderr.strip().splitlines()[-1]}")
     return run
 
 
@@ -95,10 +95,10 @@ def environment(
     uv: Callable[..., subprocess.CompletedProcess[str]], wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Environment]:
     """Makes an environment with the wheel and an extra of it; the empty text is none."""
-    made: dict[str, Environment] = {}
+    environments: dict[str, Environment] = {}
 
     def make(extra: str) -> Environment:
-        if extra not in made:
+        if extra not in environments:
             folder = tmp_path_factory.mktemp(f"environment-{extra}")
             venv = uv("venv", "--python", sys.executable, str(folder / "venv"))
             assert venv.returncode == 0, venv.stderr
@@ -107,7 +107,7 @@ def environment(
             installed = uv("pip", "install", "--python", python, "-c", str(ROOT / "constraints.txt"), package)
             assert installed.returncode == 0, installed.stderr
             (folder / "workspace").mkdir()
-            made[extra] = Environment(folder=folder / "venv", workspace=folder / "workspace")
-        return made[extra]
+            environments[extra] = Environment(folder=folder / "venv", workspace=folder / "workspace")
+        return environments[extra]
 
     return make

@@ -51,7 +51,7 @@ def requirements(extra: str | None) -> Iterator[Requirement]:
 
 
 def names(*extras: str) -> set[str]:
-    return {canonicalize_name(one.name) for extra in (None, *extras) for one in requirements(extra)}
+    return {canonicalize_name(requirement.name) for extra in (None, *extras) for requirement in requirements(extra)}
 
 
 def imported(path: Path) -> set[str]:
@@ -62,7 +62,7 @@ def imported(path: Path) -> set[str]:
             modules |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
             modules.add(node.module.partition(".")[0])
-    return {canonicalize_name(PACKAGES.get(one, one)) for one in modules - sys.stdlib_module_names - {*OURS}}
+    return {canonicalize_name(PACKAGES.get(module, module)) for module in modules - sys.stdlib_module_names - {*OURS}}
 
 
 def undeclared(relative: str, packages: set[str]) -> set[str]:
@@ -108,13 +108,19 @@ def test_an_extra_is_complete_in_itself() -> None:
     assert names("dev") >= names("demo", "dask", "ccxt")
 
 
-ALL = [(extra, one) for extra in (None, *EXTRAS) for one in requirements(extra)]
+ALL = [(extra, requirement) for extra in (None, *EXTRAS) for requirement in requirements(extra)]
 
 
 def test_every_dependency_is_pinned_to_a_version_that_it_allows() -> None:
     build = [(None, Requirement(text)) for text in PYPROJECT["build-system"]["requires"]]
-    wrong = [f"{extra}: {one}, pinned {PINS.get(canonicalize_name(one.name))}" for extra, one in [*ALL, *build]
-             if PINS.get(canonicalize_name(one.name)) not in one.specifier]  # fmt: skip
+    pinned = [
+        (extra, requirement, PINS.get(canonicalize_name(requirement.name))) for extra, requirement in [*ALL, *build]
+    ]
+    wrong = [
+        f"{extra}: {requirement}, pinned {pin}"
+        for extra, requirement, pin in pinned
+        if pin not in requirement.specifier
+    ]
     assert wrong == []
 
 
@@ -126,9 +132,9 @@ def test_the_pins_are_exact_sorted_and_name_no_host() -> None:
 
 def test_two_extras_agree_on_a_bound() -> None:
     bounds: dict[str, set[str]] = {}
-    for _, one in ALL:
-        bounds.setdefault(canonicalize_name(one.name), set()).add(str(one.specifier))
-    assert {name: found for name, found in bounds.items() if len(found) > 1} == {}
+    for _, requirement in ALL:
+        bounds.setdefault(canonicalize_name(requirement.name), set()).add(str(requirement.specifier))
+    assert {name: specifiers for name, specifiers in bounds.items() if len(specifiers) > 1} == {}
 
 
 def test_the_python_that_is_needed_is_the_same_everywhere() -> None:
@@ -147,5 +153,5 @@ def test_the_python_that_is_needed_is_the_same_everywhere() -> None:
 def test_the_readme_gives_the_reason_of_every_dependency() -> None:
     text = (ROOT / "README.md").read_text()
     table = text[text.index("## What it is built on") : text.index("## Development")]
-    told = {canonicalize_name(name) for name in re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)}
-    assert told == {canonicalize_name(one.name) for extra, one in ALL if extra != "dev"} | {"fstore"} - {"fstore"}
+    documented = {canonicalize_name(name) for name in re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)}
+    assert documented == {canonicalize_name(requirement.name) for extra, requirement in ALL if extra != "dev"}

@@ -44,9 +44,9 @@ class Step:
 def steps(page: Path, workspace: Path) -> Iterator[Step]:
     """The steps of a page in order; its files are written on the way."""
     text = page.read_text()
-    for found in _BLOCK.finditer(text):
-        note, kind, body = found["note"] or "", found["kind"], found["body"]
-        line = text.count("\n", 0, found.start("body")) + 1
+    for block in _BLOCK.finditer(text):
+        note, kind, body = block["note"] or "", block["kind"], block["body"]
+        line = text.count("\n", 0, block.start("body")) + 1
         where: dict[str, Any] = {"page": str(page.relative_to(ROOT)), "line": line, "kind": kind}
         if note.startswith("not run: "):
             continue
@@ -58,14 +58,14 @@ def steps(page: Path, workspace: Path) -> Iterator[Step]:
                 source, _, expected = command.partition("\n")
                 yield Step(**where, source=_as_made(source), expected=expected.strip() or None, code=code)
         elif kind == "python":
-            shown = re.match(r"\n+```text\n(.*?)^```$", text[found.end() :], re.DOTALL | re.MULTILINE)
+            shown = re.match(r"\n+```text\n(.*?)^```$", text[block.end() :], re.DOTALL | re.MULTILINE)
             yield Step(**where, source=body, expected=shown[1] if shown else None)
 
 
 def same(expected: str, printed: str) -> bool:
     """Whether a page shows what was printed: spaces count as one, and a table's rule may have any length."""
-    shown, got = (" ".join(re.sub("─+", "─", text).split()) for text in (expected, printed))
-    return bool(re.fullmatch(".*?".join(re.escape(part.strip()) for part in shown.split("...")), got))
+    shown, actual = (" ".join(re.sub("─+", "─", text).split()) for text in (expected, printed))
+    return bool(re.fullmatch(".*?".join(re.escape(part.strip()) for part in shown.split("...")), actual))
 
 
 def _as_made(command: str) -> str:
@@ -114,9 +114,9 @@ def test_the_documents_run_as_written(
     for page in PAGES:
         for step in steps(page, workspace):
             with subtests.test(f"{step.page}:{step.line}"):
-                got = run(step)
-                if got["code"] != step.code:
-                    pytest.fail(f"{step.source}\nended with {got['code']}:\n{got['printed']}", pytrace=False)
-                if step.expected is not None and not same(step.expected, got["printed"]):
-                    shown = f"prints\n{got['printed']}\nand the page shows\n{step.expected}"
+                result = run(step)
+                if result["code"] != step.code:
+                    pytest.fail(f"{step.source}\nended with {result['code']}:\n{result['printed']}", pytrace=False)
+                if step.expected is not None and not same(step.expected, result["printed"]):
+                    shown = f"prints\n{result['printed']}\nand the page shows\n{step.expected}"
                     pytest.fail(f"{step.source}\n{shown}", pytrace=False)

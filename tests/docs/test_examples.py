@@ -48,8 +48,8 @@ def test_the_asynchronous_strategy_acts_once_on_each_bar(home: Path) -> None:
 
 
 def test_it_does_not_trade_on_a_bar_that_is_late(home: Path) -> None:
-    said = run("strategy_async.py", home, "--max-age-bars", "1", "--rounds", "1", "--pause", "0")
-    assert said.startswith("no trade: the answer is of 2018-02-01T00:00:00Z")
+    output = run("strategy_async.py", home, "--max-age-bars", "1", "--rounds", "1", "--pause", "0")
+    assert output.startswith("no trade: the answer is of 2018-02-01T00:00:00Z")
 
 
 def test_the_synchronous_strategies_run(home: Path) -> None:

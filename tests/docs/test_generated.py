@@ -80,15 +80,15 @@ def timeframes() -> str:
 
 def rules() -> str:
     """The rules of EUR/USD's hourly bars."""
-    found = bar_rules(symbol("EUR/USD"), timeframe("1h"))
-    return _table(("Rule", "Demands"), ((f"`{rule.name}`", rule.description) for rule in found))
+    match = bar_rules(symbol("EUR/USD"), timeframe("1h"))
+    return _table(("Rule", "Demands"), ((f"`{rule.name}`", rule.description) for rule in match))
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
     make.__name__: make for make in (indicators, kinds, symbols, timeframes, rules)
 }
 PLACES = [
-    (page, found["name"]) for page in sorted(DOCS.glob("*.md")) for found in _GENERATED.finditer(page.read_text())
+    (page, match["name"]) for page in sorted(DOCS.glob("*.md")) for match in _GENERATED.finditer(page.read_text())
 ]
 
 

@@ -25,7 +25,7 @@ def prose(page: Path) -> str:
     return _CODE.sub("", page.read_text())
 
 
-LINKS = [(page, found[1], found[2] or "") for page in PAGES for found in _LINK.finditer(prose(page))]
+LINKS = [(page, match[1], match[2] or "") for page in PAGES for match in _LINK.finditer(prose(page))]
 
 
 def anchors(page: Path) -> set[str]:
