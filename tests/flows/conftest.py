@@ -172,7 +172,7 @@ def take(tables: DeltaTables, ledger: Ledger, source_of: Callable[[pd.DataFrame]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class OnlineViews:
     """What the online store holds of a symbol and timeframe.
 
     Attributes:
@@ -187,10 +187,10 @@ class Held:
 
 
 @pytest.fixture
-def held(redis: Any, settings: Settings) -> Callable[..., Held | None]:
+def read_online(redis: Any, settings: Settings) -> Callable[..., OnlineViews | None]:
     """Reads the online store as Feast lays it out; None where it has nothing."""
 
-    def read(symbol: str = "EUR/USD", timeframe: str = "1h") -> Held | None:
+    def read(symbol: str = "EUR/USD", timeframe: str = "1h") -> OnlineViews | None:
         stored = redis.hgetall(entity_key(symbol, settings.repo().project))
         views = [view(kind, timeframe) for kind in ("ohlcv", "indicators", "window")]
         stamps = [stored.get(timestamp_key(v.name)) for v in views]
@@ -199,7 +199,7 @@ def held(redis: Any, settings: Settings) -> Callable[..., Held | None]:
         fields = [(v, name) for v in views[:2] for name in v.fields]
         values, present = decode_doubles([stored.get(key(v.name, name)) for v, name in fields])
         assert present.all()
-        return Held(
+        return OnlineViews(
             closes=tuple(datetime.fromtimestamp(decode_timestamp(stamp) / 1e6, UTC) for stamp in stamps),
             scalars={name: float(value) for (_, name), value in zip(fields, values, strict=True)},
             window={name: decode_array(stored[key(views[2].name, name)]) for name in WINDOW_FIELDS},

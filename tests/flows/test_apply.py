@@ -20,9 +20,9 @@ from flows.settings import Settings
 @pytest.fixture
 def store(settings: Settings) -> Any:
     """A registry of the test's own with all definitions in it."""
-    found = settings.repo().feature_store()
-    assert len(apply_definitions(found)["added"]) == len(catalog.VIEWS)
-    return found
+    store = settings.repo().feature_store()
+    assert len(apply_definitions(store)["added"]) == len(catalog.VIEWS)
+    return store
 
 
 @pytest.fixture
@@ -61,14 +61,14 @@ def remove(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     from feature_repo import definitions
 
     def take_out(timeframe: str) -> None:
-        gone = {catalog.view(kind, timeframe).name for kind in catalog.VIEW_KINDS}
+        removed = {catalog.view(kind, timeframe).name for kind in catalog.VIEW_KINDS}
         for objects in ("views", "sources"):
-            left = {name: thing for name, thing in getattr(definitions, objects).items() if name not in gone}
-            monkeypatch.setattr(definitions, objects, left)
+            remaining = {name: item for name, item in getattr(definitions, objects).items() if name not in removed}
+            monkeypatch.setattr(definitions, objects, remaining)
         services = {
             name: service
             for name, service in definitions.services.items()
-            if not gone.intersection(catalog.SERVICES[name])
+            if not removed.intersection(catalog.SERVICES[name])
         }
         monkeypatch.setattr(definitions, "services", services)
 
@@ -84,8 +84,8 @@ RSI_15 = meaning_of(replace(catalog.INDICATORS["rsi_14"], parameters={"window": 
 
 
 def test_a_second_apply_changes_nothing(store: Any) -> None:
-    found = apply_definitions(store)
-    assert found == {"added": [], "changed": [], "removed": [], "unchanged": [*catalog.VIEWS]}
+    report = apply_definitions(store)
+    assert report == {"added": [], "changed": [], "removed": [], "unchanged": [*catalog.VIEWS]}
     assert len(store.list_feature_view_versions("indicators_1h")) == 1
 
 
@@ -117,8 +117,8 @@ def test_accept_takes_the_change_and_keeps_the_old_definition_as_a_version(
     store: Any, redefine: Callable[..., None]
 ) -> None:
     redefine("indicators_1h", {"rsi_14": RSI_15})
-    found = apply_definitions(store, accept=True)
-    assert found["changed"] == ["indicators_1h"]
+    report = apply_definitions(store, accept=True)
+    assert report["changed"] == ["indicators_1h"]
     assert tags_of(store, "indicators_1h", "rsi_14") == RSI_15
     assert len(store.list_feature_view_versions("indicators_1h")) == 2
     assert apply_definitions(store)["unchanged"] == [*catalog.VIEWS]
@@ -155,8 +155,8 @@ def test_a_view_that_is_gone_is_refused_and_taken_with_its_services_when_accepte
     assert len(store.list_feature_views()) == len(catalog.VIEWS)
 
     assert apply_definitions(store, accept=True)["removed"] == ["indicators_30m", "ohlcv_30m", "window_30m"]
-    left = [*store.list_feature_views(), *store.list_feature_services(), *store.list_data_sources()]
-    assert not [thing.name for thing in left if "30m" in thing.name]
+    objects = [*store.list_feature_views(), *store.list_feature_services(), *store.list_data_sources()]
+    assert not [item.name for item in objects if "30m" in item.name]
     assert apply_definitions(store)["removed"] == []
 
 

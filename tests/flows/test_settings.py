@@ -24,8 +24,8 @@ def test_nothing_given_means_the_defaults(file: Path) -> None:
 
 def test_the_environment_wins_over_the_file(file: Path) -> None:
     file.write_text('home = "/srv/a"\nshard_size = 3\nmax_bad_share = 0.5\nredis_url = "redis://file"\n')
-    found = load_settings({"FSTORE_HOME": "/srv/b", "FSTORE_SHARD_SIZE": "7", "FSTORE_REDIS_URL": URL}, file)
-    assert found == Settings(home=Path("/srv/b"), shard_size=7, max_bad_share=0.5, redis_url=URL)
+    settings = load_settings({"FSTORE_HOME": "/srv/b", "FSTORE_SHARD_SIZE": "7", "FSTORE_REDIS_URL": URL}, file)
+    assert settings == Settings(home=Path("/srv/b"), shard_size=7, max_bad_share=0.5, redis_url=URL)
 
 
 def test_a_relative_home_is_relative_to_the_project_wherever_a_process_was_started(
@@ -38,8 +38,8 @@ def test_a_relative_home_is_relative_to_the_project_wherever_a_process_was_start
 def test_an_empty_variable_is_not_set(file: Path) -> None:
     """Compose passes ``FSTORE_HOME=`` on: as a path it would be the project's own folder."""
     file.write_text("shard_size = 3\n")
-    found = load_settings({"FSTORE_HOME": "", "FSTORE_REDIS_URL": "", "FSTORE_SHARD_SIZE": ""}, file)
-    assert found == Settings(shard_size=3)
+    settings = load_settings({"FSTORE_HOME": "", "FSTORE_REDIS_URL": "", "FSTORE_SHARD_SIZE": ""}, file)
+    assert settings == Settings(shard_size=3)
 
 
 def test_a_variable_of_somebody_else_is_left_alone(file: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_variable_of_somebody_else_is_left_alone(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("shard_sise = 3", "unknown setting 'shard_sise'"),
         ("[redis]\nurl = 'x'", "unknown setting 'redis'"),
@@ -61,11 +61,11 @@ def test_a_variable_of_somebody_else_is_left_alone(file: Path) -> None:
         ("shard_size = ", "fstore.toml: Invalid value"),
     ],
 )
-def test_a_mistake_in_the_file_is_named(file: Path, text: str, told: str) -> None:
+def test_a_mistake_in_the_file_is_named(file: Path, text: str, message: str) -> None:
     file.write_text(text)
     with pytest.raises(SettingsError) as caught:
         load_settings({}, file)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_file_in_another_encoding_is_named(file: Path) -> None:

@@ -133,5 +133,5 @@ def test_an_invalid_url_is_named_by_its_position(url: str) -> None:
 
 
 def test_a_channel_is_recognised_and_no_other_is_taken_for_it() -> None:
-    one, again, other = channels_of([f"json://127.0.0.1/{path}" for path in ("a", "a", "b")])
-    assert one.name == again.name != other.name
+    channel, again, other = channels_of([f"json://127.0.0.1/{path}" for path in ("a", "a", "b")])
+    assert channel.name == again.name != other.name

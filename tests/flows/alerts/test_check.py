@@ -88,8 +88,8 @@ def test_gate_doubt_breaker_and_silence_are_seen(settings: Settings, redis: Any,
     ledger.end(run, state="completed", counts={})
     process = Process(host="h", pid=7, start_s=0.0, seen_s=now.timestamp(), states={"breaker.online": "open"})
     write(redis, settings.repo().project, process, {})
-    found = {(f.rule, f.subject) for f in check_alerts(settings, now, channels=[]).findings}
-    assert found == {("gate", "EUR/USD 1h bars"), ("parity", "EUR/USD 4h"), ("breaker", "h:7 online")}
+    findings = {(f.rule, f.subject) for f in check_alerts(settings, now, channels=[]).findings}
+    assert findings == {("gate", "EUR/USD 1h bars"), ("parity", "EUR/USD 4h"), ("breaker", "h:7 online")}
     # The run ended when this test ran, years after `now`: the bars since are counted from then.
     much_later = datetime.fromtimestamp(time.time(), now.tzinfo) + timedelta(days=14)
     silent = {(f.rule, f.subject) for f in check_alerts(settings, much_later, channels=[]).findings}
@@ -103,8 +103,8 @@ def test_an_unavailable_store_is_reported_and_closes_nothing(
     box, late = Box(), close + timedelta(hours=5)
     begun = check_alerts(settings, late, channels=[box]).begun
     ledger_url = f"sqlite:///{settings.home / 'ledger.db'}"
-    away = replace(settings, redis_url=f"unix://{tmp_path / 'none.sock'}", ledger_url=ledger_url)
-    checked = check_alerts(away, late, channels=[box])
+    unreachable = replace(settings, redis_url=f"unix://{tmp_path / 'none.sock'}", ledger_url=ledger_url)
+    checked = check_alerts(unreachable, late, channels=[box])
     assert checked.begun == (("store", "online"),)
     assert checked.ended == ()
     assert checked.unknown == dict.fromkeys(begun, "the online store does not answer")

@@ -100,14 +100,14 @@ def test_an_unavailable_channel_hears_of_everything_later(ledger: Ledger, box: B
 
 
 def test_an_unavailable_channel_neither_delays_another_nor_makes_it_hear_twice(ledger: Ledger) -> None:
-    away, there = Box("away"), Box("there")
-    away.works = False
+    broken, working = Box("away"), Box("there")
+    broken.works = False
     for _ in range(3):
-        note(ledger, [OLD], [away, there])
-        deliver(ledger, [away, there])
-    away.works = True
-    deliver(ledger, [away, there])
-    assert len(away.messages) == len(there.messages) == 1
+        note(ledger, [OLD], [broken, working])
+        deliver(ledger, [broken, working])
+    broken.works = True
+    deliver(ledger, [broken, working])
+    assert len(broken.messages) == len(working.messages) == 1
 
 
 def test_a_process_that_dies_between_queueing_and_noting_loses_nothing(
@@ -129,8 +129,8 @@ def test_an_incident_whose_facts_are_unknown_stays_open_and_says_so_once(ledger:
         changed = incidents.note(ledger, silent, [box], now=NOW)
         assert changed.unknown == {("view_age", "EUR/USD 1h"): "the online store does not answer"}
     (alert,) = ledger.alerts(open_only=True)
-    said = "9 bars old; facts unknown since 2024-06-03 12:00 UTC: the online store does not answer"
-    assert (alert.rule, alert.detail) == ("view_age", said)
+    detail = "9 bars old; facts unknown since 2024-06-03 12:00 UTC: the online store does not answer"
+    assert (alert.rule, alert.detail) == ("view_age", detail)
     check(ledger, box, OLD)  # known again, and still so
     assert [alert.detail for alert in ledger.alerts(open_only=True)] == ["9 bars old"]
     assert check(ledger, box).ended == (("view_age", "EUR/USD 1h"),)
@@ -144,8 +144,8 @@ def test_an_incident_of_which_nothing_new_is_said_stays_as_it_is(ledger: Ledger,
 
 
 def test_a_channel_that_is_no_longer_configured_holds_nothing_up(ledger: Ledger, box: Box) -> None:
-    gone = Box("gone")
-    note(ledger, [OLD], [gone])
+    removed = Box("gone")
+    note(ledger, [OLD], [removed])
     assert deliver(ledger, [box]) == (0, {})
     assert [run.state for run in ledger.runs(kind=incidents.NOTICE)] == ["stopped"]
 

@@ -102,9 +102,9 @@ def test_only_the_range_is_written(
     outcomes = backfill(span_of(START, END))
     for tf in FRAMES:
         inside = ((right[tf]["open_time"] >= START) & (right[tf]["open_time"] <= END)).to_numpy()
-        got = newest(tables, "indicators", tf)
-        pd.testing.assert_frame_equal(got[inside], right[tf][inside])
-        pd.testing.assert_frame_equal(got[~inside], wrong[tf][~inside])
+        actual = newest(tables, "indicators", tf)
+        pd.testing.assert_frame_equal(actual[inside], right[tf][inside])
+        pd.testing.assert_frame_equal(actual[~inside], wrong[tf][~inside])
         assert outcomes[tf].revised == outcomes[tf].bars == inside.sum() > 0
 
 
@@ -116,7 +116,7 @@ def test_a_history_that_was_never_computed_gets_the_values_of_a_whole_run(
     """On-balance volume too, which never forgets: not one value begins at the range's start."""
     take(make_bars(260))
     assert not [o.problem for o in backfill(span).values() if o.problem]
-    got = {tf: newest(tables, "indicators", tf) for tf in FRAMES}
+    actual = {tf: newest(tables, "indicators", tf) for tf in FRAMES}
     materialize_symbols(
         Run(ledger=ledger, tables=settings.tables(), now=now + timedelta(hours=2)), ["EUR/USD"], FRAMES, settings
     )
@@ -124,8 +124,8 @@ def test_a_history_that_was_never_computed_gets_the_values_of_a_whole_run(
         whole = newest(tables, "indicators", tf)
         opens = whole["open_time"].astype("int64")
         low, high = span.start_us or 0, span.end_us or np.iinfo(np.int64).max
-        wanted = whole[(opens >= low) & (opens <= high)].reset_index(drop=True)
-        np.testing.assert_array_equal(got[tf][[*INDICATOR_FIELDS]], wanted[[*INDICATOR_FIELDS]])
+        expected = whole[(opens >= low) & (opens <= high)].reset_index(drop=True)
+        np.testing.assert_array_equal(actual[tf][[*INDICATOR_FIELDS]], expected[[*INDICATOR_FIELDS]])
 
 
 def test_the_last_derived_bar_of_a_range_is_whole_even_when_its_last_source_bars_are_missing(

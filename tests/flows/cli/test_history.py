@@ -28,8 +28,8 @@ def stored(make_bars: Make, take: Take, settings: Settings, ledger: Ledger, now:
     """Three pairs without the same three hours, one of them without another hour; computed and online."""
     bars = make_bars(60)
     for symbol in PAIRS:
-        gone = [*range(*LACKING.indices(60)), *([40] if symbol == "GBP/USD" else [])]
-        take(make_bars(60, symbol=symbol).drop(index=gone).reset_index(drop=True), symbol=symbol)
+        missing = [*range(*LACKING.indices(60)), *([40] if symbol == "GBP/USD" else [])]
+        take(make_bars(60, symbol=symbol).drop(index=missing).reset_index(drop=True), symbol=symbol)
     materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), PAIRS, ["1h", "4h"], settings)
     return bars
 
@@ -42,29 +42,29 @@ def spoil(redis: Any, settings: Settings) -> None:
 def test_verify_finds_and_backfill_mends(
     stored: pd.DataFrame, fstore: Fstore, redis: Any, settings: Settings, prefect_server: str
 ) -> None:
-    found = fstore("verify", "--timeframe", "1h")
-    assert found.code == 0
-    assert found.out.count("same") == 3
+    ended = fstore("verify", "--timeframe", "1h")
+    assert ended.code == 0
+    assert ended.out.count("same") == 3
     spoil(redis, settings)
-    found = fstore("verify", "--symbol", "EUR/USD", "--timeframe", "1h", "--json")
-    assert found.code == 1
-    (series,) = found.json["series"]
+    ended = fstore("verify", "--symbol", "EUR/USD", "--timeframe", "1h", "--json")
+    assert ended.code == 1
+    (series,) = ended.json["series"]
     assert (series["state"], series["by_rule"]) == ("differs", {"online": 1})
     assert (
         "in doubt EUR/USD 1h: a value online is not the one that was stored: rsi_14 of indicators_1h is 1.5"
-        in found.err
+        in ended.err
     )
     mark = redis.hget(entity_key("EUR/USD", settings.repo().project), doubt_key("1h"))
     assert mark.decode() == series["reason"]
     shown = fstore("latest", "EUR/USD", "--timeframe", "1h", "--features", "rsi_14")
     assert "STALE" in shown.out
-    mended = fstore("backfill", "--symbol", "EUR/USD")
-    assert mended.code == 0
-    assert "EUR/USD 1h" in mended.out
-    found = fstore("verify", "--sample", "3", "--seed", "4", "--timeframe", "1h")
-    assert found.code == 0
-    assert "EUR/USD 1h  is not in doubt any more" in found.out
-    assert "--seed 4" in found.out
+    repaired = fstore("backfill", "--symbol", "EUR/USD")
+    assert repaired.code == 0
+    assert "EUR/USD 1h" in repaired.out
+    ended = fstore("verify", "--sample", "3", "--seed", "4", "--timeframe", "1h")
+    assert ended.code == 0
+    assert "EUR/USD 1h  is not in doubt any more" in ended.out
+    assert "--seed 4" in ended.out
     lacking = fstore("verify", "--symbol", "USD/JPY")
     assert lacking.code == 1
     assert "USD/JPY: no stored bars make" in lacking.err
@@ -107,9 +107,9 @@ def test_maintain_says_what_it_did(stored: pd.DataFrame, fstore: Fstore, tables:
 
 def test_explain(stored: pd.DataFrame, fstore: Fstore) -> None:
     at = (stored["open_time"].iloc[30] + pd.Timedelta(hours=1)).isoformat()
-    found = fstore("explain", "EUR/USD", "sma_5", "--at", at, "--json").json
-    assert found["from_bars"] == 5
-    assert found["stored"] == found["recomputed"] == found["online"] == pytest.approx(
+    explanation = fstore("explain", "EUR/USD", "sma_5", "--at", at, "--json").json
+    assert explanation["from_bars"] == 5
+    assert explanation["stored"] == explanation["recomputed"] == explanation["online"] == pytest.approx(
         float(np.mean(stored["close"].iloc[26:31])), rel=1e-12
     )  # fmt: skip
     text = fstore("explain", "EUR/USD", "rsi_14").out
@@ -127,11 +127,11 @@ def test_explain(stored: pd.DataFrame, fstore: Fstore) -> None:
 
 
 def test_gaps_are_told_apart(stored: pd.DataFrame, fstore: Fstore) -> None:
-    found = fstore("gaps", "GBP/USD", "--json").json
-    assert [(gap["missing_bars"], gap["kind"]) for gap in found["gaps"]] == [(3, "feed_down"), (1, "missing")]
-    (outage,) = found["outages"]
+    report = fstore("gaps", "GBP/USD", "--json").json
+    assert [(gap["missing_bars"], gap["kind"]) for gap in report["gaps"]] == [(3, "feed_down"), (1, "missing")]
+    (outage,) = report["outages"]
     assert (outage["session"], outage["symbols"], outage["quoting"]) == ("fx", 3, 3)
-    assert outage["start"] == found["gaps"][0]["start"] == "2024-01-08T20:00:00Z"
+    assert outage["start"] == report["gaps"][0]["start"] == "2024-01-08T20:00:00Z"
     text = fstore("gaps").out
     assert text.count("feed_down") == 3
     assert "The feed was down" in text

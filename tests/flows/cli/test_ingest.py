@@ -63,10 +63,10 @@ def test_the_zone_is_asked_about_before_anything_is_stored(
     bars = make_bars(200)
     server = bars["open_time"].dt.tz_convert("Europe/Athens").dt.tz_localize(None)
     bars.assign(open_time=server).rename(columns={"open_time": "time"}).to_csv(file, index=False, float_format="%.17g")
-    asked = fstore("ingest", str(file), *BARS)
-    assert asked.code == 1
-    assert "its weekend begins and ends 2 hours late" in asked.err
-    assert "Use --tz Europe/Athens, or --tz UTC if the times are UTC" in asked.err
+    refused = fstore("ingest", str(file), *BARS)
+    assert refused.code == 1
+    assert "its weekend begins and ends 2 hours late" in refused.err
+    assert "Use --tz Europe/Athens, or --tz UTC if the times are UTC" in refused.err
     assert tables.version("bars") is None
     assert tables.version("quarantine") is None
     strange = fstore("ingest", str(file), *BARS, "--tz", "UTC")
@@ -94,8 +94,8 @@ def test_a_refused_batch_says_which_rows_and_what_may_be_done(fstore: Run, file:
     ) in refused.err
     assert "off_grid: --tz states another zone" in refused.err
     assert "max_bad_share is 0.05: if the other rows are right, --max-bad-share 0.1 stores them" in refused.err
-    taken = fstore("ingest", str(file), *BARS, "--max-bad-share", "0.1", "--json")
-    assert (taken.code, taken.json["stored"], taken.json["refusal"]) == (0, 54, [])
+    accepted = fstore("ingest", str(file), *BARS, "--max-bad-share", "0.1", "--json")
+    assert (accepted.code, accepted.json["stored"], accepted.json["refusal"]) == (0, 54, [])
 
 
 def test_options_about_what_a_file_does_not_say(fstore: Run, file: Path, tables: DeltaTables) -> None:

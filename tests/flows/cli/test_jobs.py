@@ -41,7 +41,7 @@ def test_materialize(
     assert last_state("materialize") == ("Completed", "1 views published")
     ended = fstore("materialize", "--timeframe", "1h", "--symbol", "EUR/USD", "--symbol", "GBP/USD", "--json")
     assert (ended.code, ended.err) == (1, "")
-    assert [(one["symbol"], one["problem"]) for one in ended.json] == [
+    assert [(outcome["symbol"], outcome["problem"]) for outcome in ended.json] == [
         ("EUR/USD", ""),
         ("GBP/USD", "no stored bars make 1h: ingest some first"),
     ]

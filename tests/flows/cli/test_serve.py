@@ -34,9 +34,9 @@ class Served:
         )
         errors: IO[str] = self.process.stderr  # type: ignore[assignment]
         self.first = errors.readline()
-        found = re.match(r"service  (http://\S+)   Ctrl-C stops it\n", self.first)
-        assert found, self.first + errors.read()
-        self.url = found[1]
+        line = re.match(r"service  (http://\S+)   Ctrl-C stops it\n", self.first)
+        assert line, self.first + errors.read()
+        self.url = line[1]
         self.second = errors.readline()
 
     def end(self, how: signal.Signals) -> tuple[int, str]:
@@ -62,10 +62,10 @@ def serve(home: Path) -> Iterator[Callable[..., Served]]:
         return begun[-1]
 
     yield start
-    for one in begun:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.communicate()
+    for service in begun:
+        if service.process.poll() is None:
+            service.process.kill()
+            service.process.communicate()
 
 
 def test_it_serves_until_it_is_interrupted(serve: Callable[..., Served]) -> None:
@@ -73,12 +73,12 @@ def test_it_serves_until_it_is_interrupted(serve: Callable[..., Served]) -> None
     assert "Open to everyone on this machine" in service.second
     with httpx.Client(base_url=service.url, trust_env=False, timeout=30) as http:
         assert http.get("/v1/health").json() == {"status": "ok", "online": True}
-        asked = {"symbols": ["EUR/USD"], "features": ["close"]}
-        answer = http.post("/v1/latest", json=asked).json()
+        question = {"symbols": ["EUR/USD"], "features": ["close"]}
+        answer = http.post("/v1/latest", json=question).json()
         assert answer["rows"][0]["close"] is None
         assert answer["provenance"]["missing"][0]["reason"] == "no_data"
-        code, said = service.end(signal.SIGINT)
-    assert (code, said) == (0, "")
+        code, errors = service.end(signal.SIGINT)
+    assert (code, errors) == (0, "")
 
 
 def test_a_port_in_use_and_a_host_without_a_key_are_one_line(serve: Callable[..., Served], home: Path) -> None:
@@ -88,10 +88,10 @@ def test_a_port_in_use_and_a_host_without_a_key_are_one_line(serve: Callable[...
     def end(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([FSTORE, "serve", *options], env=environ, capture_output=True, text=True, timeout=60)
 
-    taken, open_to_all = end("--port", port), end("--port", "0", "--host", "0.0.0.0")  # noqa: S104  # refused
-    assert (taken.returncode, open_to_all.returncode) == (1, 2)
-    assert taken.stderr.startswith(f"error can't listen on 127.0.0.1:{port} (Address already in use)")
-    assert taken.stderr.count("\n") == 1
+    in_use, open_to_all = end("--port", port), end("--port", "0", "--host", "0.0.0.0")  # noqa: S104  # refused
+    assert (in_use.returncode, open_to_all.returncode) == (1, 2)
+    assert in_use.stderr.startswith(f"error can't listen on 127.0.0.1:{port} (Address already in use)")
+    assert in_use.stderr.count("\n") == 1
     assert "fstore keys add" in " ".join(open_to_all.stderr.replace("│", "").split())
 
 
@@ -106,14 +106,14 @@ def test_a_key_made_and_revoked_while_it_runs_counts_at_once(serve: Callable[...
         assert http.get("/metrics").status_code == 200
         key = keys("add", "mine").stdout.strip()
         assert http.get("/metrics").status_code == 401
-        given = {"authorization": f"Bearer {key}"}
-        assert http.get("/metrics", headers=given).status_code == 200
-        left = keys("revoke", "mine")
-        assert "No key is left" in left.stderr
-        assert http.get("/metrics", headers=given).status_code == 401
+        headers = {"authorization": f"Bearer {key}"}
+        assert http.get("/metrics", headers=headers).status_code == 200
+        revoked = keys("revoke", "mine")
+        assert "No key is left" in revoked.stderr
+        assert http.get("/metrics", headers=headers).status_code == 401
         assert http.get("/metrics").status_code == 401
-    code, said = service.end(signal.SIGTERM)
-    assert (code, said) == (-signal.SIGTERM, "")
+    code, errors = service.end(signal.SIGTERM)
+    assert (code, errors) == (-signal.SIGTERM, "")
     assert "No key is left, so every request is refused" in serve().second
 
 

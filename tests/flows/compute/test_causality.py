@@ -111,11 +111,12 @@ def test_no_value_changes_as_computed(market: str, data: st.DataObject) -> None:
     other = changed_after(bars, moment, how, seed)
     for timeframe in FRAMES:
         now = moment if how == "cut" else end + timedelta(days=7)
-        expected, found = (
-            computed(given, market, timeframe, at) for given, at in ((bars, end + timedelta(days=7)), (other, now))
+        expected, actual = (
+            computed(market_bars, market, timeframe, at)
+            for market_bars, at in ((bars, end + timedelta(days=7)), (other, now))
         )
-        expected, found = (rows[(rows["event_timestamp"] <= moment).to_numpy()] for rows in (expected, found))
-        pd.testing.assert_frame_equal(found, expected, check_exact=True)
+        expected, actual = (rows[(rows["event_timestamp"] <= moment).to_numpy()] for rows in (expected, actual))
+        pd.testing.assert_frame_equal(actual, expected, check_exact=True)
 
 
 def test_the_property_would_see_a_value_that_looks_ahead() -> None:
@@ -124,7 +125,7 @@ def test_the_property_would_see_a_value_that_looks_ahead() -> None:
     moment = bars["open_time"].iloc[500].to_pydatetime() + timedelta(minutes=30)
     other = changed_after(bars, moment, "other prices", 1)
     known = len(known_at(bars, moment))
-    was, is_now = (given["close"].rolling(3, center=True).mean()[:known] for given in (bars, other))
+    was, is_now = (market_bars["close"].rolling(3, center=True).mean()[:known] for market_bars in (bars, other))
     assert not was.equals(is_now)
 
 
@@ -175,26 +176,26 @@ class World:
         store = self.settings.repo().feature_store()
         views = [view(kind, tf) for tf in FRAMES for kind in VIEW_KINDS]
         features = [f"{spec.name}:{name}" for spec in views for name in spec.fields]
-        asked = pd.DataFrame({"symbol": self.symbol, "event_timestamp": [moment]})
-        frame: pd.DataFrame = store.get_historical_features(asked, features, full_feature_names=True).to_df()
+        entity = pd.DataFrame({"symbol": self.symbol, "event_timestamp": [moment]})
+        frame: pd.DataFrame = store.get_historical_features(entity, features, full_feature_names=True).to_df()
         return frame
 
     async def recomputed(self, moment: datetime) -> dict[str, pd.DataFrame]:
         """What a client answers at a moment when its online store is away."""
         repo = replace(self.settings.repo(), redis_url="redis://127.0.0.1:1")
-        span, found = (self.symbol, moment - timedelta(days=4), moment), {}
+        span, frames = (self.symbol, moment - timedelta(days=4), moment), {}
         async with FeatureStoreClient(
             repo=repo, use_cache=False, on_unavailable="recompute", publish_metrics=False, timeout_s=60.0, retries=0,
             now=moment.timestamp,
         ) as client:  # fmt: skip
             for tf in FRAMES:
                 every = [*BAR_FIELDS, *INDICATOR_FIELDS]
-                found[f"latest {tf}"] = await client.get_latest([self.symbol], every, timeframe=tf)
-                found[f"ohlcv {tf}"] = await client.get_ohlcv(*span, tf)
-                found[f"indicators {tf}"] = await client.get_indicators(*span, tf, INDICATOR_FIELDS)
-                found[f"computed {tf}"] = (await client.compute_feature("RSI", *span, tf)).to_frame()
-        assert found["latest 1h"].attrs["provenance"]["source"] == "recomputed"
-        return found
+                frames[f"latest {tf}"] = await client.get_latest([self.symbol], every, timeframe=tf)
+                frames[f"ohlcv {tf}"] = await client.get_ohlcv(*span, tf)
+                frames[f"indicators {tf}"] = await client.get_indicators(*span, tf, INDICATOR_FIELDS)
+                frames[f"computed {tf}"] = (await client.compute_feature("RSI", *span, tf)).to_frame()
+        assert frames["latest 1h"].attrs["provenance"]["source"] == "recomputed"
+        return frames
 
     def _ledger(self, now: datetime) -> Ledger:
         return Ledger(f"sqlite:///{self.settings.home / 'ledger.db'}", now=now.timestamp)
@@ -236,9 +237,9 @@ async def test_no_value_changes_as_stored_joined_published_and_recomputed(
     known = cut.joined(moment)
     pd.testing.assert_frame_equal(whole.joined(moment), known, check_exact=True)
 
-    expected, found = await cut.recomputed(moment), await whole.recomputed(moment)
+    expected, actual = await cut.recomputed(moment), await whole.recomputed(moment)
     for question, answer in expected.items():
-        pd.testing.assert_frame_equal(found[question], answer, check_exact=True)
+        pd.testing.assert_frame_equal(actual[question], answer, check_exact=True)
     for tf in FRAMES:
         for name in (*BAR_FIELDS, *INDICATOR_FIELDS):
             spec = view("ohlcv" if name in BAR_FIELDS else "indicators", tf)

@@ -229,12 +229,12 @@ def test_volume_is_the_sum_of_what_is_reported_and_nan_when_nothing_is() -> None
 def test_no_bars_give_no_bars_with_the_same_columns() -> None:
     bars = expected_bars(FX, HOUR, "2018-06-03", "2018-06-06")
     none = derive_bars(bars.iloc[:0], session=FX, source=HOUR, target=DAY, watermark_us=us("2018-06-06"))
-    some = derive_bars(bars, session=FX, source=HOUR, target=DAY)
+    derived = derive_bars(bars, session=FX, source=HOUR, target=DAY)
     assert none.empty
-    assert len(some) == 2
-    assert none.dtypes.to_dict() == some.dtypes.to_dict()
-    assert list(some) == ["open_time", "open", "high", "low", "close", "volume", "source_bars", "expected_bars"]
-    assert some.dtypes.astype(str).tolist() == ["datetime64[us, UTC]", *5 * ["float64"], *2 * ["int32"]]
+    assert len(derived) == 2
+    assert none.dtypes.to_dict() == derived.dtypes.to_dict()
+    assert list(derived) == ["open_time", "open", "high", "low", "close", "volume", "source_bars", "expected_bars"]
+    assert derived.dtypes.astype(str).tolist() == ["datetime64[us, UTC]", *5 * ["float64"], *2 * ["int32"]]
 
 
 def test_the_given_bars_stay_as_they_are() -> None:

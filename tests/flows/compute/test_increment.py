@@ -107,14 +107,14 @@ def test_a_tail_gives_the_bits_of_all_of_history(
     whole, first = from_row(bars, 0), len(bars) - new
     tail = max(tail_of(bars, first) - spare, 1)
     try:
-        found = from_row(bars, first, tail=tail, stored=whole)
+        computed = from_row(bars, first, tail=tail, stored=whole)
     except TailTooShort:
         return
     for name in INDICATOR_FIELDS:
         if name.startswith("supertrend"):  # as far as its bands have met
-            assert agree(whole[name][first:], found[name]).all()
+            assert agree(whole[name][first:], computed[name]).all()
         else:
-            np.testing.assert_array_equal(whole[name][first:], found[name], err_msg=name)
+            np.testing.assert_array_equal(whole[name][first:], computed[name], err_msg=name)
 
 
 @given(cuts=st.lists(st.integers(1, 8999), max_size=4))

@@ -50,9 +50,9 @@ def test_the_newest_bars_have_the_bits_of_an_increment(
         with pytest.raises(TailTooShort):
             newest(first, inputs, opens, MINUTE, whole=whole, stored=stored)
         return
-    found = newest(first, inputs, opens, MINUTE, whole=whole, stored=stored)
+    rows = newest(first, inputs, opens, MINUTE, whole=whole, stored=stored)
     for row, name in enumerate(INDICATOR_FIELDS):
-        np.testing.assert_array_equal(found[row], expected[name], err_msg=name)
+        np.testing.assert_array_equal(rows[row], expected[name], err_msg=name)
 
 
 @settings(max_examples=10, deadline=None)
@@ -65,8 +65,8 @@ def test_what_was_proven_for_one_bar_holds_for_the_next_of_its_stretch(seed: int
     whole = compute_from(0, inputs, opens, MINUTE, whole=True, stored=none)
     reaches: Reaches = {}
     for n in (6990, 6991, 6992, 7000):
-        some = {name: values[:n] for name, values in inputs.items()}
+        columns = {name: values[:n] for name, values in inputs.items()}
         stored = {name: whole[name][:n] for name in STATE_FIELDS}
-        found = newest(n - 1, some, opens[:n], MINUTE, whole=True, stored=stored, reaches=reaches)
+        rows = newest(n - 1, columns, opens[:n], MINUTE, whole=True, stored=stored, reaches=reaches)
         for row, name in enumerate(INDICATOR_FIELDS):
-            np.testing.assert_array_equal(found[row], whole[name][n - 1 : n], err_msg=name)
+            np.testing.assert_array_equal(rows[row], whole[name][n - 1 : n], err_msg=name)

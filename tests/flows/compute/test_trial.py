@@ -78,5 +78,5 @@ def writes(close: FloatArray, *, window: int) -> tuple[FloatArray, ...]:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_kernel_that_breaks_its_row_is_found(kernel: Callable[..., Any], problem: str) -> None:
-    told = trial_problem(replace(SMA, kind=replace(SMA.kind, kernel=kernel)))
-    assert re.search(problem, told), told
+    report = trial_problem(replace(SMA, kind=replace(SMA.kind, kernel=kernel)))
+    assert re.search(problem, report), report

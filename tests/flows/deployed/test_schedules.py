@@ -16,7 +16,7 @@ from feature_repo.home import REPO
 from feature_repo.sessions import bar_close, expected_opens, grid_open
 
 FILE = REPO.parent / "deployments" / "prefect.yaml"
-DEPLOYMENTS: dict[str, Any] = {one["name"]: one for one in yaml.safe_load(FILE.read_text())["deployments"]}
+DEPLOYMENTS: dict[str, Any] = {entry["name"]: entry for entry in yaml.safe_load(FILE.read_text())["deployments"]}
 SERVER_SIDE = {"CronSchedule": CronSchedule, "IntervalSchedule": IntervalSchedule, "RRuleSchedule": RRuleSchedule}
 # New York's clocks change on 2026-03-08 and 2026-11-01, Athens' on 2026-03-29 and 2026-10-25.
 WEEKS = [datetime(2026, *day, tzinfo=UTC) for day in ((3, 6), (3, 27), (7, 3), (10, 23), (10, 30))]
@@ -24,18 +24,18 @@ WEEKS = [datetime(2026, *day, tzinfo=UTC) for day in ((3, 6), (3, 27), (7, 3), (
 
 async def runs(deployment: str, start: datetime, end: datetime) -> np.ndarray[Any, Any]:
     """When the server starts runs of a deployment, microseconds since 1970, ascending."""
-    found: set[int] = set()
+    starts: set[int] = set()
     for config in DEPLOYMENTS[deployment]["schedules"]:
-        given = _schedule_config_to_deployment_schedule(config)["schedule"]
-        schedule = SERVER_SIDE[type(given).__name__].model_validate(given.model_dump())
+        scheduled = _schedule_config_to_deployment_schedule(config)["schedule"]
+        schedule = SERVER_SIDE[type(scheduled).__name__].model_validate(scheduled.model_dump())
         begin = start
         while True:  # Prefect gives a thousand at most
             dates = await schedule.get_dates(n=900, start=begin, end=end)
-            found |= {round(date.timestamp() * 1e6) for date in dates}
+            starts |= {round(date.timestamp() * 1e6) for date in dates}
             if len(dates) < 900:
                 break
             begin = dates[-1] + timedelta(seconds=1)
-    return np.array(sorted(found))
+    return np.array(sorted(starts))
 
 
 @pytest.mark.parametrize("timeframe", catalog.TIMEFRAMES)

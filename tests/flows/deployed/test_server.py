@@ -42,15 +42,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, server_url: str) -> Settings:
     """Two symbols' bars, one of them with a row that no gate lets pass."""
-    found = Settings(home=tmp_path_factory.mktemp("deployed") / "home", redis_url=server_url)
-    assert worker.do("first", found, worker.NOW) == []
-    return found
+    settings = Settings(home=tmp_path_factory.mktemp("deployed") / "home", redis_url=server_url)
+    assert worker.do("first", settings, worker.NOW) == []
+    return settings
 
 
 @pytest.fixture(scope="module")
 def environ(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return kept | {
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return inherited | {
         "FSTORE_HOME": str(settings.home),
         "FSTORE_REDIS_URL": settings.redis_url,
         "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
@@ -78,8 +78,8 @@ def api(environ: dict[str, str], project: Path, tmp_path_factory: pytest.TempPat
             run(prefect("work-pool", "create", "fstore", "--type", "process"), environ, project)
             run(prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml"), environ, project)
             run(prefect("automation", "create", "--from-file", "deployments/automations/runs.yaml"), environ, project)
-            for one in client.post("/deployments/filter", json={}).json():
-                client.post(f"/deployments/{one['id']}/pause_deployment").raise_for_status()
+            for deployment in client.post("/deployments/filter", json={}).json():
+                client.post(f"/deployments/{deployment['id']}/pause_deployment").raise_for_status()
             yield client
     finally:
         server.terminate()
@@ -100,11 +100,11 @@ def run(command: list[str], environ: dict[str, str], folder: Path) -> None:
 
 def wait_for(condition: Callable[[], Any], what: str, process: subprocess.Popen[bytes] | None = None) -> Any:
     deadline = time.monotonic() + WITHIN_S
-    while not (found := condition()):
+    while not (result := condition()):
         assert process is None or process.poll() is None, what
         assert time.monotonic() < deadline, what
         time.sleep(0.2)
-    return found
+    return result
 
 
 @pytest.fixture
@@ -118,23 +118,23 @@ def working(api: httpx.Client, environ: dict[str, str], tmp_path: Path) -> Itera
             started.append(subprocess.Popen(command, env=environ, cwd=tmp_path, stdout=out, stderr=out))
 
     yield start
-    for one in started:
-        one.terminate()
-        one.wait(60)
+    for worker_process in started:
+        worker_process.terminate()
+        worker_process.wait(60)
 
 
 def schedule(api: httpx.Client, deployment: str, when: datetime) -> str:
     """A run of a deployment as its schedule makes it; its id."""
-    found = api.get(f"/deployments/name/{deployment}").raise_for_status().json()
+    record = api.get(f"/deployments/name/{deployment}").raise_for_status().json()
     state = {"type": "SCHEDULED", "state_details": {"scheduled_time": when.isoformat()}}
-    made = api.post(f"/deployments/{found['id']}/create_flow_run", json={"state": state}).raise_for_status().json()
-    return str(made["id"])
+    flow_run = api.post(f"/deployments/{record['id']}/create_flow_run", json={"state": state}).raise_for_status().json()
+    return str(flow_run["id"])
 
 
 def ended(api: httpx.Client, run: str) -> dict[str, Any] | None:
-    found: dict[str, Any] = api.get(f"/flow_runs/{run}").json()
-    state = (found.get("state") or {}).get("type")
-    return found if state in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+    flow_run: dict[str, Any] = api.get(f"/flow_runs/{run}").json()
+    state = (flow_run.get("state") or {}).get("type")
+    return flow_run if state in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
 
 
 @pytest.mark.timeout(600)
@@ -144,53 +144,57 @@ def test_a_late_heap_is_one_run_that_does_all_and_reports(
     now = datetime.now(UTC)
     heap = [schedule(api, "materialize/materialize-1h", now - timedelta(hours=i)) for i in range(HEAP)]
     working()
-    runs = [wait_for(lambda one=one: ended(api, one), "a run does not end") for one in heap]
-    names = sorted(one["state"]["name"] for one in runs)
+    runs = [wait_for(lambda flow_run=flow_run: ended(api, flow_run), "a run does not end") for flow_run in heap]
+    names = sorted(flow_run["state"]["name"] for flow_run in runs)
     assert names.count("Completed") >= 1
-    assert set(names) <= {"Completed", "Cancelled"}, [one["state"] for one in runs]
+    assert set(names) <= {"Completed", "Cancelled"}, [flow_run["state"] for flow_run in runs]
     assert names.count("Cancelled") >= 1, "late runs are not one"
 
-    done = next(one for one in runs if one["state"]["name"] == "Completed")
+    done = next(flow_run for flow_run in runs if flow_run["state"]["name"] == "Completed")
     assert done["name"].startswith("materialize 1h BTC/USD +1 2024-")
     artifacts = {a["key"]: a for a in api.post("/artifacts/latest/filter", json={}).json()}
     assert {"materialize", "freshness"} <= set(artifacts)
     (row,) = json.loads(artifacts["freshness"]["data"])
     assert row["symbol"] == "EUR/USD"  # BTC/USD has bars of 4h only
     assert row["1h"].endswith(" stale")
-    wanted = {"event": {"prefix": ["prefect.asset.materialization.succeeded"]}}
+    query = {"event": {"prefix": ["prefect.asset.materialization.succeeded"]}}
     events = wait_for(
-        lambda: api.post("/events/filter", json={"filter": wanted}).json()["events"], "no asset was materialized"
+        lambda: api.post("/events/filter", json={"filter": query}).json()["events"], "no asset was materialized"
     )
-    made = {event["resource"]["prefect.resource.id"] for event in events}
-    assert made == {f"fstore://views/{kind}_1h" for kind in ("ohlcv", "indicators", "window")}
+    assets = {event["resource"]["prefect.resource.id"] for event in events}
+    assert assets == {f"fstore://views/{kind}_1h" for kind in ("ohlcv", "indicators", "window")}
     assert any(r["prefect.resource.id"] == "fstore://tables/bars" for r in events[0]["related"])
-    left = worker.state_of(settings)
-    assert not [tf for _, tf in left.to_do if tf == "1h"]
+    state = worker.state_of(settings)
+    assert not [tf for _, tf in state.to_do if tf == "1h"]
 
 
 @pytest.mark.timeout(600)
 def test_a_run_that_stops_a_symbol_is_not_green_and_is_told(api: httpx.Client, working: Callable[[], None]) -> None:
-    found = api.get("/deployments/name/ingest/ingest").raise_for_status().json()
-    given = {"source": "/nowhere/{symbol}.csv", "symbols": ["EUR/USD"], "timeframe": "1h"}
-    made = api.post(f"/deployments/{found['id']}/create_flow_run", json={"parameters": given}).raise_for_status().json()
+    record = api.get("/deployments/name/ingest/ingest").raise_for_status().json()
+    parameters = {"source": "/nowhere/{symbol}.csv", "symbols": ["EUR/USD"], "timeframe": "1h"}
+    created = (
+        api.post(f"/deployments/{record['id']}/create_flow_run", json={"parameters": parameters})
+        .raise_for_status()
+        .json()
+    )
     working()
-    run = wait_for(lambda: ended(api, made["id"]), "the run does not end")
+    run = wait_for(lambda: ended(api, created["id"]), "the run does not end")
     assert (run["state"]["type"], run["state"]["name"]) == ("FAILED", "Stopped")
     assert "/nowhere/EURUSD.csv" in run["state"]["message"]
 
-    wanted = {"flows": {"name": {"any_": ["notify"]}}}
+    query = {"flows": {"name": {"any_": ["notify"]}}}
     title = "fstore: ingest Stopped: ingest 1h EUR/USD"
 
-    def told() -> str | None:
-        runs = api.post("/flow_runs/filter", json=wanted).json()
-        return next((one["id"] for one in runs if one["parameters"]["title"].startswith(title)), None)
+    def notification() -> str | None:
+        runs = api.post("/flow_runs/filter", json=query).json()
+        return next((flow_run["id"] for flow_run in runs if flow_run["parameters"]["title"].startswith(title)), None)
 
-    message = wait_for(told, "nobody was told")
+    message = wait_for(notification, "nobody was told")
     assert wait_for(lambda: ended(api, message), "it is not passed on")["state"]["name"] == "Completed"
 
 
 def test_a_parameter_that_is_none_is_refused_by_the_form(api: httpx.Client) -> None:
-    found = api.get("/deployments/name/materialize/materialize-1h").raise_for_status().json()
-    answer = api.post(f"/deployments/{found['id']}/create_flow_run", json={"parameters": {"timeframes": ["2h"]}})
+    record = api.get("/deployments/name/materialize/materialize-1h").raise_for_status().json()
+    answer = api.post(f"/deployments/{record['id']}/create_flow_run", json={"parameters": {"timeframes": ["2h"]}})
     assert answer.status_code == 409
     assert "2h" in answer.text

@@ -57,16 +57,16 @@ def test_the_freshness_table_shows_the_stalest_and_the_stopped_first() -> None:
 def test_a_freshness_table_of_nothing_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     assert freshness_rows([]) == []
     shown: list[dict[str, Any]] = []
-    monkeypatch.setattr(artifacts, "create_table_artifact", lambda **given: shown.append(given))
+    monkeypatch.setattr(artifacts, "create_table_artifact", lambda **artifact: shown.append(artifact))
     artifacts.show_freshness([Outcome(symbol="EUR/USD", timeframe="1h", age_bars=3)])
     assert not shown  # nothing new and no problem
     artifacts.show_freshness([Outcome(symbol="EUR/USD", timeframe="1h", age_bars=0, bars=2)])
-    assert [one["key"] for one in shown] == ["freshness"]
+    assert [artifact["key"] for artifact in shown] == ["freshness"]
 
 
 def test_the_gates_reports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[dict[str, Any]] = []
-    monkeypatch.setattr(artifacts, "create_markdown_artifact", lambda **given: shown.append(given))
+    monkeypatch.setattr(artifacts, "create_markdown_artifact", lambda **artifact: shown.append(artifact))
     artifacts.show_gate([])
     artifacts.show_gate(["x" * 50_000] * 30)
     assert len(shown) == 1
@@ -88,13 +88,13 @@ def test_what_the_gate_stops_is_told_as_it_reports_it(
         raise step.Stopped("bars", verdict, [])
 
     monkeypatch.setattr(step, "compute", stop)
-    told: list[Verdict] = []
+    reported: list[Verdict] = []
     outcomes = materialize_symbols(
-        Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD"], ["1h"], settings, report=told.append
+        Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD"], ["1h"], settings, report=reported.append
     )
     assert [o.problem for o in outcomes] == ["derived bars: too many"]
-    assert told == [verdict]
-    assert "## EUR/USD 1h bars: stopped: too many" in told[0].as_markdown()
+    assert reported == [verdict]
+    assert "## EUR/USD 1h bars: stopped: too many" in reported[0].as_markdown()
 
 
 # -------------------------------------------------------------------------------------- symbols that are held
@@ -109,14 +109,14 @@ def bars_of_two(make_bars: Callable[..., pd.DataFrame], take: Callable[..., Any]
 def test_a_run_does_the_free_ones_and_waits_for_the_others(
     bars_of_two: None, settings: Settings, ledger: Ledger, now: datetime
 ) -> None:
-    held = ledger.lease(["EUR/USD"], owner="another run")
+    lease = ledger.lease(["EUR/USD"], owner="another run")
     pauses: list[float] = []
 
     def sleep(seconds: float) -> None:
         pauses.append(seconds)
         assert ("GBP/USD", "1h") in ledger.watermarks()
         if len(pauses) == 3:
-            held.release()
+            lease.release()
 
     names = ["EUR/USD", "GBP/USD"]
     outcomes = materialize_symbols(
@@ -129,7 +129,7 @@ def test_a_run_does_the_free_ones_and_waits_for_the_others(
 def test_a_run_does_not_wait_for_ever(bars_of_two: None, settings: Settings, ledger: Ledger, now: datetime) -> None:
     ledger.lease(["EUR/USD"], owner="another run")
     pauses: list[float] = []
-    found = materialize_symbols(
+    outcomes = materialize_symbols(
         Run(ledger=ledger, tables=settings.tables(), now=now),
         ["EUR/USD"],
         ["1h"],
@@ -138,7 +138,7 @@ def test_a_run_does_not_wait_for_ever(bars_of_two: None, settings: Settings, led
         sleep=pauses.append,
     )
     assert sum(pauses) == 2
-    assert "another run is working on it" in found[0].problem
+    assert "another run is working on it" in outcomes[0].problem
 
 
 def test_a_retried_shard_takes_over_from_its_dead_attempt_at_once(

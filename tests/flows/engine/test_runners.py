@@ -63,7 +63,7 @@ def run() -> list[Outcome]:
     return outcomes
 
 
-def left(settings: Settings) -> State:
+def stored_state(settings: Settings) -> State:
     state = worker.state_of(settings)
     assert state.to_do == []
     return state
@@ -74,7 +74,7 @@ def expected(on_threads: dict[str, State], settings: Settings, prefect_server: s
     """The state that threads leave; the home is put back as it was."""
     if not on_threads:
         run()
-        on_threads["state"] = left(settings)
+        on_threads["state"] = stored_state(settings)
         shutil.rmtree(settings.home)
         shutil.copytree(bars, settings.home)
         redis.flushall()
@@ -93,11 +93,11 @@ def cluster() -> Iterator[tuple[str, list[psutil.Process]]]:
     command = [sys.executable, "-m", "distributed.cli.dask_worker", f"tcp://{address}", "--nthreads", "1", "--no-nanny"]
     processes += [subprocess.Popen([*command, "--no-dashboard"], env=environ, **quiet) for _ in range(2)]
     try:
-        yield address, [psutil.Process(one.pid) for one in processes[1:]]
+        yield address, [psutil.Process(process.pid) for process in processes[1:]]
     finally:
-        for one in processes:
-            one.kill()
-            one.wait()
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def worker_port() -> int:
@@ -111,7 +111,7 @@ def test_processes_leave_what_threads_do(expected: State, settings: Settings, mo
     monkeypatch.setenv("FSTORE_TASK_RUNNER", "processes")
     monkeypatch.setenv("PREFECT_TASKS_RUNNER_PROCESS_POOL_MAX_WORKERS", "2")
     run()
-    assert_same(left(settings), expected)
+    assert_same(stored_state(settings), expected)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning:distributed.*")
@@ -126,12 +126,12 @@ def test_a_dask_cluster_leaves_what_threads_do_though_a_worker_is_killed(
     run()
     watch.join()
     assert killed, "the run ended before a worker could be killed"
-    assert_same(left(settings), expected)
+    assert_same(stored_state(settings), expected)
 
 
 def kill_the_first_that_has_a_lease(settings: Settings, workers: list[psutil.Process], killed: list[int]) -> None:
     """SIGKILLs a worker when it holds a symbol: it is in the middle of that symbol's work."""
-    pids = {f"(process {one.pid})": one.pid for one in workers}
+    pids = {f"(process {worker.pid})": worker.pid for worker in workers}
     deadline = time.monotonic() + WITHIN_S
     while time.monotonic() < deadline:
         for symbol in SYMBOLS:
@@ -156,7 +156,7 @@ def test_a_shard_whose_pool_broke_is_done_all_the_same(
     run()
     done.set()
     watch.join()
-    assert_same(left(settings), expected)
+    assert_same(stored_state(settings), expected)
 
 
 def kill_the_first_child(settings: Settings, done: threading.Event) -> None:

@@ -156,8 +156,8 @@ def test_the_same_file_again_stores_nothing(
 
 
 def newest(tables: DeltaTables) -> datetime:
-    found: datetime = tables.read("bars", columns=[])["open_time"][-1].as_py()
-    return found
+    open_time: datetime = tables.read("bars", columns=[])["open_time"][-1].as_py()
+    return open_time
 
 
 def test_a_bar_that_is_open_by_the_clock_is_held_back(make_bars: Make, take: Take, tables: DeltaTables) -> None:
@@ -170,16 +170,16 @@ def test_a_bar_that_is_open_by_the_clock_is_held_back(make_bars: Make, take: Tak
     assert (report.stored, report.revised, report.unfinished) == (1, 0, 0)
 
 
-@pytest.mark.parametrize(("minutes", "held"), [(0, 1), (59, 1), (60, 0), (6000, 0)])
+@pytest.mark.parametrize(("minutes", "unfinished"), [(0, 1), (59, 1), (60, 0), (6000, 0)])
 def test_a_bar_that_was_open_when_its_file_was_written_is_held_back(
-    make_bars: Make, take: Take, source_of: Any, tables: DeltaTables, minutes: int, held: int
+    make_bars: Make, take: Take, source_of: Any, tables: DeltaTables, minutes: int, unfinished: int
 ) -> None:
     """However long ago that was: the file's last bar never closed in it."""
     bars = make_bars(50, symbol="BTC/USD")
     last = bars["open_time"].iloc[-1].to_pydatetime()
     source = replace(source_of(bars), written_at=last + timedelta(minutes=minutes))
     report = take(source, symbol="BTC/USD")
-    assert (report.stored, report.unfinished) == (50 - held, held)
+    assert (report.stored, report.unfinished) == (50 - unfinished, unfinished)
 
 
 def test_a_file_written_before_all_of_its_bars_says_nothing(make_bars: Make, take: Take, source_of: Any) -> None:

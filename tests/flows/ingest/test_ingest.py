@@ -59,8 +59,8 @@ ROWS = st.lists(st.tuples(st.integers(0, 7), st.sampled_from(["good", "other", "
 def test_every_row_read_ends_in_exactly_one_place(
     folder: Path, now: datetime, before: set[int], rows: list[tuple[int, str]], max_bad_share: float
 ) -> None:
-    for left in ("tables", "ledger.db", "ledger.db-wal", "ledger.db-shm"):
-        path = folder / left
+    for name in ("tables", "ledger.db", "ledger.db-wal", "ledger.db-shm"):
+        path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     tables = DeltaTables(str(folder / "tables"))
 
@@ -84,21 +84,23 @@ def test_every_row_read_ends_in_exactly_one_place(
     if not rows:
         return
     text = {"good": GOOD, "other": OTHER, "bad": BAD, "timeless": GOOD}
-    lines = [f",{GOOD}" if what == "timeless" else f"2024-01-10T0{slot}:00:00Z,{text[what]}" for slot, what in rows]
+    lines = [
+        f",{GOOD}" if content == "timeless" else f"2024-01-10T0{slot}:00:00Z,{text[content]}" for slot, content in rows
+    ]
     report = take_in(lines, max_bad_share)
 
     # The model: rows that say the same are one; rows that contradict each other are all bad.
-    timed = [(slot, what) for slot, what in rows if what != "timeless"]
+    timed = [(slot, content) for slot, content in rows if content != "timeless"]
     versions: dict[int, set[str]] = {}
-    for slot, what in timed:
-        versions.setdefault(slot, set()).add(what)
+    for slot, content in timed:
+        versions.setdefault(slot, set()).add(content)
     repeated = len(timed) - len(set(timed))
     bad = sum(len(v) for v in versions.values() if len(v) > 1 or v == {"bad"})
     fine = {slot: next(iter(v)) for slot, v in versions.items() if len(v) == 1 and v != {"bad"}}
     timeless = len(rows) - len(timed)
     stopped = not fine or (bad + timeless) / (bad + timeless + len(fine)) > max_bad_share
-    revised = {slot for slot, what in fine.items() if slot in before and what == "other"}
-    known = {slot for slot, what in fine.items() if slot in before and what == "good"}
+    revised = {slot for slot, content in fine.items() if slot in before and content == "other"}
+    known = {slot for slot, content in fine.items() if slot in before and content == "good"}
 
     assert report.read == len(rows) == ends(report)
     assert bool(report.stopped) == stopped
@@ -205,9 +207,9 @@ def test_bad_rows_are_quarantined_with_their_rule_and_their_values(
     bars = break_bars(make_bars(100))
     report = take(bars)
     assert (report.stored, report.quarantined) == (97, 3)
-    kept = tables.read("quarantine").to_pylist()
-    assert Counter(row["rule"] for row in kept) == report.quarantined_by_rule
-    by_time = {row["open_time"]: row for row in kept}
+    rejected = tables.read("quarantine").to_pylist()
+    assert Counter(row["rule"] for row in rejected) == report.quarantined_by_rule
+    by_time = {row["open_time"]: row for row in rejected}
     for position, rule in ((5, "close_missing"), (9, "high_not_finite"), (20, "open_out_of_bounds")):
         bar = bars.loc[position]
         row = by_time[bar["open_time"].to_pydatetime()]

@@ -73,13 +73,13 @@ def home(settings: Settings, ledger: Ledger, source_of: Any, now: datetime) -> H
 
 
 @pytest.fixture
-def online(held: Callable[..., Any]) -> Callable[[], dict[str, Any]]:
+def online(read_online: Callable[..., Any]) -> Callable[[], dict[str, Any]]:
     """The bits of what is shown, by timeframe."""
 
     def read() -> dict[str, Any]:
         shown = {}
         for tf in FRAMES:
-            views = held("EUR/USD", tf)
+            views = read_online("EUR/USD", tf)
             shown[tf] = views and (
                 views.closes,
                 {name: np.float64(value).tobytes() for name, value in views.scalars.items()},
@@ -127,8 +127,8 @@ def test_a_bar_that_was_withdrawn_was_never_there(
     home.run()
     before, moment = home.offline(), bars["open_time"][at].to_pydatetime()
     known = home.tables.read("bars", timeframe="1h")["created"].to_pylist()[at]
-    (gone,) = home.withdraw(timeframe="1h", start=moment, end=moment)
-    assert (gone.bars, gone.replaced, gone.first_open, gone.last_open) == (1, 0, moment, moment)
+    (withdrawn,) = home.withdraw(timeframe="1h", start=moment, end=moment)
+    assert (withdrawn.bars, withdrawn.replaced, withdrawn.first_open, withdrawn.last_open) == (1, 0, moment, moment)
     home.run()
     assert home.offline() != before
     assert home.tables.read("bars", timeframe="1h").num_rows == 599
@@ -147,11 +147,11 @@ def test_a_file_that_was_withdrawn_was_never_there(home: Home, make_bars: Make, 
     wrong.loc[390:, [*BAR_FIELDS[:4]]] = wrong.loc[390:, [*BAR_FIELDS[:4]]].mul(off, axis=0)
     home.take(bars, "a" * 64)
     home.run()
-    taken = home.take(wrong[390:].reset_index(drop=True), "b" * 64, revise=True)
-    assert (taken.stored, taken.revised) == (200, 10), taken.stopped
+    report = home.take(wrong[390:].reset_index(drop=True), "b" * 64, revise=True)
+    assert (report.stored, report.revised) == (200, 10), report.stopped
     home.run()
-    (gone,) = home.withdraw(source="b" * 12)
-    assert (gone.bars, gone.replaced) == (200, 10)
+    (withdrawn,) = home.withdraw(source="b" * 12)
+    assert (withdrawn.bars, withdrawn.replaced) == (200, 10)
     home.run()
     same_as_never(home, never, online, bars)
 
@@ -159,12 +159,12 @@ def test_a_file_that_was_withdrawn_was_never_there(home: Home, make_bars: Make, 
 def test_all_that_a_symbol_had(home: Home, make_bars: Make, never: Any, online: Any, redis: Any) -> None:
     home.take(make_bars(100), "a" * 64)
     home.run()
-    with redis.pubsub(ignore_subscribe_messages=True) as heard:
-        heard.subscribe(channel(home.settings.repo().project))
-        heard.get_message(timeout=1.0)
+    with redis.pubsub(ignore_subscribe_messages=True) as subscription:
+        subscription.subscribe(channel(home.settings.repo().project))
+        subscription.get_message(timeout=1.0)
         home.withdraw(source="a" * 64)
         home.run()
-        messages = [m["data"] for m in iter(lambda: heard.get_message(timeout=0.2), None)]
+        messages = [m["data"] for m in iter(lambda: subscription.get_message(timeout=0.2), None)]
     assert b"EUR/USD\nohlcv_1h indicators_1h window_1h" in messages  # caches hear of it
     same_as_never(home, never, online, make_bars(0))
 

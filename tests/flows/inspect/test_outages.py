@@ -23,12 +23,12 @@ OPENS = expected_opens(FX, HOUR, MONDAY, MONDAY + 14 * 24 * US)  # a weekend lie
 
 def gaps_of(missing: dict[str, set[int]]) -> tuple[dict[str, Gaps], dict[str, tuple[int, int]]]:
     """Gaps and spans of symbols that have all bars of ``OPENS`` but these places; the first and last are there."""
-    found, spans = {}, {}
+    gaps, spans = {}, {}
     for name, places in missing.items():
         opens = np.delete(OPENS, sorted(places - {0, len(OPENS) - 1}))
-        found[name] = find_gaps(opens, session=FX, timeframe=HOUR)
+        gaps[name] = find_gaps(opens, session=FX, timeframe=HOUR)
         spans[name] = int(opens[0]), int(opens[-1]) + US
-    return found, spans
+    return gaps, spans
 
 
 places = st.sets(st.integers(1, len(OPENS) - 2), max_size=40)
@@ -36,7 +36,7 @@ feeds = st.dictionaries(st.sampled_from([f"S{i}" for i in range(7)]), places, mi
 
 
 def is_down(missing: dict[str, set[int]], place: int, share: float, least: int) -> bool:
-    lacking = sum(place in one for one in missing.values())
+    lacking = sum(place in bars for bars in missing.values())
     return lacking >= least and lacking >= share * len(missing)
 
 
@@ -53,9 +53,9 @@ def test_a_bar_lies_in_an_outage_exactly_when_enough_symbols_lack_it(
 @given(feeds)
 def test_outages_ascend_and_do_not_touch(missing: dict[str, set[int]]) -> None:
     outages = find_outages(*gaps_of(missing))
-    assert all(one.start_us < one.end_us for one in outages)
-    assert all(one.end_us < other.start_us for one, other in pairwise(outages))
-    assert all(3 <= one.symbols <= one.quoting <= len(missing) for one in outages)
+    assert all(outage.start_us < outage.end_us for outage in outages)
+    assert all(outage.end_us < following.start_us for outage, following in pairwise(outages))
+    assert all(3 <= outage.symbols <= outage.quoting <= len(missing) for outage in outages)
 
 
 @given(feeds)
@@ -65,7 +65,7 @@ def test_no_missing_bar_is_lost_or_counted_twice(missing: dict[str, set[int]]) -
     for name in missing:
         pieces = split_gaps(gaps[name], outages, session=FX, timeframe=HOUR)
         assert sum(piece.missing_bars for piece in pieces) == gaps[name].missing_total == len(missing[name])
-        assert all(one.end_us <= other.start_us for one, other in pairwise(pieces))
+        assert all(earlier.end_us <= later.start_us for earlier, later in pairwise(pieces))
         for place in missing[name]:
             (piece,) = (p for p in pieces if p.start_us <= OPENS[place] < p.end_us)
             assert piece.cause == ("feed_down" if is_down(missing, place, 0.5, 3) else "missing")

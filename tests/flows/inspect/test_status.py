@@ -70,9 +70,9 @@ def test_a_symbol_that_the_catalog_has_lost_is_still_shown(
     take(make_bars(30))
     take(make_bars(30, symbol="GBP/USD"), symbol="GBP/USD")
     materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD", "GBP/USD"], ["1h"], settings)
-    left = {name: symbol for name, symbol in catalog.SYMBOLS.items() if name != "GBP/USD"}
-    monkeypatch.setattr(catalog, "SYMBOLS", left)
-    monkeypatch.setattr("feature_repo.catalog.symbols.SYMBOLS", left)
+    remaining = {name: symbol for name, symbol in catalog.SYMBOLS.items() if name != "GBP/USD"}
+    monkeypatch.setattr(catalog, "SYMBOLS", remaining)
+    monkeypatch.setattr("feature_repo.catalog.symbols.SYMBOLS", remaining)
     rows = {row["symbol"]: row for row in reversed(freshness(settings, datetime(2024, 6, 3, 12, tzinfo=UTC)))}
     assert rows["GBP/USD"]["online"] is not None
     assert rows["GBP/USD"]["age_bars"] is None

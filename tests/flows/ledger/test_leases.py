@@ -80,9 +80,9 @@ def test_a_lease_past_its_time_is_ours_until_another_takes_it(ledger: Ledger, cl
     first.check()
     second = ledger.lease(["B"], owner="host:2")
     assert second.symbols == ("B",)
-    with pytest.raises(LeaseLost, match="B") as lost:
+    with pytest.raises(LeaseLost, match="B") as caught:
         first.check()
-    assert lost.value.symbols == ("B",)
+    assert caught.value.symbols == ("B",)
     first.release()
     second.check()
     assert ledger.lease(["A"], owner="host:3").symbols == ("A",)
@@ -226,8 +226,8 @@ def test_threads_that_race_get_each_symbol_once(open_ledger: OpenLedger) -> None
         thread.start()
     for thread in threads:
         thread.join()
-    taken = [symbol for lease in leases for symbol in lease.symbols]
-    assert sorted(taken) == sorted(symbols)
+    leased = [symbol for lease in leases for symbol in lease.symbols]
+    assert sorted(leased) == sorted(symbols)
     assert len({lease.token for lease in leases}) == 4
 
 
@@ -257,16 +257,16 @@ def test_tokens_and_stamps_rise_under_any_interleaving(
     engine.dispose()
     stamps: dict[str, datetime] = dict.fromkeys("ABC", datetime(1970, 1, 1, tzinfo=UTC))
     alive: list[Lease] = []
-    for step, what in steps:
+    for step, argument in steps:
         if step == "take":
-            lease = ledger.lease(sorted(what), owner="me")  # type: ignore[call-overload]
+            lease = ledger.lease(sorted(argument), owner="me")  # type: ignore[call-overload]
             assert lease.token > highest
             highest = lease.token
             alive.append(lease)
         elif step == "clock":
-            clock.at += what  # type: ignore[operator]
+            clock.at += argument  # type: ignore[operator]
         elif alive:
-            lease = alive[what % len(alive)]  # type: ignore[operator]
+            lease = alive[argument % len(alive)]  # type: ignore[operator]
             if step == "stamp":
                 try:
                     stamp = lease.stamp(datetime.fromtimestamp(clock.at + ahead_s, UTC))

@@ -59,9 +59,9 @@ def test_events_are_read_back_newest_first(ledger: Ledger) -> None:
 
 def test_numbers_of_numpy_are_numbers(ledger: Ledger) -> None:
     run = ledger.begin("materialize", parameters={})
-    given = replace(verdict(run), passed=np.True_, rows=np.int64(7), by_rule={"gap": np.int32(2)}, at_us=np.int64(5))
-    ledger.record(verdicts=[given])
-    assert ledger.verdicts() == [replace(given, passed=True, rows=7, by_rule={"gap": 2}, at_us=5)]
+    record = replace(verdict(run), passed=np.True_, rows=np.int64(7), by_rule={"gap": np.int32(2)}, at_us=np.int64(5))
+    ledger.record(verdicts=[record])
+    assert ledger.verdicts() == [replace(record, passed=True, rows=7, by_rule={"gap": 2}, at_us=5)]
 
 
 def test_events_of_an_unknown_run_are_refused_all_together(ledger: Ledger) -> None:

@@ -79,14 +79,14 @@ def start_worker(url: str) -> Iterator[Callable[[str], Worker]]:
 
 
 def test_processes_that_race_get_each_symbol_once(start_worker: Callable[[str], Worker]) -> None:
-    wanted = [["A", "B", "C", "D"], ["D", "C", "B", "E"]]
+    requests = [["A", "B", "C", "D"], ["D", "C", "B", "E"]]
     workers = [start_worker(f"host:{n}") for n in range(2)]
     assert [worker.hear() for worker in workers] == ["ready", "ready"]
-    for worker, symbols in zip(workers, wanted, strict=True):
+    for worker, symbols in zip(workers, requests, strict=True):
         worker.tell(symbols)
-    taken = [worker.hear() for worker in workers]
-    assert sorted(taken[0] + taken[1]) == ["A", "B", "C", "D", "E"]
-    assert all(set(got) <= set(asked) for got, asked in zip(taken, wanted, strict=True))
+    leased = [worker.hear() for worker in workers]
+    assert sorted(leased[0] + leased[1]) == ["A", "B", "C", "D", "E"]
+    assert all(set(symbols_) <= set(request) for symbols_, request in zip(leased, requests, strict=True))
 
 
 def test_a_process_stopped_past_its_time_is_refused_when_it_wakes(

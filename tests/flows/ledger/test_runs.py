@@ -14,15 +14,15 @@ from tests.flows.ledger.conftest import NOW, Clock
 
 def test_a_run_from_its_beginning_to_its_end(ledger: Ledger, clock: Clock) -> None:
     run = ledger.begin("materialize", parameters={"symbols": ["A"], "full": True}, flow_run="f-1")
-    (seen,) = ledger.runs()
-    assert (seen.id, seen.kind, seen.state, seen.flow_run) == (run, "materialize", "running", "f-1")
-    assert seen.parameters == {"symbols": ["A"], "full": True}
-    assert (seen.started, seen.ended) == (NOW, None)
+    (record,) = ledger.runs()
+    assert (record.id, record.kind, record.state, record.flow_run) == (run, "materialize", "running", "f-1")
+    assert record.parameters == {"symbols": ["A"], "full": True}
+    assert (record.started, record.ended) == (NOW, None)
     clock.at += 5
     ledger.end(run, state="completed", counts={"stored": np.int64(3)}, problems=["one gap"])
-    (seen,) = ledger.runs()
-    assert (seen.state, seen.counts, seen.problems) == ("completed", {"stored": 3}, ("one gap",))
-    assert seen.ended == NOW + timedelta(seconds=5)
+    (record,) = ledger.runs()
+    assert (record.state, record.counts, record.problems) == ("completed", {"stored": 3}, ("one gap",))
+    assert record.ended == NOW + timedelta(seconds=5)
 
 
 def test_the_newest_come_first(ledger: Ledger, clock: Clock) -> None:

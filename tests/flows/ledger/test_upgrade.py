@@ -40,8 +40,8 @@ def test_the_migrations_make_the_tables_of_the_schema(url: str) -> None:
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE, "compare_type": True})
         assert compare_metadata(context, METADATA) == []
-        made = {index["name"] for table in METADATA.tables for index in inspect(connection).get_indexes(table)}
-    assert made == {index.name for table in METADATA.tables.values() for index in table.indexes}
+        indexes = {index["name"] for table in METADATA.tables for index in inspect(connection).get_indexes(table)}
+    assert indexes == {index.name for table in METADATA.tables.values() for index in table.indexes}
     engine.dispose()
 
 

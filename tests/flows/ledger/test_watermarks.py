@@ -56,9 +56,9 @@ def test_a_lost_lease_advances_nothing(ledger: Ledger, clock: Clock) -> None:
     first = ledger.lease(["A", "B"], owner="stopped", ttl_s=60)
     clock.at += 61
     ledger.lease(["B"], owner="next")
-    with pytest.raises(LeaseLost) as lost:
+    with pytest.raises(LeaseLost) as caught:
         ledger.advance(first, [MARK])
-    assert lost.value.symbols == ("B",)
+    assert caught.value.symbols == ("B",)
     assert ledger.watermarks() == {}
 
 

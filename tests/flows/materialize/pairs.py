@@ -17,10 +17,12 @@ def make_pairs(make_bars: Callable[..., pd.DataFrame], take: Callable[..., Any])
         take(make_bars(100, symbol=symbol), symbol=symbol)
 
 
-def check_only(outcomes: dict[tuple[str, str], Outcome], held: Callable[..., Any], symbol: str, problem: str) -> None:
+def check_only(
+    outcomes: dict[tuple[str, str], Outcome], read_online: Callable[..., Any], symbol: str, problem: str
+) -> None:
     """``symbol`` is the only one with a problem, and the others are online."""
-    told = {o.symbol: o.problem for o in outcomes.values() if o.problem}
-    assert [*told] == [symbol]
-    assert problem in told[symbol]
+    problems = {o.symbol: o.problem for o in outcomes.values() if o.problem}
+    assert [*problems] == [symbol]
+    assert problem in problems[symbol]
     for other in PAIRS:
-        assert (held(other, "1h") is not None) == (other != symbol)
+        assert (read_online(other, "1h") is not None) == (other != symbol)

@@ -19,7 +19,7 @@ from tests.flows.materialize.pairs import PAIRS, check_only, make_pairs
 
 Make = Callable[..., pd.DataFrame]
 Take = Callable[..., Any]
-Held = Callable[..., Any]
+ReadOnline = Callable[..., Any]
 Contents = Callable[[], tuple[Any, ...]]
 
 
@@ -35,12 +35,12 @@ def test_the_flow_leaves_a_table_of_what_it_did(
     outcomes = run.materialize(symbols=[*PAIRS, "EUR/USD"])
     assert [(o.symbol, o.timeframe) for o in outcomes] == [(s, tf) for s in PAIRS for tf in ("1h", "4h", "1d")]
     with get_client(sync_client=True) as client:
-        (kept,) = client.read_artifacts(
+        (artifact,) = client.read_artifacts(
             artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["materialize"])),
             sort=ArtifactSort.CREATED_DESC,
             limit=1,
         )
-    table = json.loads(kept.data)
+    table = json.loads(artifact.data)
     for row, outcome in zip(table, outcomes, strict=True):
         assert (row["symbol"], row["timeframe"]) == (outcome.symbol, outcome.timeframe)
         assert (row["bars"], row["stored"], row["quarantined"]) == (outcome.bars, outcome.bars, 0)
@@ -80,7 +80,7 @@ def test_the_flow_refuses_an_unknown_name_before_it_writes(
 
 
 def test_a_shard_that_fails_leaves_the_other_shards(
-    make_bars: Make, take: Take, prefect_server: str, held: Held, monkeypatch: pytest.MonkeyPatch
+    make_bars: Make, take: Take, prefect_server: str, read_online: ReadOnline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FSTORE_SHARD_SIZE", "1")
     make_pairs(make_bars, take)
@@ -94,4 +94,6 @@ def test_a_shard_that_fails_leaves_the_other_shards(
     monkeypatch.setattr(store, "store_computed", full_disk)
     monkeypatch.setattr(run, "materialize_shard", run.materialize_shard.with_options(retries=0))
     outcomes = result_of(run.materialize(symbols=PAIRS, return_state=True))
-    check_only({(o.symbol, o.timeframe): o for o in outcomes}, held, "GBP/USD", "OSError: No space left on device")
+    check_only(
+        {(o.symbol, o.timeframe): o for o in outcomes}, read_online, "GBP/USD", "OSError: No space left on device"
+    )

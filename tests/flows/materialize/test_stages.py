@@ -27,7 +27,7 @@ from tests.flows.materialize.pairs import PAIRS, check_only, make_pairs
 
 Make = Callable[..., pd.DataFrame]
 Take = Callable[..., Any]
-Held = Callable[..., Any]
+ReadOnline = Callable[..., Any]
 Contents = Callable[[], tuple[Any, ...]]
 Materialize = Callable[..., dict[tuple[str, str], Outcome]]
 
@@ -52,7 +52,7 @@ def materialize(settings: Settings, ledger: Ledger, now: datetime) -> Materializ
 
 
 def test_minutes_become_every_longer_timeframe(
-    make_bars: Make, take: Take, materialize: Materialize, held: Held, tables: DeltaTables
+    make_bars: Make, take: Take, materialize: Materialize, read_online: ReadOnline, tables: DeltaTables
 ) -> None:
     bars = make_bars(2 * 1440, "1m")
     take(bars, "1m")
@@ -65,17 +65,17 @@ def test_minutes_become_every_longer_timeframe(
         assert outcome.published
         assert outcome.stored == outcome.bars == stored.num_rows > 0
         assert abs(outcome.bars - len(bars) * 60 / spec.seconds) < 2
-        assert set(held("EUR/USD", timeframe).closes) == {outcome.as_of}
+        assert set(read_online("EUR/USD", timeframe).closes) == {outcome.as_of}
         assert tables.read("bars", timeframe=timeframe).num_rows == outcome.bars
 
 
 def test_online_is_what_offline_holds(
-    make_bars: Make, take: Take, materialize: Materialize, held: Held, tables: DeltaTables
+    make_bars: Make, take: Take, materialize: Materialize, read_online: ReadOnline, tables: DeltaTables
 ) -> None:
     take(make_bars(700))
     materialize()
     for timeframe in ("1h", "4h", "1d"):
-        online = held("EUR/USD", timeframe)
+        online = read_online("EUR/USD", timeframe)
         for table, names in (("bars", BAR_FIELDS), ("indicators", INDICATOR_FIELDS)):
             rows = tables.read(table, timeframe=timeframe, columns=names)
             for name in names:
@@ -98,10 +98,12 @@ def test_an_ingested_timeframe_is_never_derived(
     assert tables.read("bars", timeframe="4h", columns=["source_bars"])["source_bars"].null_count == 0
 
 
-def test_only_what_was_asked_for_is_computed(make_bars: Make, take: Take, materialize: Materialize, held: Held) -> None:
+def test_only_what_was_asked_for_is_computed(
+    make_bars: Make, take: Take, materialize: Materialize, read_online: ReadOnline
+) -> None:
     take(make_bars(100))
     assert [*materialize(timeframes=["4h", "1m"])] == [("EUR/USD", "4h")]
-    assert held("EUR/USD", "1h") is None
+    assert read_online("EUR/USD", "1h") is None
 
 
 # ------------------------------------------------------------------------------------------------ run again
@@ -134,12 +136,12 @@ def test_new_bars_add_rows_and_change_none(
 
 
 def test_a_correction_in_the_middle_reaches_the_online_window_at_the_same_newest_bar(
-    make_bars: Make, take: Take, materialize: Materialize, held: Held, tables: DeltaTables, now: datetime
+    make_bars: Make, take: Take, materialize: Materialize, read_online: ReadOnline, tables: DeltaTables, now: datetime
 ) -> None:
     bars = make_bars(400)
     take(bars)
     first = materialize()
-    before = held("EUR/USD", "4h")
+    before = read_online("EUR/USD", "4h")
     corrected = bars.copy()
     corrected.loc[350, ["close", "high"]] = corrected.loc[350, "high"] * 1.001
     take(corrected, now=now + timedelta(hours=1))
@@ -150,7 +152,7 @@ def test_a_correction_in_the_middle_reaches_the_online_window_at_the_same_newest
         assert outcome.as_of == first["EUR/USD", timeframe].as_of
         assert outcome.stored == 0
         assert 0 < outcome.revised <= outcome.bars < first["EUR/USD", timeframe].bars
-    after = held("EUR/USD", "4h")
+    after = read_online("EUR/USD", "4h")
     assert after.closes == before.closes
     assert corrected.loc[350, "high"] in after.window["high"]
     assert (after.window["sma_20"] != before.window["sma_20"]).any()
@@ -159,24 +161,24 @@ def test_a_correction_in_the_middle_reaches_the_online_window_at_the_same_newest
 
 
 def test_a_correction_long_before_the_window_reaches_what_never_forgets(
-    make_bars: Make, take: Take, materialize: Materialize, held: Held, now: datetime
+    make_bars: Make, take: Take, materialize: Materialize, read_online: ReadOnline, now: datetime
 ) -> None:
     """On-balance volume sums up all of history: no bar in the window has changed, only what is computed of them."""
     bars = make_bars(700)
     take(bars)
     materialize()
-    before = held("EUR/USD", "1h")
+    before = read_online("EUR/USD", "1h")
     bars.loc[10, "volume"] += 1.0
     take(bars, now=now + timedelta(hours=1))
     assert materialize(at=now + timedelta(hours=2))["EUR/USD", "1h"].published
-    after = held("EUR/USD", "1h")
+    after = read_online("EUR/USD", "1h")
     np.testing.assert_array_equal(after.window["volume"], before.window["volume"])
     np.testing.assert_array_equal(abs(after.window["obv"] - before.window["obv"]), 1.0)
     assert after.closes == before.closes
 
 
 def test_a_correction_that_no_indicator_depends_on_is_published_too(
-    make_bars: Make, take: Take, materialize: Materialize, held: Held, now: datetime
+    make_bars: Make, take: Take, materialize: Materialize, read_online: ReadOnline, now: datetime
 ) -> None:
     bars = make_bars(100)
     take(bars)
@@ -185,7 +187,7 @@ def test_a_correction_that_no_indicator_depends_on_is_published_too(
     take(bars, now=now + timedelta(hours=1))
     outcome = materialize(at=now + timedelta(hours=2))["EUR/USD", "1h"]
     assert (outcome.stored, outcome.published) == (0, True)
-    assert held().scalars["open"] == bars.loc[99, "high"]
+    assert read_online().scalars["open"] == bars.loc[99, "high"]
 
 
 def test_a_store_that_lost_everything_is_filled_again(
@@ -213,7 +215,7 @@ def test_a_store_that_lost_one_field_is_given_it_again(
 
 
 def test_a_bar_that_has_not_closed_never_gets_online(
-    make_bars: Make, take: Take, materialize: Materialize, held: Held
+    make_bars: Make, take: Take, materialize: Materialize, read_online: ReadOnline
 ) -> None:
     bars = make_bars(100)
     for minutes in (0, 59, 60):
@@ -221,8 +223,8 @@ def test_a_bar_that_has_not_closed_never_gets_online(
         take(bars, now=moment)
         materialize(at=moment)
         for timeframe in ("1h", "4h", "1d"):
-            assert max(held("EUR/USD", timeframe).closes) <= moment
-    assert held("EUR/USD", "1h").window["close"][-1] == bars["close"].iloc[-1]
+            assert max(read_online("EUR/USD", timeframe).closes) <= moment
+    assert read_online("EUR/USD", "1h").window["close"][-1] == bars["close"].iloc[-1]
 
 
 def test_a_last_bar_that_stays_incomplete_is_judged_by_every_run_and_kept_once(
@@ -231,16 +233,16 @@ def test_a_last_bar_that_stays_incomplete_is_judged_by_every_run_and_kept_once(
     take(make_bars(10).drop(index=[6, 7, 8]).reset_index(drop=True))  # of 06:00 to 10:00 the last hour alone
     for _ in range(3):
         assert materialize()["EUR/USD", "4h"].quarantined == 1
-    kept = tables.read("quarantine", columns=["rule", "detail"])
-    assert kept["rule"].to_pylist() == ["incomplete"]
-    assert kept["detail"].to_pylist() == ["1 of 4 source bars"]
+    rejected = tables.read("quarantine", columns=["rule", "detail"])
+    assert rejected["rule"].to_pylist() == ["incomplete"]
+    assert rejected["detail"].to_pylist() == ["1 of 4 source bars"]
 
 
 # ------------------------------------------------------------------------------------ one symbol, the others
 
 
 def test_a_symbol_whose_computation_raises(
-    make_bars: Make, take: Take, materialize: Materialize, held: Held, monkeypatch: pytest.MonkeyPatch
+    make_bars: Make, take: Take, materialize: Materialize, read_online: ReadOnline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_pairs(make_bars, take)
 
@@ -251,11 +253,11 @@ def test_a_symbol_whose_computation_raises(
 
     input_columns = step.input_columns
     monkeypatch.setattr(step, "input_columns", broken)
-    check_only(materialize(*PAIRS), held, "GBP/USD", "ValueError: [bold]no such[/] number")
+    check_only(materialize(*PAIRS), read_online, "GBP/USD", "ValueError: [bold]no such[/] number")
 
 
 def test_a_symbol_that_a_gate_stops(
-    make_bars: Make, take: Take, materialize: Materialize, held: Held, tables: DeltaTables
+    make_bars: Make, take: Take, materialize: Materialize, read_online: ReadOnline, tables: DeltaTables
 ) -> None:
     make_pairs(make_bars, take)
     absurd = make_bars(100)
@@ -264,23 +266,23 @@ def test_a_symbol_that_a_gate_stops(
     rows = absurd.assign(event_timestamp=closes(absurd, hour), created=pd.Timestamp("2024-06-04", tz="UTC"))
     tables.append("bars", as_table(rows, SCHEMAS["bars"], symbol="USD/JPY", timeframe="1h"))
     outcomes = materialize(*PAIRS)
-    check_only(outcomes, held, "USD/JPY", "% of the rows are bad")
+    check_only(outcomes, read_online, "USD/JPY", "% of the rows are bad")
     assert outcomes["USD/JPY", "1h"].problem.startswith("indicators: ")
     assert outcomes["USD/JPY", "4h"].problem.startswith("derived bars: ")
 
 
 def test_a_symbol_that_the_catalog_has_lost(
-    make_bars: Make, take: Take, materialize: Materialize, held: Held, monkeypatch: pytest.MonkeyPatch
+    make_bars: Make, take: Take, materialize: Materialize, read_online: ReadOnline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_pairs(make_bars, take)
-    left = {name: symbol for name, symbol in catalog.SYMBOLS.items() if name != "EUR/USD"}
-    monkeypatch.setattr(catalog, "SYMBOLS", left)
-    monkeypatch.setattr("feature_repo.catalog.symbols.SYMBOLS", left)
-    check_only(materialize(*PAIRS), held, "EUR/USD", "unknown symbol 'EUR/USD'")
+    remaining = {name: symbol for name, symbol in catalog.SYMBOLS.items() if name != "EUR/USD"}
+    monkeypatch.setattr(catalog, "SYMBOLS", remaining)
+    monkeypatch.setattr("feature_repo.catalog.symbols.SYMBOLS", remaining)
+    check_only(materialize(*PAIRS), read_online, "EUR/USD", "unknown symbol 'EUR/USD'")
 
 
 def test_a_symbol_that_the_online_store_refuses(
-    make_bars: Make, take: Take, materialize: Materialize, held: Held, redis: Any, settings: Settings
+    make_bars: Make, take: Take, materialize: Materialize, read_online: ReadOnline, redis: Any, settings: Settings
 ) -> None:
     make_pairs(make_bars, take)
     redis.set(entity_key("GBP/USD", settings.repo().project), "no hash")
@@ -303,8 +305,8 @@ def test_an_online_store_that_is_away_is_no_symbols_fault(
 ) -> None:
     """It raises, so that the task is tried again; what was computed is stored by then."""
     make_pairs(make_bars, take)
-    away = Settings(home=settings.home, redis_url="redis://localhost:1")
+    unreachable = Settings(home=settings.home, redis_url="redis://localhost:1")
     with pytest.raises(RedisConnectionError):
-        materialize_symbols(Run(ledger=ledger, tables=away.tables(), now=now), PAIRS, ["1h"], away)
+        materialize_symbols(Run(ledger=ledger, tables=unreachable.tables(), now=now), PAIRS, ["1h"], unreachable)
     assert tables.read("indicators").num_rows == 300
     assert all(outcome.published for outcome in materialize(*PAIRS, timeframes=["1h"]).values())

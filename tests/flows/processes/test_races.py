@@ -54,12 +54,12 @@ def stopped_at(boundary: str, worker: Worker) -> Worker:
     return worker
 
 
-def assert_newest(found: State, expected: State, place: Settings) -> None:
+def assert_newest(actual: State, expected: State, place: Settings) -> None:
     """The newest values are those of undisturbed work, and no row says the same as the one that it revises.
 
     Whether what the stopped process had stored is beneath them depends on where it was stopped.
     """
-    assert_same(replace(found, revisions=expected.revisions), expected)
+    assert_same(replace(actual, revisions=expected.revisions), expected)
     names: tuple[TableName, ...] = ("bars", "indicators")
     for table in names:
         columns = [*(BAR_FIELDS if table == "bars" else INDICATOR_FIELDS)]
@@ -67,19 +67,19 @@ def assert_newest(found: State, expected: State, place: Settings) -> None:
         same_bar = rows.duplicated(["symbol", "timeframe", "open_time"]).to_numpy()[1:]
         values = rows[columns].to_numpy(dtype=np.float64)
         assert not (same_bar & equal(values[1:], values[:-1]).all(axis=1)).any()
-        assert found.revisions[table] >= expected.revisions[table]
+        assert actual.revisions[table] >= expected.revisions[table]
 
 
 def views_of(state: State | Mapping[bytes, Mapping[bytes, Any]], project: str) -> dict[str, dict[bytes, bytes]]:
     """The values of each of a symbol's views, by the timeframe that is published in one step."""
     online = state.online if isinstance(state, State) else state
     stored = online[entity_key(EURUSD, project)]
-    found: dict[str, dict[bytes, bytes]] = {}
+    views: dict[str, dict[bytes, bytes]] = {}
     for view in VIEWS.values():
         fields = {field: stored[field] for name in view.fields if (field := field_key(view.name, name)) in stored}
         if fields:
-            found.setdefault(view.timeframe.name, {}).update(fields)
-    return found
+            views.setdefault(view.timeframe.name, {}).update(fields)
+    return views
 
 
 # --------------------------------------------------------------------------------------------------- both awake
@@ -90,7 +90,7 @@ def test_two_that_start_at_once_do_each_symbol_once(
 ) -> None:
     ingested.restore(place)
     workers = [start("materialize"), start("materialize")]
-    problems = [problem for _, told in (worker.hear() for worker in workers) for problem in told]
+    problems = [problem for _, reported in (worker.hear() for worker in workers) for problem in reported]
     assert all("is working on it" in problem for problem in problems)
     assert_same(state_of(place), undisturbed)
 
@@ -147,9 +147,9 @@ def test_an_ingestion_meanwhile_is_never_published_with_indicators_of_before(
     sleeper = stopped_at("publish", start("materialize", "publish"))
     assert do("newest", place, LATER) == []
     sleeper.resume()
-    found = views_of({key: redis.hgetall(key) for key in redis.scan_iter("*")}, project)
+    views = views_of({key: redis.hgetall(key) for key in redis.scan_iter("*")}, project)
     whole = views_of(undisturbed, project)
-    assert all(found[timeframe] in (before[timeframe], whole[timeframe]) for timeframe in found)
+    assert all(views[timeframe] in (before[timeframe], whole[timeframe]) for timeframe in views)
 
 
 def test_a_stopped_process_that_nobody_missed_goes_on(

@@ -290,7 +290,7 @@ def state_of(settings: Settings) -> State:
     names: tuple[TableName, ...] = ("bars", "indicators", "quarantine")
     with ledger_of(settings, LATER) as ledger:
         marks = {key: (mark.event_us, mark.recipe) for key, mark in ledger.watermarks().items()}
-        left = pending([SYMBOLS[name] for name in NAMES], FRAMES, tables, ledger, now=LATER)
+        plan = pending([SYMBOLS[name] for name in NAMES], FRAMES, tables, ledger, now=LATER)
     with connect(settings.redis_url) as redis:
         online = {key: _told(redis.hgetall(key)) for key in sorted(redis.scan_iter("*", _type="hash"))}
     return State(
@@ -298,21 +298,21 @@ def state_of(settings: Settings) -> State:
         revisions={name: tables.read(name, all_revisions=True).num_rows for name in names},
         online=online,
         marks=marks,
-        to_do=[(job.symbol.name, job.timeframe.name) for job in left.jobs],
+        to_do=[(job.symbol.name, job.timeframe.name) for job in plan.jobs],
     )
 
 
-def assert_same(found: State, expected: State) -> None:
+def assert_same(actual: State, expected: State) -> None:
     """Both states are the same, to the last bit."""
     for table, rows in expected.offline.items():
-        pd.testing.assert_frame_equal(found.offline[table], rows, check_exact=True)
-    assert found.revisions == expected.revisions
-    assert found.online.keys() == expected.online.keys()
+        pd.testing.assert_frame_equal(actual.offline[table], rows, check_exact=True)
+    assert actual.revisions == expected.revisions
+    assert actual.online.keys() == expected.online.keys()
     for key, fields in expected.online.items():
-        assert found.online[key].keys() == fields.keys()
-        assert [name for name, value in fields.items() if found.online[key][name] != value] == []
-    assert found.marks == expected.marks
-    assert found.to_do == expected.to_do == []
+        assert actual.online[key].keys() == fields.keys()
+        assert [name for name, value in fields.items() if actual.online[key][name] != value] == []
+    assert actual.marks == expected.marks
+    assert actual.to_do == expected.to_do == []
 
 
 def begin_with_first(settings: Settings, to: Path) -> Saved:

@@ -65,10 +65,10 @@ def test_the_unfinished_last_bar_of_a_download_hides_no_factor():
     assert not compare_overlap(fresh, stored, HOUR).is_other_basis
 
 
-@pytest.mark.parametrize(("factor", "found"), [(0.01, True), (0.5, False), (0.983, False)])
-def test_two_bars_show_a_factor_of_ten_only(factor, found):
+@pytest.mark.parametrize(("factor", "is_other"), [(0.01, True), (0.5, False), (0.983, False)])
+def test_two_bars_show_a_factor_of_ten_only(factor, is_other):
     stored = bars()
-    assert compare_overlap(scaled(stored.iloc[-2:], factor), stored, HOUR).is_other_basis is found
+    assert compare_overlap(scaled(stored.iloc[-2:], factor), stored, HOUR).is_other_basis is is_other
 
 
 def test_the_same_bars_in_another_zone_are_a_shift():

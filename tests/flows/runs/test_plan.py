@@ -51,8 +51,8 @@ def materialize(settings: Settings, ledger: Ledger, now: datetime) -> Callable[.
     return run
 
 
-def jobs_of(found: Pending) -> dict[str, Job]:
-    return {job.timeframe.name: job for job in found.jobs}
+def jobs_of(plan: Pending) -> dict[str, Job]:
+    return {job.timeframe.name: job for job in plan.jobs}
 
 
 def opened(job: Job) -> datetime:
@@ -92,11 +92,11 @@ def test_what_is_ingested_is_never_derived_and_nothing_is_made_of_a_longer_one(i
 
 def test_the_first_time_everything_is_to_do(make_bars: Make, take: Any, ask: Any) -> None:
     take(make_bars(100))
-    found = ask("EUR/USD", "GBP/USD")
-    assert [(job.symbol.name, job.timeframe.name) for job in found.jobs] == [("EUR/USD", tf) for tf in FRAMES]
-    assert {job.since_us for job in found.jobs} == {None}
-    assert [job.source and job.source.name for job in found.jobs] == [None, "1h", "1h"]
-    assert found.done == ()
+    plan = ask("EUR/USD", "GBP/USD")
+    assert [(job.symbol.name, job.timeframe.name) for job in plan.jobs] == [("EUR/USD", tf) for tf in FRAMES]
+    assert {job.since_us for job in plan.jobs} == {None}
+    assert [job.source and job.source.name for job in plan.jobs] == [None, "1h", "1h"]
+    assert plan.done == ()
 
 
 def test_what_is_done_is_not_to_do(make_bars: Make, take: Any, ask: Any, materialize: Any) -> None:
@@ -114,11 +114,11 @@ def test_a_new_bar_is_to_do_from_where_it_lies(make_bars: Make, take: Any, ask: 
     take(bars.head(100))
     materialize()
     take(bars)
-    found = jobs_of(ask())
+    jobs = jobs_of(ask())
     newest = bars["open_time"].iloc[-1].to_pydatetime()
-    assert opened(found["1h"]) == newest
-    assert all(opened(found[tf]) <= newest for tf in FRAMES)
-    assert newest - opened(found["4h"]) < timedelta(hours=4) + timedelta(hours=4)
+    assert opened(jobs["1h"]) == newest
+    assert all(opened(jobs[tf]) <= newest for tf in FRAMES)
+    assert newest - opened(jobs["4h"]) < timedelta(hours=4) + timedelta(hours=4)
 
 
 def test_a_correction_is_to_do_from_the_bar_that_it_lies_in(
@@ -129,9 +129,9 @@ def test_a_correction_is_to_do_from_the_bar_that_it_lies_in(
     materialize()
     bars.loc[150, "volume"] += 1
     take(bars)
-    found, corrected = jobs_of(ask()), bars["open_time"].iloc[150].to_pydatetime()
-    assert opened(found["1h"]) == corrected
-    for tf, job in found.items():
+    jobs, corrected = jobs_of(ask()), bars["open_time"].iloc[150].to_pydatetime()
+    assert opened(jobs["1h"]) == corrected
+    for tf, job in jobs.items():
         assert timedelta(0) <= corrected - opened(job) < timedelta(seconds=TIMEFRAMES[tf].seconds)
 
 
@@ -171,8 +171,8 @@ def test_a_shorter_timeframe_that_comes_later_becomes_the_source(
     take(make_bars(60))
     materialize()
     take(make_bars(400, "30m"), "30m")
-    found = {job.timeframe.name: job.source for job in ask(timeframes=("30m", "1h", "4h")).jobs}
-    assert found == {"30m": None}  # 1h stays ingested, and 4h is made of it
+    sources = {job.timeframe.name: job.source for job in ask(timeframes=("30m", "1h", "4h")).jobs}
+    assert sources == {"30m": None}  # 1h stays ingested, and 4h is made of it
 
 
 def test_a_lost_list_of_series_is_found_again(
@@ -183,8 +183,8 @@ def test_a_lost_list_of_series_is_found_again(
     assert known_symbols(tables, ledger) == ("EUR/USD", "GBP/USD")
     with Ledger(f"sqlite:///{settings.home / 'another.db'}", now=now.timestamp) as empty:
         assert known_symbols(tables, empty) == ("EUR/USD", "GBP/USD")
-        found = pending([EURUSD, GBPUSD], FRAMES, tables, empty, now=now)
-    assert len(found.jobs) == 6
+        plan = pending([EURUSD, GBPUSD], FRAMES, tables, empty, now=now)
+    assert len(plan.jobs) == 6
 
 
 def test_what_was_computed_under_another_meaning_is_to_do_from_the_beginning(

@@ -31,20 +31,22 @@ def offer(redis: Any, settings: Settings) -> Callable[[Window], bool]:
     return lambda offered: publish_window(redis, settings.repo().project, "EUR/USD", HOUR, offered)
 
 
-def test_the_scalars_are_the_windows_last_values(offer: Callable[[Window], bool], held: Callable[..., Any]) -> None:
+def test_the_scalars_are_the_windows_last_values(
+    offer: Callable[[Window], bool], read_online: Callable[..., Any]
+) -> None:
     offered = window()
     assert offer(offered)
-    found = held()
-    assert len(set(found.closes)) == 1
-    assert found.closes[0].timestamp() * 1e6 == CLOSE_US
+    published = read_online()
+    assert len(set(published.closes)) == 1
+    assert published.closes[0].timestamp() * 1e6 == CLOSE_US
     for name in WINDOW_FIELDS:
-        np.testing.assert_array_equal(found.window[name], offered.columns[name])
+        np.testing.assert_array_equal(published.window[name], offered.columns[name])
         if name != WINDOW_TIME:
-            np.testing.assert_array_equal(found.scalars[name], offered.columns[name][-1])  # a NaN of warm-up too
+            np.testing.assert_array_equal(published.scalars[name], offered.columns[name][-1])  # a NaN of warm-up too
 
 
 @pytest.mark.parametrize(
-    ("event_us", "created_us", "taken"),
+    ("event_us", "created_us", "is_newer"),
     [
         (CLOSE_US, CLOSE_US, False),  # the same again
         (CLOSE_US, CLOSE_US + 1, True),  # a correction of the same bar
@@ -54,17 +56,17 @@ def test_the_scalars_are_the_windows_last_values(offer: Callable[[Window], bool]
     ],
 )
 def test_what_is_held_gives_way_to_what_is_newer(
-    offer: Callable[[Window], bool], held: Callable[..., Any], event_us: int, created_us: int, taken: bool
+    offer: Callable[[Window], bool], read_online: Callable[..., Any], event_us: int, created_us: int, is_newer: bool
 ) -> None:
     offer(window())
-    assert offer(window(event_us=event_us, created_us=created_us, value=7.0)) is taken
-    assert (held().scalars["close"] >= 7.0) is taken
+    assert offer(window(event_us=event_us, created_us=created_us, value=7.0)) is is_newer
+    assert (read_online().scalars["close"] >= 7.0) is is_newer
 
 
 @pytest.mark.parametrize("view_kind", ["ohlcv", "indicators", "window"])
-@pytest.mark.parametrize("what", ["a field", "the timestamp", "the revision"])
+@pytest.mark.parametrize("part", ["a field", "the timestamp", "the revision"])
 def test_a_view_that_lost_some_of_itself_is_lost_and_is_offered_again_with_success(
-    offer: Callable[[Window], bool], redis: Any, settings: Settings, view_kind: str, what: str
+    offer: Callable[[Window], bool], redis: Any, settings: Settings, view_kind: str, part: str
 ) -> None:
     project, offered = settings.repo().project, window()
     offer(offered)
@@ -73,7 +75,7 @@ def test_a_view_that_lost_some_of_itself_is_lost_and_is_offered_again_with_succe
     assert lost_views(redis, project, {EURUSD: CLOSE_US}) == []
     spec = view(view_kind, "1h")
     names = {"a field": field_key(spec.name, spec.fields[-1]), "the timestamp": timestamp_key(spec.name)}
-    redis.hdel(key, names.get(what, revision_key(spec.name)))
+    redis.hdel(key, names.get(part, revision_key(spec.name)))
     redis.hset(key, doubt_key("1h"), "fields of others are no stand-in for one's own")
     redis.hset(key, "another", "field")
     never = ("EUR/USD", "4h"), ("GBP/USD", "1h")

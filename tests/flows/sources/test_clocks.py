@@ -39,12 +39,12 @@ def test_each_date_is_read_in_its_zone() -> None:
 
 
 def test_the_hour_that_a_move_to_the_east_skips_and_one_to_the_west_repeats() -> None:
-    found, reasons = instants(MOVED, "2014-11-22 22:59", "2014-11-22 23:00", "2014-11-23 00:00")
-    assert found == ["2014-11-22T21:59", "NaT", "2014-11-22T22:00"]
+    times, reasons = instants(MOVED, "2014-11-22 22:59", "2014-11-22 23:00", "2014-11-23 00:00")
+    assert times == ["2014-11-22T21:59", "NaT", "2014-11-22T22:00"]
     assert reasons == {1: f"2014-11-22 23:00:00 did not exist in {MOVED}"}
     west = "Europe/Athens,2014-11-23=Europe/Berlin"
-    found, reasons = instants(west, "2014-11-22 23:59", "2014-11-23 00:00", "2014-11-23 00:59", "2014-11-23 01:00")
-    assert found == ["2014-11-22T21:59", "NaT", "NaT", "2014-11-23T00:00"]
+    times, reasons = instants(west, "2014-11-22 23:59", "2014-11-23 00:00", "2014-11-23 00:59", "2014-11-23 01:00")
+    assert times == ["2014-11-22T21:59", "NaT", "NaT", "2014-11-23T00:00"]
     assert reasons[1] == f"2014-11-23 00:00:00 happened twice in {west}"
 
 
@@ -70,8 +70,8 @@ def test_a_moment_on_a_moved_clock_is_read_right_or_not_at_all(moment: int, zone
     now = pd.Timestamp(moment, unit="s", tz="UTC")
     (zone,) = [p.zone for p in periods if p.start <= now.tz_localize(None).to_datetime64() < p.end]
     wall = now.tz_convert(zone).tz_localize(None)
-    (found,), reasons = instants(text, wall.isoformat(" "))
-    assert found == now.strftime("%Y-%m-%dT%H:%M") or reasons[0].startswith(f"{wall} happened twice")
+    (time,), reasons = instants(text, wall.isoformat(" "))
+    assert time == now.strftime("%Y-%m-%dT%H:%M") or reasons[0].startswith(f"{wall} happened twice")
 
 
 COUNTS = (1_720_396_800, 1_720_400_400)  # 00:00 and 01:00 of 2024-07-08 on whatever clock
@@ -101,8 +101,8 @@ def test_what_metatraders_python_package_counts_is_the_brokers_clock(read: Read,
 
 
 def test_a_clock_beside_a_zone() -> None:
-    found, _ = instants("Europe/Zurich-6h", "2019-01-15 12:00", "2019-07-15 12:00", "2019-03-31 00:00")
-    assert found == ["2019-01-15T17:00", "2019-07-15T16:00", "2019-03-31T04:00"]
+    times, _ = instants("Europe/Zurich-6h", "2019-01-15 12:00", "2019-07-15 12:00", "2019-03-31 00:00")
+    assert times == ["2019-01-15T17:00", "2019-07-15T16:00", "2019-03-31T04:00"]
     assert instants("UTC+3h", "2019-01-15 12:00")[0] == ["2019-01-15T09:00"]
     assert [period.zone for period in clock("America/New_York,2018-12-16=Europe/Zurich-6h")][1] == "Europe/Zurich-6h"
 
@@ -144,20 +144,20 @@ def test_a_brokers_long_bars_are_those_made_of_its_hours(read: Read) -> None:
     hours["high"] = hours.max(axis=1, numeric_only=True) + 5
     hours["low"] = hours[["open", "close"]].min(axis=1) - 5
     hours["tick_volume"] = rng.integers(1, 999, len(wall))
-    made = read(hours.to_csv(index=False), symbol_name="AUD/USD.MT", tz=MOVED)
-    assert len(made.frame) == len(wall), "no hour of trading is one that the clock skips or repeats"
+    hourly = read(hours.to_csv(index=False), symbol_name="AUD/USD.MT", tz=MOVED)
+    assert len(hourly.frame) == len(wall), "no hour of trading is one that the clock skips or repeats"
     rules = {"open": "first", "high": "max", "low": "min", "close": "last", "tick_volume": "sum"}
     for name, rule in (("4h", "4h"), ("1d", "1D")):
         own = hours.set_index("Date").resample(rule).agg(rules).dropna().reset_index()  # type: ignore[arg-type]
         broker = read(own.to_csv(index=False), symbol_name="AUD/USD.MT", timeframe_name=name, tz=MOVED).frame
-        derived = derive_bars(made.frame, session=BROKER, source=timeframe("1h"), target=timeframe(name))
+        derived = derive_bars(hourly.frame, session=BROKER, source=timeframe("1h"), target=timeframe(name))
         columns = ["open_time", "open", "high", "low", "close", "volume"]
         pd.testing.assert_frame_equal(derived[columns], broker[columns][: len(derived)])
         assert len(broker) - len(derived) <= 1, "only the last one may not be closed yet"
 
 
 @pytest.mark.parametrize(
-    ("time", "tf", "taken"),
+    ("time", "tf", "accepted"),
     [
         ("1970-01-01 00:00", "1h", False),
         ("1969-12-31 19:00", "1h", False),
@@ -169,10 +169,10 @@ def test_a_brokers_long_bars_are_those_made_of_its_hours(read: Read) -> None:
         ("1970-01-02", "1d", True),
     ],
 )
-def test_the_day_zero_of_a_clock_is_no_time_of_a_bar(read: Read, time: str, tf: str, taken: bool) -> None:
+def test_the_day_zero_of_a_clock_is_no_time_of_a_bar(read: Read, time: str, tf: str, accepted: bool) -> None:
     source = read(f"time,o,h,l,c\n{time},1,2,1,2\n2020-01-06,1,2,1,2\n", timeframe_name=tf)
-    assert len(source.frame) == 1 + taken
-    assert source.rejected["rule"].tolist() == ["unreadable_value"] * (not taken)
+    assert len(source.frame) == 1 + accepted
+    assert source.rejected["rule"].tolist() == ["unreadable_value"] * (not accepted)
     assert source.rejected["detail"].str.endswith("is no time of a bar").all()
 
 

@@ -35,7 +35,7 @@ def test_columns_are_found_by_name_not_by_place(read):
 
 
 @pytest.mark.parametrize(
-    ("volumes", "taken", "shown"),
+    ("volumes", "volume", "shown"),
     [
         ("VolumeFrom,VolumeTo", 7, "volume=VolumeFrom (not VolumeTo)"),
         ("VolumeTo,VolumeFrom", 8, "volume=VolumeFrom (not VolumeTo)"),
@@ -47,9 +47,9 @@ def test_columns_are_found_by_name_not_by_place(read):
         ("Vol,x", 7, "volume=Vol"),
     ],
 )
-def test_the_volume_in_the_base_asset_is_preferred(read, volumes, taken, shown):
+def test_the_volume_in_the_base_asset_is_preferred(read, volumes, volume, shown):
     source = read(f"time,o,h,l,c,{volumes}\n{ROW},7,8\n", symbol_name="BTC/USD")
-    assert source.frame["volume"][0] == taken
+    assert source.frame["volume"][0] == volume
     assert source.notes.detected["columns"].endswith(shown)
 
 

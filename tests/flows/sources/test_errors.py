@@ -69,7 +69,7 @@ def test_a_header_repeated_in_the_middle(read):
 
 
 @pytest.mark.parametrize(
-    ("line", "what"),
+    ("line", "reason"),
     [
         ("2020-01-02,1,4", "3 fields instead of 5"),
         ("2020-01-02,1,4,0.5,2,9", "6 fields instead of 5"),
@@ -78,9 +78,9 @@ def test_a_header_repeated_in_the_middle(read):
     ids=["cut off", "too long", "open quote"],
 )
 @pytest.mark.parametrize("after", ["", "\n", "\n" + ROW])
-def test_unreadable_line(read, line, what, after):
+def test_unreadable_line(read, line, reason, after):
     error = error_of(read, HEADER + ROW + "\n" + line + after)
-    assert str(error).startswith(f"bars.csv, line 4: unreadable line, {what}: ")
+    assert str(error).startswith(f"bars.csv, line 4: unreadable line, {reason}: ")
     assert "Correct or delete the line" in str(error)
 
 
@@ -98,14 +98,14 @@ def test_damaged_parquet(read):
     assert str(error).startswith("bars.parquet: not readable as Parquet")
 
 
-@pytest.mark.parametrize(("text", "what"), [("", "is empty"), ("\n\n", "is empty"), (HEADER, "no rows")])
-def test_nothing_in_the_file(read, text, what):
-    assert what in str(error_of(read, text))
+@pytest.mark.parametrize(("text", "reason"), [("", "is empty"), ("\n\n", "is empty"), (HEADER, "no rows")])
+def test_nothing_in_the_file(read, text, reason):
+    assert reason in str(error_of(read, text))
 
 
 def test_missing_file_and_empty_folder(tmp_path):
-    for path, what in ((tmp_path / "no.csv", "no such file or folder"), (tmp_path, "nothing to read in this folder")):
-        with pytest.raises(SourceError, match=what) as caught:
+    for path, reason in ((tmp_path / "no.csv", "no such file or folder"), (tmp_path, "nothing to read in this folder")):
+        with pytest.raises(SourceError, match=reason) as caught:
             read_bars(path, symbol=EUR, timeframe=DAY)
         assert str(path) in str(caught.value)
     (tmp_path / "empty.csv").write_text("")
@@ -132,7 +132,7 @@ def test_a_mapping_to_a_column_that_is_not_there(read):
 
 
 @pytest.mark.parametrize(
-    ("options", "what"),
+    ("options", "reason"),
     [
         ({"format": "xls"}, "unknown format 'xls'"),
         ({"stamp": "middle"}, "unknown stamp 'middle'"),
@@ -141,8 +141,8 @@ def test_a_mapping_to_a_column_that_is_not_there(read):
         ({"delimiter": "\n"}, "cannot be a delimiter"),
     ],
 )
-def test_options_that_cannot_be(options, what):
-    with pytest.raises(SourceError, match=what):
+def test_options_that_cannot_be(options, reason):
+    with pytest.raises(SourceError, match=reason):
         SourceOptions(**options)
 
 

@@ -40,8 +40,8 @@ def address(exchange: Exchange) -> Iterator[str]:
 @pytest.fixture
 def read(address: str) -> Callable[..., SourceBars]:
     def read(source: str = "exchange://binance", symbol_name: str = "BTC/USDT", **options: Any) -> SourceBars:
-        given = SourceOptions(**{"start": START, "exchange_url": address, **options})
-        return read_bars(source, symbol=symbol(symbol_name), timeframe=timeframe("1m"), options=given)
+        source_options = SourceOptions(**{"start": START, "exchange_url": address, **options})
+        return read_bars(source, symbol=symbol(symbol_name), timeframe=timeframe("1m"), options=source_options)
 
     return read
 
@@ -191,5 +191,5 @@ def test_every_candle_of_the_span_comes_once(
         there = sorted(m for m in known if m >= since - overlap)
         return [[m, 1, 1, 1, 1, 1] for m in there if jumps or m < since + limit][:limit]
 
-    found = pages(page, start_ms=start, end_ms=start + length, step_ms=1, limit=limit)
-    assert [c[0] for c in found] == sorted(m for m in known if start <= m < start + length)
+    candles = pages(page, start_ms=start, end_ms=start + length, step_ms=1, limit=limit)
+    assert [c[0] for c in candles] == sorted(m for m in known if start <= m < start + length)

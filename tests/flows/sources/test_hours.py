@@ -80,9 +80,9 @@ def test_histdatas_clock_is_found_by_the_end_of_its_fridays(
 ) -> None:
     opens = market(start, end)
     source = read(histdata(on_clock(opens, clock)))
-    found = source.notes.detected["time_zone"]
-    alike = clock == ZURICH and found.startswith(THEN_ZURICH)  # both are Zurich's after 2018
-    assert alike or found == shown
+    detected = source.notes.detected["time_zone"]
+    alike = clock == ZURICH and detected.startswith(THEN_ZURICH)  # both are Zurich's after 2018
+    assert alike or detected == shown
     assert pd.DatetimeIndex(source.frame["open_time"]).equals(opens)
     assert not len(source.rejected)
 
@@ -121,20 +121,20 @@ def test_ticks_have_weeks_too(read: Read) -> None:
     week=st.integers(0, 51),
     weeks=st.integers(3, 30),
     clock=st.sampled_from(HISTDATA_CLOCKS),
-    lost=st.floats(0, 0.2),
+    missing=st.floats(0, 0.2),
     seed=st.integers(0, 9),
 )
-def test_a_clock_is_found_rightly_or_not_at_all(week: int, weeks: int, clock: str, lost: float, seed: int) -> None:
+def test_a_clock_is_found_rightly_or_not_at_all(week: int, weeks: int, clock: str, missing: float, seed: int) -> None:
     """Also where bars within the weeks are missing: the times are the same instants as on the true clock."""
     start = pd.Timestamp("2018-06-03") + pd.Timedelta(weeks=week)
     wall = walls(str(start.date()), str((start + pd.Timedelta(weeks=weeks)).date()), clock)
     edge = np.abs(np.diff(wall, prepend=wall[0], append=wall[-1])) > np.timedelta64(24, "h")
-    wall = wall[(np.random.default_rng(seed).random(len(wall)) >= lost) | edge[:-1] | edge[1:]]
-    found = find_clock(wall, HOUR_US, HISTDATA_CLOCKS)
-    if found.clock is not None:
-        assert np.array_equal(to_utc(wall, found.clock), to_utc(wall, clock), equal_nan=True)
-    elif not lost:
-        assert found.rivals, "whole weeks fit their own clock"
+    wall = wall[(np.random.default_rng(seed).random(len(wall)) >= missing) | edge[:-1] | edge[1:]]
+    result = find_clock(wall, HOUR_US, HISTDATA_CLOCKS)
+    if result.clock is not None:
+        assert np.array_equal(to_utc(wall, result.clock), to_utc(wall, clock), equal_nan=True)
+    elif not missing:
+        assert result.rivals, "whole weeks fit their own clock"
 
 
 def test_one_weekend_without_its_last_hour_decides_nothing() -> None:

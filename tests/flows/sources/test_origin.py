@@ -15,8 +15,8 @@ TEXT = "time,open,high,low,close\n2024-01-08T09:00:00Z,1.1,1.2,1.0,1.15\n"
 
 
 def read(source: Path | str, ask: Path | str | None = None, name: str = "EUR/USD", **options: object) -> SourceBars:
-    given = SourceOptions(**options)  # type: ignore[arg-type]
-    return read_bars(source, symbol=symbol(name), timeframe=timeframe("1h"), options=given, ask=ask)
+    source_options = SourceOptions(**options)  # type: ignore[arg-type]
+    return read_bars(source, symbol=symbol(name), timeframe=timeframe("1h"), options=source_options, ask=ask)
 
 
 @pytest.fixture

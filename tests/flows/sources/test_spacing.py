@@ -55,11 +55,11 @@ def test_a_market_that_seldom_trades_is_not(share: float) -> None:
 
 @given(st.lists(st.integers(0, 10_000), max_size=60, unique=True))
 def test_only_what_follows_at_one_usual_distance_is_refused(minutes: list[int]) -> None:
-    found = np.sort(np.array(minutes, dtype=np.int64)) * 60_000_000
+    opens_us = np.sort(np.array(minutes, dtype=np.int64)) * 60_000_000
     try:
-        check_spacing(times(found), TIMEFRAMES["1m"], "bars.csv")
+        check_spacing(times(opens_us), TIMEFRAMES["1m"], "bars.csv")
     except SourceError:
-        steps = [b - a for a, b in pairwise(found.tolist())]
+        steps = [b - a for a, b in pairwise(opens_us.tolist())]
         usual = max(set(steps), key=steps.count)
         assert steps.count(usual) >= len(steps) / 2
         assert usual > 60_000_000

@@ -40,9 +40,9 @@ def database(tmp_path: Path) -> Path:
 @pytest.fixture
 def read(database: Path) -> Read:
     def read(url: str = "", **options: Any) -> SourceBars:
-        given = SourceOptions(**options)
+        source_options = SourceOptions(**options)
         address = url or f"sqlite:///{database}"
-        return read_bars(address, symbol=symbol("EUR/USD"), timeframe=timeframe("1h"), options=given)
+        return read_bars(address, symbol=symbol("EUR/USD"), timeframe=timeframe("1h"), options=source_options)
 
     return read
 

@@ -31,8 +31,8 @@ def server(postgres_url: str) -> Iterator[str]:
 
 
 def read(url: str, **options: object) -> SourceBars:
-    given = SourceOptions(**options)  # type: ignore[arg-type]
-    return read_bars(url, symbol=symbol("EUR/USD"), timeframe=timeframe("1h"), options=given)
+    source_options = SourceOptions(**options)  # type: ignore[arg-type]
+    return read_bars(url, symbol=symbol("EUR/USD"), timeframe=timeframe("1h"), options=source_options)
 
 
 def test_times_with_an_offset_and_exact_numbers(server: str) -> None:

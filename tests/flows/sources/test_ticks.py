@@ -67,7 +67,7 @@ def test_the_bar_in_which_ticks_are_cut_off_is_held_back(read: Read) -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "tf", "held"),
+    ("last", "tf", "unfinished"),
     [
         ("2024-01-08T23:59:31Z", "1m", 0),  # the day's last minute
         ("2024-01-08T23:59:31Z", "1h", 0),
@@ -77,18 +77,18 @@ def test_the_bar_in_which_ticks_are_cut_off_is_held_back(read: Read) -> None:
         ("2024-01-12T21:59:59Z", "1d", 0),
     ],
 )
-def test_ticks_that_reach_the_end_of_a_day_are_whole(read: Read, last: str, tf: str, held: int) -> None:
+def test_ticks_that_reach_the_end_of_a_day_are_whole(read: Read, last: str, tf: str, unfinished: int) -> None:
     text = f"time,bid,ask\n2024-01-08T01:00:00Z,1.1,1.2\n{last},1.1,1.2\n"
-    assert read(text, timeframe_name=tf).notes.unfinished == held
+    assert read(text, timeframe_name=tf).notes.unfinished == unfinished
 
 
 def test_what_was_written_before_its_bar_closed_is_not_whole() -> None:
     ticks = pd.DataFrame({"open_time": pd.to_datetime(["2024-01-08T23:59:31Z"]).as_unit("us"), "price": [1.1],
                           "volume": [np.nan], "file": ["a"], "line": [1]})  # fmt: skip
     about = {"symbol": symbol("EUR/USD"), "timeframe": timeframe("1m")}
-    for second, held in ((40, 1), (60, 0)):
+    for second, unfinished in ((40, 1), (60, 0)):
         written = datetime(2024, 1, 8, 23, 59, tzinfo=UTC) + pd.Timedelta(seconds=second)
-        assert bars_of_ticks(ticks, **about, written_at=written)[1] == held  # type: ignore[arg-type]
+        assert bars_of_ticks(ticks, **about, written_at=written)[1] == unfinished  # type: ignore[arg-type]
 
 
 def test_a_side_that_did_not_change_is_as_it_was(read: Read) -> None:
@@ -198,11 +198,11 @@ def test_bars_are_those_that_a_loop_makes(ticks: list[tuple[int, int]], tf: str)
     times = pd.DatetimeIndex([start + pd.Timedelta(milliseconds=ms) for ms, _ in ticks]).as_unit("us")
     frame = pd.DataFrame({"open_time": times, "price": [price / 1e5 for _, price in ticks]})
     frame = frame.assign(volume=1.0, file="a", line=range(len(ticks)))
-    bars, held = bars_of_ticks(frame, symbol=symbol("EUR/USD"), timeframe=timeframe(tf), complete_to=END)
+    bars, unfinished = bars_of_ticks(frame, symbol=symbol("EUR/USD"), timeframe=timeframe(tf), complete_to=END)
     expected: dict[int, list[float]] = {}
     for ms, price in ticks:
         expected.setdefault(ms // (timeframe(tf).seconds * 1000), []).append(price / 1e5)
-    assert held == 0
+    assert unfinished == 0
     assert bars[["open", "high", "low", "close", "volume"]].to_numpy().tolist() == [
         [p[0], max(p), min(p), p[-1], len(p)] for p in expected.values()
     ]

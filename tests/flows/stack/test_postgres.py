@@ -83,6 +83,6 @@ def test_our_flow_runs_on_it(api_url: str, database: str, tmp_path: Path) -> Non
     assert [run["state"]["type"] for run in runs] == ["COMPLETED"]
     engine = create_engine(database)
     with engine.connect() as connection:
-        held = connection.execute(text("select count(*) from flow_run")).scalar_one()
+        flow_runs = connection.execute(text("select count(*) from flow_run")).scalar_one()
     engine.dispose()
-    assert held == 1
+    assert flow_runs == 1

@@ -66,10 +66,10 @@ def free_port() -> int:
 
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
     deadline = time.monotonic() + DEADLINE_S
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
-    return found
+    return result
 
 
 def start(home: Path, port: int, project: Path, api_url: str = "") -> subprocess.Popen[str]:
@@ -85,21 +85,23 @@ def await_ready(process: subprocess.Popen[str], settings: Settings) -> State:
         state = running_state(settings)
         return state if state and state.ready else None
 
-    found: State = wait_for(ready, "the stack does not come up")
-    return found
+    ready_state: State = wait_for(ready, "the stack does not come up")
+    return ready_state
 
 
 def owned_by(home: Path) -> list[str]:
     """The command lines of all processes that have ``home`` in their environment or command."""
-    found = []
+    commands = []
     for process in psutil.process_iter():
         try:
-            seen = " ".join(process.cmdline())
-            if process.pid != os.getpid() and (str(home) in seen or process.environ().get("FSTORE_HOME") == str(home)):
-                found.append(seen)
+            command = " ".join(process.cmdline())
+            if process.pid != os.getpid() and (
+                str(home) in command or process.environ().get("FSTORE_HOME") == str(home)
+            ):
+                commands.append(command)
         except psutil.Error:
             continue
-    return found
+    return commands
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +152,8 @@ def post(api: httpx.Client, path: str) -> Any:
 
 
 def deployment(api: httpx.Client, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = api.get(f"/deployments/name/tick/{name}").raise_for_status().json()
-    return found
+    record: dict[str, Any] = api.get(f"/deployments/name/tick/{name}").raise_for_status().json()
+    return record
 
 
 def test_it_shows_where_everything_is(up: subprocess.Popen[str], api: httpx.Client, settings: Settings) -> None:

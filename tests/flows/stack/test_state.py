@@ -61,16 +61,16 @@ def test_the_lock_of_a_killed_supervisor_is_free(tmp_path: Path) -> None:
 
 def test_a_reused_process_id_is_another_process() -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"]) as process:
-        found = Identity.of(process.pid)
-        earlier = replace(found, started=found.started - 60.0)
-        assert found.process() is not None
+        identity = Identity.of(process.pid)
+        earlier = replace(identity, started=identity.started - 60.0)
+        assert identity.process() is not None
         assert earlier.process() is None
         assert ask_to_end(earlier, 0.0)
         kill(earlier)
         assert process.poll() is None
-        kill(found)
+        kill(identity)
         assert process.wait() == -9
-        assert found.process() is None
+        assert identity.process() is None
 
 
 def test_a_state_without_a_supervisor_is_no_running_stack(tmp_path: Path, state: State) -> None:

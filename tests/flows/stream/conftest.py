@@ -39,9 +39,9 @@ def expected(server_url: str, redis: Any, tmp_path: Path) -> Callable[..., State
     def state(bars: dict[str, pd.DataFrame], timeframe: str = "1m") -> State:
         home = Settings(home=tmp_path / "batch", redis_url=server_url)
         by_batch(home, bars, timeframe)
-        found = state_of(home, bars)
+        batch_state = state_of(home, bars)
         redis.flushall()
-        return found
+        return batch_state
 
     return state
 

@@ -184,7 +184,7 @@ def state_of(settings: Settings, symbols: Iterable[str]) -> State:
     names: tuple[TableName, ...] = ("bars", "indicators", "quarantine")
     with ledger_of(settings) as ledger:
         marks = {key: (mark.event_us, mark.recipe) for key, mark in ledger.watermarks().items()}
-        left = pending([SYMBOLS[name] for name in symbols], [*TIMEFRAMES], tables, ledger, now=datetime.now(UTC))
+        plan = pending([SYMBOLS[name] for name in symbols], [*TIMEFRAMES], tables, ledger, now=datetime.now(UTC))
     streams = {stream_key(project, shard).encode() for shard in range(SHARDS)}
     with connect(settings.redis_url) as redis:
         online = {key: _told(redis.hgetall(key)) for key in sorted(redis.scan_iter("*")) if key not in streams}
@@ -193,24 +193,24 @@ def state_of(settings: Settings, symbols: Iterable[str]) -> State:
         revisions={name: tables.read(name, all_revisions=True).num_rows for name in names},
         online=online,
         marks=marks,
-        to_do=[(job.symbol.name, job.timeframe.name) for job in left.jobs],
+        to_do=[(job.symbol.name, job.timeframe.name) for job in plan.jobs],
     )
 
 
-def assert_same(found: State, expected: State, *, revisions: bool = True) -> None:
+def assert_same(actual: State, expected: State, *, revisions: bool = True) -> None:
     """Both are the same, to the last bit."""
     for table, rows in expected.offline.items():
         keys = ["symbol", "timeframe", "open_time"]
-        was, is_now = (frame.sort_values(keys, ignore_index=True) for frame in (rows, found.offline[table]))
+        was, is_now = (frame.sort_values(keys, ignore_index=True) for frame in (rows, actual.offline[table]))
         pd.testing.assert_frame_equal(is_now, was, check_exact=True)
     if revisions:
-        assert found.revisions == expected.revisions
-    assert found.online.keys() == expected.online.keys()
+        assert actual.revisions == expected.revisions
+    assert actual.online.keys() == expected.online.keys()
     for key, fields in expected.online.items():
-        assert found.online[key].keys() == fields.keys()
-        assert [name for name, value in fields.items() if found.online[key][name] != value] == []
-    assert found.marks == expected.marks
-    assert found.to_do == expected.to_do == []
+        assert actual.online[key].keys() == fields.keys()
+        assert [name for name, value in fields.items() if actual.online[key][name] != value] == []
+    assert actual.marks == expected.marks
+    assert actual.to_do == expected.to_do == []
 
 
 def left_in_streams(redis: Any, project: str) -> tuple[int, int]:

@@ -158,7 +158,7 @@ class Clock:
 
 
 def test_a_producer_waits_for_a_slow_consumer_and_nothing_is_lost(redis: Any, settings: Settings) -> None:
-    project, taken = settings.repo().project, []
+    project, minutes = settings.repo().project, []
     reader = Reader(redis, project, range(SHARDS), consumer="slow")
     reader.begin()
     longest = [0]
@@ -166,7 +166,7 @@ def test_a_producer_waits_for_a_slow_consumer_and_nothing_is_lost(redis: Any, se
     def work() -> None:
         longest[0] = max(longest[0], feed.backlog())
         entries = reader.read(count=7, block_ms=None)
-        taken.extend((from_fields(e.fields).open_us - START_US) // 60_000_000 for e in entries)
+        minutes.extend((from_fields(e.fields).open_us - START_US) // 60_000_000 for e in entries)
         reader.acknowledge(entries)
 
     clock = Clock(work)
@@ -178,7 +178,7 @@ def test_a_producer_waits_for_a_slow_consumer_and_nothing_is_lost(redis: Any, se
     assert longest[0] <= 20
     while feed.backlog():
         work()
-    assert taken == [*range(230)]
+    assert minutes == [*range(230)]
 
 
 def test_a_producer_without_a_consumer_fails_and_says_so(redis: Any, settings: Settings) -> None:
@@ -199,9 +199,9 @@ def test_an_owner_takes_over_what_others_left_in_order(redis: Any, settings: Set
         reader.begin()
         assert len(reader.read(count=2, block_ms=None)) == 2
     third = Reader(redis, project, range(SHARDS), consumer="third")
-    left = third.begin()
-    assert [(from_fields(e.fields).open_us - START_US) // 60_000_000 for e in left] == [0, 1, 2, 3]
-    third.acknowledge(left)
+    entries = third.begin()
+    assert [(from_fields(e.fields).open_us - START_US) // 60_000_000 for e in entries] == [0, 1, 2, 3]
+    third.acknowledge(entries)
     rest = third.read(count=9, block_ms=None)
     third.acknowledge(rest)
     third.end()

@@ -61,6 +61,6 @@ def test_what_a_service_starts_with_is_exempt_from_collection(
     assert not is_collected
 
 
-def _is_collected(one: object) -> bool:
+def _is_collected(target: object) -> bool:
     """Whether Python's collector goes through it."""
-    return any(other is one for other in gc.get_objects())
+    return any(other is target for other in gc.get_objects())

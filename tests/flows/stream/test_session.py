@@ -48,9 +48,9 @@ def test_new_bars_leave_what_the_batch_flow_leaves(
             running.work()
         running.finish()
         assert (running.stats.bars, running.stats.settled) == (600, 0)
-    found = state_of(settings, [BTC])
+    state = state_of(settings, [BTC])
     assert left_in_streams(redis, settings.repo().project) == (0, 0)
-    assert_same(found, expected({BTC: known}))
+    assert_same(state, expected({BTC: known}))
 
 
 def test_a_first_a_late_and_a_corrected_bar_are_left_to_the_batch_flow(
@@ -71,9 +71,9 @@ def test_a_first_a_late_and_a_corrected_bar_are_left_to_the_batch_flow(
         assert running.stats.settled > 2
         assert running.stats.bars > 500
     bars.loc[1510, "volume"] = 77.0
-    found = state_of(settings, [BTC, "ETH/USD"])
+    state = state_of(settings, [BTC, "ETH/USD"])
     assert left_in_streams(redis, settings.repo().project) == (0, 0)
-    assert_same(found, expected({BTC: bars, "ETH/USD": minutes_of_a_new_symbol(bars)}), revisions=False)
+    assert_same(state, expected({BTC: bars, "ETH/USD": minutes_of_a_new_symbol(bars)}), revisions=False)
 
 
 def minutes_of_a_new_symbol(bars: pd.DataFrame) -> pd.DataFrame:
@@ -111,10 +111,12 @@ def test_poison_is_quarantined_with_its_reason_and_stops_nothing(
         feed.put([*bad, *rows[1503:1510]])
         running.finish()
         assert (running.stats.bars, running.stats.bad) == (7, 8)
-    kept = settings.tables().read("quarantine").to_pandas()
+    rejected = settings.tables().read("quarantine").to_pandas()
     unreadable = ["impossible_time", "unknown_symbol", *["unreadable"] * 3]
-    assert sorted(kept["rule"]) == sorted(["close_missing", "high_not_positive", "incomplete", "off_grid", *unreadable])
-    assert kept["row"].str.len().max() < 10_000
+    assert sorted(rejected["rule"]) == sorted(
+        ["close_missing", "high_not_positive", "incomplete", "off_grid", *unreadable]
+    )
+    assert rejected["row"].str.len().max() < 10_000
     assert left_in_streams(redis, settings.repo().project) == (0, 0)
     assert settings.tables().read("bars", timeframe="1m", columns=[]).num_rows == 1507
 

@@ -25,7 +25,7 @@ MINUTE = TIMEFRAMES["1m"]
 START_MS = 1_704_711_600_000  # 2024-01-08 11:00 UTC
 
 
-class Kept:
+class Sink:
     """A feed that keeps what it is sent, and signals when there is enough."""
 
     def __init__(self, enough: int) -> None:
@@ -70,17 +70,17 @@ async def test_a_lost_connection_is_reopened() -> None:
         waits.append(seconds)
         await asyncio.sleep(0)
 
-    kept = Kept(6)
+    sink = Sink(6)
     async with serve(bars, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         task = asyncio.create_task(
-            receive(f"ws://127.0.0.1:{port}", kept, hello=["subscribe"], sleep=sleep, jitter=lambda: 0.0)  # type: ignore[arg-type]
+            receive(f"ws://127.0.0.1:{port}", sink, hello=["subscribe"], sleep=sleep, jitter=lambda: 0.0)  # type: ignore[arg-type]
         )
-        await asyncio.wait_for(kept.done.wait(), 30)
+        await asyncio.wait_for(sink.done.wait(), 30)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    assert {bar.open_us for bar in kept.bars} <= {START_MS * 1000 + n * 60_000_000 for n in range(1, visits[0] + 1)}
-    assert set(kept.unreadable) == {"no bar"}
+    assert {bar.open_us for bar in sink.bars} <= {START_MS * 1000 + n * 60_000_000 for n in range(1, visits[0] + 1)}
+    assert set(sink.unreadable) == {"no bar"}
     assert waits[0] == RECONNECT_S[0]
 
 
@@ -94,7 +94,7 @@ async def test_attempts_to_reach_an_unavailable_server_are_further_and_further_a
             enough.set()
             await asyncio.Event().wait()
 
-    task = asyncio.create_task(receive("ws://127.0.0.1:9", Kept(1), sleep=sleep, jitter=lambda: 0.0))  # type: ignore[arg-type]
+    task = asyncio.create_task(receive("ws://127.0.0.1:9", Sink(1), sleep=sleep, jitter=lambda: 0.0))  # type: ignore[arg-type]
     await asyncio.wait_for(enough.wait(), 30)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -120,15 +120,15 @@ async def test_only_an_exchange_s_closed_bars_are_taken() -> None:
                 await connection.send(kline(minute, closed=closed))
         await connection.wait_closed()
 
-    kept = Kept(3)
+    sink = Sink(3)
     async with serve(exchange, "127.0.0.1", 0) as server:
         url = kline_url(["BTC/USDT", "ETH/USDT"], "1m", base=f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        task = asyncio.create_task(receive(url, kept, parse=kline_parser(["BTC/USDT", "ETH/USDT"])))  # type: ignore[arg-type]
-        await asyncio.wait_for(kept.done.wait(), 30)
+        task = asyncio.create_task(receive(url, sink, parse=kline_parser(["BTC/USDT", "ETH/USDT"])))  # type: ignore[arg-type]
+        await asyncio.wait_for(sink.done.wait(), 30)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert paths == ["/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m"]
-    assert [(b.symbol, b.open_us, b.values) for b in kept.bars] == [
+    assert [(b.symbol, b.open_us, b.values) for b in sink.bars] == [
         ("BTC/USDT", START_MS * 1000 + n * 60_000_000, (0.001, 0.0025, 0.0005, 0.002, 1000.0)) for n in range(3)
     ]
 
@@ -146,16 +146,16 @@ async def test_a_time_in_seconds_is_rejected_by_name_and_reported(caplog: pytest
             await connection.send(json.dumps(bar | {"open_time": bar["open_time"] // 1000}))
         await connection.wait_closed()
 
-    kept = Kept(3)
+    sink = Sink(3)
     async with serve(bars, "127.0.0.1", 0) as server:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         with caplog.at_level("WARNING", logger="fstore"):
-            task = asyncio.create_task(receive(url, kept))  # type: ignore[arg-type]
-            await asyncio.wait_for(kept.done.wait(), 30)
+            task = asyncio.create_task(receive(url, sink))  # type: ignore[arg-type]
+            await asyncio.wait_for(sink.done.wait(), 30)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-    assert kept.bars == []
-    assert kept.rules == ["impossible_time"] * 3
+    assert sink.bars == []
+    assert sink.rules == ["impossible_time"] * 3
     reports = [record.getMessage() for record in caplog.records if "message rejected" in record.getMessage()]
     assert len(reports) == 1  # the first, the tenth, the hundredth, ...
     assert "a count of seconds; milliseconds since 1970 are expected" in reports[0]

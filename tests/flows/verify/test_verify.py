@@ -46,7 +46,7 @@ def verify(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> Ver
     """Verifies one symbol without Prefect; by timeframe."""
 
     def start(symbol: str = "EUR/USD", **options: Any) -> dict[str, Parity]:
-        found = verify_symbol(
+        comparisons = verify_symbol(
             Run(ledger=ledger, tables=settings.tables(), now=now, id=options.pop("run", "")),
             symbol,
             FRAMES,
@@ -55,7 +55,7 @@ def verify(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> Ver
             sleep=options.pop("sleep", lambda _: None),
             **options,
         )
-        return {one.timeframe: one for one in found}
+        return {comparison.timeframe: comparison for comparison in comparisons}
 
     return start
 
@@ -72,7 +72,7 @@ def mark(redis: Any, settings: Settings) -> Callable[..., str]:
 
 
 @pytest.fixture
-def mend(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> Callable[[], None]:
+def repair(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> Callable[[], None]:
     """A backfill of all that there is."""
 
     def run() -> None:
@@ -84,9 +84,9 @@ def mend(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> Calla
             Span(),
             settings,
             redis,
-            key="mend",
+            key="repair",
         )
-        ledger.forget_backfill("mend")
+        ledger.forget_backfill("repair")
         assert not [o.problem for o in outcomes if o.problem]
 
     return run
@@ -107,11 +107,11 @@ def revise(tables: DeltaTables, table: Any, timeframe: str, at: int, field: str,
 
 
 def test_what_was_stored_and_published_proves_right(published: pd.DataFrame, verify: Verify, mark: Any) -> None:
-    found = verify()
-    assert [*found] == FRAMES
-    for one in found.values():
-        assert (one.state, one.online, one.due, one.reason) == ("same", True, False, "")
-    assert found["1h"].rows == len(published)
+    comparisons = verify()
+    assert [*comparisons] == FRAMES
+    for comparison in comparisons.values():
+        assert (comparison.state, comparison.online, comparison.due, comparison.reason) == ("same", True, False, "")
+    assert comparisons["1h"].rows == len(published)
     assert not any(mark(tf) for tf in FRAMES)
 
 
@@ -123,9 +123,9 @@ def test_bars_that_wait_for_a_run_are_no_difference(
     bars.loc[90, "open"] = bars.loc[90, "low"]
     last = make_bars(1, start=bars["open_time"].iloc[-1].to_pydatetime() + timedelta(hours=1))
     take(pd.concat([bars, last], ignore_index=True), now=now + timedelta(minutes=1))
-    found = verify()
-    assert all((one.state, one.due) == ("same", True) for one in found.values())
-    assert found["1h"].rows == 90
+    comparisons = verify()
+    assert all((comparison.state, comparison.due) == ("same", True) for comparison in comparisons.values())
+    assert comparisons["1h"].rows == 90
 
 
 def test_a_bar_whose_indicators_the_gate_rejects_is_not_missed(
@@ -153,33 +153,33 @@ def test_a_bar_whose_indicators_the_gate_rejects_is_not_missed(
 
 
 def test_a_wrong_indicator_is_found_and_a_backfill_mends_it(
-    published: pd.DataFrame, tables: DeltaTables, verify: Verify, mend: Any, mark: Any, ledger: Ledger, now: datetime
+    published: pd.DataFrame, tables: DeltaTables, verify: Verify, repair: Any, mark: Any, ledger: Ledger, now: datetime
 ) -> None:
     moment = revise(tables, "indicators", "1h", 100, "rsi_14", 12.5, now)
-    found = verify()
-    assert found["1h"].state == "differs"
-    assert found["1h"].by_rule == {"behind": 1, "indicators": 1}
-    assert f"rsi_14 of {moment:%Y-%m-%dT%H:%MZ} is 12.5, recomputed" in found["1h"].reason
-    assert found["4h"].state == "same"
-    assert mark() == found["1h"].reason == ledger.doubts()["EUR/USD", "1h"].reason
+    comparisons = verify()
+    assert comparisons["1h"].state == "differs"
+    assert comparisons["1h"].by_rule == {"behind": 1, "indicators": 1}
+    assert f"rsi_14 of {moment:%Y-%m-%dT%H:%MZ} is 12.5, recomputed" in comparisons["1h"].reason
+    assert comparisons["4h"].state == "same"
+    assert mark() == comparisons["1h"].reason == ledger.doubts()["EUR/USD", "1h"].reason
     assert not mark("4h")
-    mend()
+    repair()
     assert mark()  # a backfill proves nothing
-    found = verify()
-    assert (found["1h"].state, found["1h"].cleared) == ("same", True)
+    comparisons = verify()
+    assert (comparisons["1h"].state, comparisons["1h"].cleared) == ("same", True)
     assert not mark()
     assert not ledger.doubts()
 
 
 def test_a_wrong_derived_bar_is_found_and_a_backfill_mends_it(
-    published: pd.DataFrame, tables: DeltaTables, verify: Verify, mend: Any, now: datetime
+    published: pd.DataFrame, tables: DeltaTables, verify: Verify, repair: Any, now: datetime
 ) -> None:
     revise(tables, "bars", "4h", 20, "high", 2.0, now)
-    found = verify()
-    assert found["4h"].by_rule == {"behind": 1, "bars": 1}
-    assert "high of " in found["4h"].reason
-    assert found["1h"].state == "same"
-    mend()
+    comparisons = verify()
+    assert comparisons["4h"].by_rule == {"behind": 1, "bars": 1}
+    assert "high of " in comparisons["4h"].reason
+    assert comparisons["1h"].state == "same"
+    repair()
     assert verify()["4h"].state == "same"
 
 
@@ -192,21 +192,21 @@ def test_wrong_completeness_is_found(
 
 
 def test_a_wrong_online_scalar_is_found_and_a_backfill_mends_it(
-    published: pd.DataFrame, redis: Any, settings: Settings, verify: Verify, mend: Any, held: Any, mark: Any
+    published: pd.DataFrame, redis: Any, settings: Settings, verify: Verify, repair: Any, read_online: Any, mark: Any
 ) -> None:
-    right = held().scalars["rsi_14"]
+    right = read_online().scalars["rsi_14"]
     spec = catalog.view("indicators", "1h")
     redis.hset(entity_key("EUR/USD", settings.repo().project), field_key(spec.name, "rsi_14"), encode_double(1.5))
-    found = verify()
-    assert found["1h"].by_rule == {"online": 1}
+    comparisons = verify()
+    assert comparisons["1h"].by_rule == {"online": 1}
     assert f"rsi_14 of indicators_1h is 1.5, stored was {right!r}" in mark()
-    mend()
-    assert held().scalars["rsi_14"] == right
+    repair()
+    assert read_online().scalars["rsi_14"] == right
     assert verify()["1h"].cleared
 
 
 @pytest.mark.parametrize(
-    ("view", "field", "cell", "told"),
+    ("view", "field", "cell", "reason"),
     [
         ("window_1h", "close", encode_array(np.arange(5.0)), "holds 5 values, stored were 120"),
         ("window_1h", "close", b"nonsense", "can't be read"),
@@ -215,14 +215,14 @@ def test_a_wrong_online_scalar_is_found_and_a_backfill_mends_it(
 )
 def test_a_damaged_online_field_is_told(
     published: pd.DataFrame, redis: Any, settings: Settings, verify: Verify, view: str, field: str,
-    cell: bytes | None, told: str,
+    cell: bytes | None, reason: str,
 ) -> None:  # fmt: skip
     key = entity_key("EUR/USD", settings.repo().project)
     if cell is None:
         redis.hdel(key, field_key(view, field))
     else:
         redis.hset(key, field_key(view, field), cell)
-    assert told in verify()["1h"].reason
+    assert reason in verify()["1h"].reason
 
 
 def test_a_wrong_online_timestamp_is_found(
@@ -244,9 +244,9 @@ def test_rows_that_no_bar_gives_and_rows_that_are_missing(
     assert verify()["4h"].by_rule == {"unexplained": 1}
 
 
-def test_a_store_that_lost_everything(published: pd.DataFrame, redis: Any, verify: Verify, mend: Any) -> None:
+def test_a_store_that_lost_everything(published: pd.DataFrame, redis: Any, verify: Verify, repair: Any) -> None:
     redis.flushall()
-    assert all(one.by_rule == {"lost": 3} for one in verify().values())
+    assert all(comparison.by_rule == {"lost": 3} for comparison in verify().values())
 
 
 # ------------------------------------------------------------------------------------------------ the doubt
@@ -266,25 +266,25 @@ def test_a_doubt_outlives_the_online_store(
 
 
 def test_caches_are_told_when_a_doubt_begins_and_ends(
-    published: pd.DataFrame, tables: DeltaTables, verify: Verify, mend: Any, redis: Any, settings: Settings,
+    published: pd.DataFrame, tables: DeltaTables, verify: Verify, repair: Any, redis: Any, settings: Settings,
     now: datetime,
 ) -> None:  # fmt: skip
     revise(tables, "indicators", "1h", 100, "rsi_14", 12.5, now)
-    with redis.pubsub(ignore_subscribe_messages=True) as heard:
-        heard.subscribe(channel(settings.repo().project))
-        heard.get_message(timeout=1.0)
+    with redis.pubsub(ignore_subscribe_messages=True) as subscription:
+        subscription.subscribe(channel(settings.repo().project))
+        subscription.get_message(timeout=1.0)
 
-        def told() -> list[bytes]:
-            return [m["data"] for m in iter(lambda: heard.get_message(timeout=0.2), None)]
+        def messages() -> list[bytes]:
+            return [m["data"] for m in iter(lambda: subscription.get_message(timeout=0.2), None)]
 
         verify()
-        assert told() == [b"EUR/USD\nohlcv_1h indicators_1h window_1h"]
+        assert messages() == [b"EUR/USD\nohlcv_1h indicators_1h window_1h"]
         verify()
-        assert told() == []  # no news
-        mend()
-        told()
+        assert messages() == []  # no news
+        repair()
+        messages()
         verify()
-        assert told() == [b"EUR/USD\nohlcv_1h indicators_1h window_1h"]
+        assert messages() == [b"EUR/USD\nohlcv_1h indicators_1h window_1h"]
 
 
 def test_a_comparison_of_nothing_ends_no_doubt(
@@ -295,8 +295,11 @@ def test_a_comparison_of_nothing_ends_no_doubt(
     revise(tables, "indicators", "1h", 100, "rsi_14", 12.5, now)
     reason = verify()["1h"].reason
     monkeypatch.setattr("flows.runs.plan.DEFINITIONS_DIGEST", "another")
-    found = verify()
-    assert {tf: (one.state, one.rows, one.due, one.cleared) for tf, one in found.items()} == {
+    comparisons = verify()
+    assert {
+        tf: (comparison.state, comparison.rows, comparison.due, comparison.cleared)
+        for tf, comparison in comparisons.items()
+    } == {
         "1h": ("due", 0, True, False),
         "4h": ("due", 0, True, False),
     }
@@ -304,7 +307,7 @@ def test_a_comparison_of_nothing_ends_no_doubt(
 
 
 def test_a_comparison_of_some_ends_no_doubt(
-    published: pd.DataFrame, take: Take, tables: DeltaTables, verify: Verify, mark: Any, mend: Any, now: datetime
+    published: pd.DataFrame, take: Take, tables: DeltaTables, verify: Verify, mark: Any, repair: Any, now: datetime
 ) -> None:
     """The doubt may be about what waits for a run."""
     revise(tables, "indicators", "1h", 100, "rsi_14", 12.5, now)
@@ -312,8 +315,8 @@ def test_a_comparison_of_some_ends_no_doubt(
     bars = published.copy()
     bars.loc[90, "open"] = bars.loc[90, "low"]
     take(bars, now=now + timedelta(minutes=1))
-    found = verify()["1h"]
-    assert (found.state, found.due, found.rows, found.cleared) == ("same", True, 90, False)
+    comparison = verify()["1h"]
+    assert (comparison.state, comparison.due, comparison.rows, comparison.cleared) == ("same", True, 90, False)
     assert mark() == reason
 
 
@@ -333,7 +336,7 @@ def test_an_indicator_that_is_not_materialized_yet_puts_nothing_in_doubt(
             name = catalog.view(kind, tf).name  # type: ignore[arg-type]
             redis.hdel(entity_key("EUR/USD", settings.repo().project), field_key(name, "zscore_20"))
     monkeypatch.setattr("flows.runs.plan.DEFINITIONS_DIGEST", "another")
-    assert {one.state for one in verify().values()} == {"due"}
+    assert {comparison.state for comparison in verify().values()} == {"due"}
     assert not ledger.doubts()
     assert not any(mark(tf) for tf in FRAMES)
 
@@ -342,7 +345,7 @@ def test_a_store_that_lost_its_views_puts_nothing_in_doubt(
     published: pd.DataFrame, redis: Any, verify: Verify, ledger: Ledger
 ) -> None:
     redis.flushall()
-    assert {one.state for one in verify().values()} == {"differs"}
+    assert {comparison.state for comparison in verify().values()} == {"differs"}
     assert not ledger.doubts()
 
 
@@ -354,16 +357,16 @@ def test_a_run_between_storing_and_publishing_is_no_difference(
     now: datetime, monkeypatch: pytest.MonkeyPatch, mark: Any,
 ) -> None:  # fmt: skip
     """A comparison that falls into a run sees it half done; under the lease it is done."""
-    compare, seen = parity.compare_stores, []
+    compare, calls = parity.compare_stores, []
 
     def compare_in_mid_run(*args: Any, **options: Any) -> Any:
-        found = compare(*args, **options)
-        if not seen:
-            seen.append(1)
+        comparison = compare(*args, **options)
+        if not calls:
+            calls.append(1)
             return parity.Comparison(
                 rows=1, online=True, due=False, findings=(parity.Finding(rule="behind", rows=1, detail="half done"),)
             )
-        return found
+        return comparison
 
     monkeypatch.setattr("flows.verify.symbol.compare_stores", compare_in_mid_run)
     assert verify()["1h"].state == "same"
@@ -375,9 +378,9 @@ def test_what_a_run_holds_all_the_while_is_unsettled(
 ) -> None:
     revise(tables, "indicators", "1h", 100, "rsi_14", 12.5, now)
     with ledger.lease(["EUR/USD"], owner="another run"):
-        found = verify()
-    assert found["1h"].state == "unsettled"
-    assert found["4h"].state == "same"
+        comparisons = verify()
+    assert comparisons["1h"].state == "unsettled"
+    assert comparisons["4h"].state == "same"
     assert not mark()
     assert verify()["1h"].state == "differs"
 
@@ -395,8 +398,8 @@ def test_unsettled_ends_when_the_run_does(
         if len(waits) == 50:  # long after the first look
             lease.release()
 
-    found = verify(wait_s=180.0, sleep=end_the_run)
-    assert (found["1h"].state, len(waits)) == ("differs", 50)
+    comparisons = verify(wait_s=180.0, sleep=end_the_run)
+    assert (comparisons["1h"].state, len(waits)) == ("differs", 50)
     assert mark()
 
 
@@ -406,9 +409,9 @@ def test_unsettled_ends_when_the_run_does(
 def test_an_unknown_symbol_and_an_unreadable_timeframe(
     published: pd.DataFrame, verify: Verify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (lost,) = verify("EUR/USB").values()
-    assert lost.state == "failed"
-    assert "unknown symbol" in lost.reason
+    (failed,) = verify("EUR/USB").values()
+    assert failed.state == "failed"
+    assert "unknown symbol" in failed.reason
     compare = parity.compare_stores
 
     def unreadable(job: Any, **options: Any) -> Any:
@@ -417,9 +420,9 @@ def test_an_unknown_symbol_and_an_unreadable_timeframe(
         return compare(job, **options)
 
     monkeypatch.setattr("flows.verify.symbol.compare_stores", unreadable)
-    found = verify()
-    assert {tf: one.state for tf, one in found.items()} == {"1h": "same", "4h": "failed"}
-    assert found["4h"].reason == "OSError: Couldn't deserialize thrift"
+    comparisons = verify()
+    assert {tf: comparison.state for tf, comparison in comparisons.items()} == {"1h": "same", "4h": "failed"}
+    assert comparisons["4h"].reason == "OSError: Couldn't deserialize thrift"
 
 
 def test_a_sample_is_chosen_by_its_seed() -> None:
