@@ -69,15 +69,15 @@ Make = Callable[..., FeatureStoreClient]
 @pytest_asyncio.fixture
 async def make_client(repo: Repo, clock: Clock) -> AsyncIterator[Make]:
     """Makes clients on the test's repository and clock, and closes them."""
-    made: list[FeatureStoreClient] = []
+    clients: list[FeatureStoreClient] = []
 
     def make(**options: Any) -> FeatureStoreClient:
-        given: dict[str, Any] = {"repo": repo, "now": clock.now, "clock": clock.monotonic, **_QUIET, **options}
-        made.append(FeatureStoreClient(**given))
-        return made[-1]
+        settings: dict[str, Any] = {"repo": repo, "now": clock.now, "clock": clock.monotonic, **_QUIET, **options}
+        clients.append(FeatureStoreClient(**settings))
+        return clients[-1]
 
     yield make
-    for client in made:
+    for client in clients:
         await client.close()
 
 
@@ -106,14 +106,14 @@ async def make_remote(
 ) -> AsyncIterator[Make]:
     """Makes clients that ask the test's service, through the proxy before it, and closes them."""
     monkeypatch.setenv("FSTORE_HOME", str(tmp_path / "elsewhere"))  # of a machine that has no stores
-    made: list[FeatureStoreClient] = []
+    clients: list[FeatureStoreClient] = []
 
     def make(**options: Any) -> FeatureStoreClient:
         url = f"http://127.0.0.1:{way.port}"
-        given: dict[str, Any] = {"url": url, "now": clock.now, "clock": clock.monotonic, **_QUIET, **options}
-        made.append(FeatureStoreClient(**given))
-        return made[-1]
+        settings: dict[str, Any] = {"url": url, "now": clock.now, "clock": clock.monotonic, **_QUIET, **options}
+        clients.append(FeatureStoreClient(**settings))
+        return clients[-1]
 
     yield make
-    for client in made:
+    for client in clients:
         await client.close()

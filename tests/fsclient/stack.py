@@ -32,7 +32,7 @@ NOW = datetime(2024, 6, 26, 12, 30, tzinfo=UTC)
 17:00 New York) opened at 05:00 and closed at 09:00."""
 NEWEST = datetime(2024, 6, 26, 11, 0, tzinfo=UTC)
 START = datetime(2024, 2, 1, tzinfo=UTC)
-HELD = ("EUR/USD", "GBP/USD")
+PUBLISHED = ("EUR/USD", "GBP/USD")
 """Symbols with 1h bars from START to NEWEST, and the 4h bars derived of them, in both stores."""
 MINUTES = "BTC/USD"
 """A symbol with a year of 1m bars in the offline store, without indicators and not published."""
@@ -73,8 +73,8 @@ class Market:
     def publish(self, symbol: str, timeframe: str, window: Window | None = None) -> bool:
         """Publishes as a flow does, past the proxy."""
         with connect(self.url) as client:
-            held = window or self.windows[symbol, timeframe]
-            return publish_window(client, self.repo.project, symbol, TIMEFRAMES[timeframe], held)
+            published = window or self.windows[symbol, timeframe]
+            return publish_window(client, self.repo.project, symbol, TIMEFRAMES[timeframe], published)
 
     def publish_all(self) -> None:
         """The online store as a run leaves it."""
@@ -159,7 +159,7 @@ def build(repo: Repo, url: str) -> Market:
     """Stores the market."""
     tables = DeltaTables(repo.offline)
     windows: dict[tuple[str, str], Window] = {}
-    for seed, symbol in enumerate(HELD):
+    for seed, symbol in enumerate(PUBLISHED):
         store_all(make_bars(symbol, "1h", START, NEWEST, seed=seed), symbol, ("1h", "4h"), tables, NOW)
         for tf in ("1h", "4h"):
             window = read_window(tables, TIMEFRAMES[tf], symbol, end=NOW)
@@ -179,8 +179,8 @@ def repo_of(market: Market, home: Path, port: int) -> Repo:
 def bars_from(tables: DeltaTables, symbol: str, timeframe: str) -> dict[str, np.ndarray[Any, Any]]:
     """All of a symbol's stored bars as float64 arrays, and ``open_time`` as datetime64[us]."""
     rows = tables.read("bars", symbols=[symbol], timeframe=timeframe, columns=BAR_FIELDS)
-    found = {name: rows[name].to_numpy().astype(np.float64) for name in BAR_FIELDS}
-    return found | {"open_time": rows["open_time"].to_numpy().astype("datetime64[us]")}
+    columns = {name: rows[name].to_numpy().astype(np.float64) for name in BAR_FIELDS}
+    return columns | {"open_time": rows["open_time"].to_numpy().astype("datetime64[us]")}
 
 
 async def until(condition: Callable[[], Any], what: str, *, within_s: float = 10.0) -> None:
@@ -211,14 +211,14 @@ ALL_TIMEFRAMES = tuple(catalog.TIMEFRAMES)
 
 
 def fill_home(home: Path, start: datetime, newest: datetime, *, timeframes: tuple[str, ...] = ("1h", "4h")) -> None:
-    """A small home as a run leaves it, its embedded server running: bars and indicators of ``HELD``, and published."""
+    """A small home as a run leaves it, with bars and indicators of ``PUBLISHED`` in both stores; its server runs."""
     repo = load_repo(variables={"FSTORE_HOME": str(home), "FSTORE_REDIS_URL": ""})
     tables = DeltaTables(repo.offline)
     written = newest + timedelta(hours=1)
     with connect(ensure_server(home)) as redis:
-        for seed, name in enumerate(HELD):
+        for seed, name in enumerate(PUBLISHED):
             store_all(make_bars(name, "1h", start, newest, seed=seed), name, timeframes, tables, written)
-            for tf in (TIMEFRAMES[given] for given in timeframes):
+            for tf in (TIMEFRAMES[timeframe] for timeframe in timeframes):
                 window = read_window(tables, tf, name, end=written)
                 if window is not None:
                     publish_window(redis, repo.project, name, tf, window)

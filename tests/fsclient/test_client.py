@@ -34,9 +34,9 @@ from fsclient.metrics.registry import Metrics
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.stack import (
     EVERY_FIELD,
-    HELD,
     KNOWN_WITHOUT_DATA,
     MINUTES,
+    PUBLISHED,
     Clock,
     Market,
     hearing,
@@ -74,7 +74,7 @@ async def test_the_newest_bar_is_repeated_until_the_next_close_and_then_asked_fo
     await hearing(client)
 
     async def ask() -> tuple[str, int]:
-        frame = await client.get_latest(HELD, ["close", "rsi_14"])
+        frame = await client.get_latest(PUBLISHED, ["close", "rsi_14"])
         return source(frame), frame.attrs["provenance"]["age_bars"]
 
     assert await ask() == ("online", 0)
@@ -165,7 +165,7 @@ async def test_a_publish_by_another_process_invalidates_what_it_changed_and_leav
         "one": lambda: client.get_latest("EUR/USD", ["close"]),
         "mixed timeframes": lambda: client.get_latest("EUR/USD", ["close", "4h:close"]),
         "mixed, the other first": lambda: client.get_latest("EUR/USD", ["1h:close"], timeframe="4h"),
-        "many": lambda: client.get_latest(HELD, ["close"]),
+        "many": lambda: client.get_latest(PUBLISHED, ["close"]),
         "range": lambda: client.get_ohlcv("EUR/USD", *LIVE),
         "closed range": lambda: client.get_ohlcv("EUR/USD", *CLOSED),
         "computed": lambda: client.compute_feature("RSI", "EUR/USD", *CLOSED),
@@ -176,21 +176,21 @@ async def test_a_publish_by_another_process_invalidates_what_it_changed_and_leav
         "another symbol's range": lambda: client.get_ohlcv("GBP/USD", *CLOSED),
         "another timeframe's range": lambda: client.get_ohlcv("EUR/USD", *CLOSED, timeframe="4h"),
     }
-    asked = changed | others
-    for ask in asked.values():
+    questions = changed | others
+    for ask in questions.values():
         await ask()
-    assert {name: source(await ask()) for name, ask in asked.items()} == dict.fromkeys(asked, "cache")
+    assert {name: source(await ask()) for name, ask in questions.items()} == dict.fromkeys(questions, "cache")
 
-    given = [market.repo.offline, market.url, market.repo.project, "EUR/USD", "1h", "2024-06-26T11:00:00+00:00"]
-    child = await asyncio.create_subprocess_exec(sys.executable, "-W", "ignore", "-c", _PUBLISH, *given)
+    arguments = [market.repo.offline, market.url, market.repo.project, "EUR/USD", "1h", "2024-06-26T11:00:00+00:00"]
+    child = await asyncio.create_subprocess_exec(sys.executable, "-W", "ignore", "-c", _PUBLISH, *arguments)
     assert await child.wait() == 0
     await until(lambda: _size(client) == len(others), "the publish to be heard", within_s=2)
     assert {name: source(await ask()) for name, ask in others.items()} == dict.fromkeys(others, "cache")
-    found = {name: await ask() for name, ask in changed.items()}
-    assert "cache" not in {source(frame) for frame in found.values()}
-    assert found["one"].loc["EUR/USD", "close"] == 1.25
-    assert found["mixed timeframes"].loc["EUR/USD", "close"] == 1.25
-    assert found["range"]["close"].iloc[-1] == 1.25
+    answers = {name: await ask() for name, ask in changed.items()}
+    assert "cache" not in {source(frame) for frame in answers.values()}
+    assert answers["one"].loc["EUR/USD", "close"] == 1.25
+    assert answers["mixed timeframes"].loc["EUR/USD", "close"] == 1.25
+    assert answers["range"]["close"].iloc[-1] == 1.25
 
 
 def _size(client: FeatureStoreClient) -> int:
@@ -223,10 +223,10 @@ async def test_a_load_that_a_publish_overtook_is_not_cached(
     read, begun, go_on = module.read_range, threading.Event(), threading.Event()
 
     def slowly(*args: object) -> object:
-        found = read(*args)  # type: ignore[arg-type]
+        values = read(*args)  # type: ignore[arg-type]
         begun.set()
         go_on.wait(10)
-        return found
+        return values
 
     monkeypatch.setattr(module, "read_range", slowly)
     await hearing(client)
@@ -280,8 +280,11 @@ MISTAKES = {
     "unknown symbol": (lambda c: c.get_latest("EUR/USX", ["close"]), UnknownSymbolError),
     "unknown feature": (lambda c: c.get_latest("EUR/USD", ["rsi_15"]), UnknownFeatureError),
     "unknown timeframe": (lambda c: c.get_ohlcv("EUR/USD", *CLOSED, timeframe="2h"), InvalidRequestError),
-    "several symbols": (lambda c: c.get_indicators([*HELD], *CLOSED, indicators=["close"]), InvalidRequestError),
-    "another timeframe": (lambda c: c.get_indicators(HELD[0], *CLOSED, indicators=["5m:close"]), InvalidRequestError),
+    "several symbols": (lambda c: c.get_indicators([*PUBLISHED], *CLOSED, indicators=["close"]), InvalidRequestError),
+    "another timeframe": (
+        lambda c: c.get_indicators(PUBLISHED[0], *CLOSED, indicators=["5m:close"]),
+        InvalidRequestError,
+    ),
     "start after end": (lambda c: c.get_ohlcv("EUR/USD", *CLOSED[::-1]), InvalidRequestError),
     "no features": (lambda c: c.get_indicators("EUR/USD", *CLOSED), InvalidRequestError),
     "features is None": (lambda c: c.get_indicators("EUR/USD", *CLOSED, indicators=None), InvalidRequestError),
@@ -362,11 +365,11 @@ async def test_what_is_shared_is_not_served_after_a_publish_that_nobody_heard(
         cache = FeatureCache(redis_url=market.url)
         client = make_client(cache=cache)
         await hearing(client)
-        frames = [await client.get_latest(HELD, ["close"]), await client.get_latest("EUR/USD", ["close", "open"])]
+        frames = [await client.get_latest(PUBLISHED, ["close"]), await client.get_latest("EUR/USD", ["close", "open"])]
         assert {source(frame) for frame in frames} == {"online"}
         for frame in frames:
             assert bool(frame.loc["EUR/USD", "close"] == 1.75) is published
-        assert source(await client.get_latest(HELD, ["close"])) == "cache"
+        assert source(await client.get_latest(PUBLISHED, ["close"])) == "cache"
         await client.close()
         cache.close()
 
@@ -421,7 +424,7 @@ def assert_unspoilt(frame: pd.DataFrame, like: pd.DataFrame) -> None:
 
 
 CALLS = {
-    "latest": lambda c: c.get_latest(HELD, ["close", "rsi_14"]),
+    "latest": lambda c: c.get_latest(PUBLISHED, ["close", "rsi_14"]),
     "range": lambda c: c.get_ohlcv("EUR/USD", *LIVE),
     "offline range": lambda c: c.get_indicators("EUR/USD", *CLOSED, indicators=["sma_5", "rsi_14"]),
     "computed": lambda c: c.compute_feature("MACD", "EUR/USD", *CLOSED),
@@ -439,23 +442,23 @@ async def test_what_a_caller_changes_in_a_frame_changes_nothing_for_others(
         await hearing(client)
     truth = (await ask(client)).copy()
     if way == "cached":
-        held = [await ask(client) for _ in range(3)]
-        assert {source(frame) for frame in held} == {"cache"}
+        frames = [await ask(client) for _ in range(3)]
+        assert {source(frame) for frame in frames} == {"cache"}
     elif way == "shared flight":
-        held = list(await asyncio.gather(*(ask(client) for _ in range(3))))
+        frames = list(await asyncio.gather(*(ask(client) for _ in range(3))))
     else:
         if "disk" in way:
             await client.close()
             await until(lambda: list((repo.home / "spool").glob("*.arrow")), "the answer to be on disk")
             client = make_client(timeout_s=1.0, use_cache=False)
         _take_away_both_stores(client, proxy)
-        held = list(await asyncio.gather(*(ask(client) for _ in range(3))))
-        assert {source(frame) for frame in held} == {"last_good"}
-    spoil(held[0])
-    assert_unspoilt(held[1], truth)
-    spoil(held[1])
-    assert_unspoilt(held[2], truth)
-    spoil(held[2])
+        frames = list(await asyncio.gather(*(ask(client) for _ in range(3))))
+        assert {source(frame) for frame in frames} == {"last_good"}
+    spoil(frames[0])
+    assert_unspoilt(frames[1], truth)
+    spoil(frames[1])
+    assert_unspoilt(frames[2], truth)
+    spoil(frames[2])
     again = await ask(client)
     assert_unspoilt(again, truth)
 
@@ -464,10 +467,10 @@ def _take_away_both_stores(client: FeatureStoreClient, proxy: Proxy) -> None:
     proxy.refuse()
     client._reader._tables = None  # type: ignore[assignment]
 
-    async def away(*_: object) -> object:
+    async def unavailable(*_: object) -> object:
         raise FeatureStoreUnavailable("the offline store is away")
 
-    client._reader._bounded = away  # type: ignore[assignment, method-assign]
+    client._reader._bounded = unavailable  # type: ignore[assignment, method-assign]
 
 
 async def test_attributes_survive_parquet(client: FeatureStoreClient, tmp_path: Path) -> None:
@@ -529,7 +532,7 @@ async def test_a_client_on_a_loop_in_another_thread_is_closed_with_the_rest(
 
 async def test_a_thousand_concurrent_calls(client: FeatureStoreClient, proxy: Proxy, market: Market) -> None:
     pairs = list(itertools.islice(itertools.combinations(EVERY_FIELD, 2), 500))
-    calls = [(symbol, pair) for pair in pairs for symbol in HELD]
+    calls = [(symbol, pair) for pair in pairs for symbol in PUBLISHED]
     frames = await asyncio.gather(*(client.get_latest(symbol, pair) for symbol, pair in calls))
     for (symbol, pair), frame in zip(calls, frames, strict=True):
         truth = [market.windows[symbol, "1h"].columns[name][-1] for name in pair]
@@ -543,7 +546,7 @@ async def test_lookups_leave_nothing_to_python_s_collector(use_cache: bool, make
     client = make_client(use_cache=use_cache)
 
     async def ask() -> None:
-        await client.get_latest(HELD, ["close", "rsi_14"])
+        await client.get_latest(PUBLISHED, ["close", "rsi_14"])
         await client.get_ohlcv("EUR/USD", "2024-06-24", "2024-06-26")
 
     await ask()
@@ -649,13 +652,13 @@ def test_a_whole_client_answers_on_loops_of_either_kind(
         options = {"repo": repo, "publish_metrics": False, "now": clock.now, "clock": clock.monotonic}
         async with FeatureStoreClient(**options) as client:
             await hearing(client)
-            crowd = await asyncio.gather(*(client.get_latest(HELD, ["close", "rsi_14"]) for _ in range(50)))
-            answers = [crowd[0], crowd[-1], await client.get_latest(HELD, ["close", "rsi_14"])]
+            crowd = await asyncio.gather(*(client.get_latest(PUBLISHED, ["close", "rsi_14"]) for _ in range(50)))
+            answers = [crowd[0], crowd[-1], await client.get_latest(PUBLISHED, ["close", "rsi_14"])]
             answers.append(await client.get_ohlcv("EUR/USD", *CLOSED))
             answers.append(await client.compute_feature("sma", "EUR/USD", *CLOSED, parameters={"window": 3}))
             proxy.refuse()
             clock.forward(3600)
-            answers.append(await client.get_latest(HELD, ["close", "rsi_14"]))
+            answers.append(await client.get_latest(PUBLISHED, ["close", "rsi_14"]))
         leftover = asyncio.all_tasks() - {asyncio.current_task()}
         assert leftover == set()
         return [source(answer) for answer in answers]
@@ -663,4 +666,4 @@ def test_a_whole_client_answers_on_loops_of_either_kind(
     with asyncio.Runner(loop_factory=new_loop) as runner:
         sources = runner.run(main())
     assert sources == ["online", "online", "cache", "offline", "recomputed", "last_good"]
-    assert proxy.heard(b"HMGET") >= len(HELD)
+    assert proxy.heard(b"HMGET") >= len(PUBLISHED)

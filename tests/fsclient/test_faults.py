@@ -34,7 +34,7 @@ from fsclient.pipeline import KEPT_SHARE
 from fsclient.reading.stores import BREAKER
 from tests.fsclient.outcomes import LATE_S, NOISE_S, in_time, outcome
 from tests.fsclient.proxy import Proxy
-from tests.fsclient.stack import HELD, Clock, Market, source, until
+from tests.fsclient.stack import PUBLISHED, Clock, Market, source, until
 
 TIMEOUT_S = 0.4
 RECOMPUTE_TIMEOUT_S = 1.0
@@ -86,7 +86,7 @@ async def test_a_fault_is_answered_as_chosen_in_time_and_online_again_after_one_
     client = make_client(on_unavailable=mode, timeout_s=timeout_s, use_cache=False)
 
     def ask() -> Awaitable[tuple[str, float, pd.DataFrame | None]]:
-        return outcome(client.get_latest(HELD, FEATURES))
+        return outcome(client.get_latest(PUBLISHED, FEATURES))
 
     label, _, before = await ask()
     assert label == "online"
@@ -159,12 +159,12 @@ async def test_a_connection_that_dies_silently_is_given_up(
     proxy.black_hole()
     with pytest.raises(RequestTimeout):
         await client.get_latest("EUR/USD", ["close"])
-    held = proxy.connections
+    connections = proxy.connections
     with pytest.raises(FeatureStoreUnavailable):
         await client.get_latest("EUR/USD", ["close"])
     with pytest.raises(FeatureStoreUnavailable):
         await client.get_latest("EUR/USD", ["close"])
-    assert proxy.connections > held, "it waits on for the connection that was swallowed"
+    assert proxy.connections > connections, "it waits on for the connection that was swallowed"
 
 
 @pytest.mark.parametrize("mode", ["last_good", "recompute"])
@@ -173,12 +173,12 @@ async def test_flushed_is_noticed_by_a_client_that_starts_afterwards(
 ) -> None:
     """Fault: FLUSHALL, and a restart. An empty store is no answer while something knows better."""
     first = make_client(on_unavailable=mode, use_cache=False)
-    await first.get_latest(HELD, FEATURES)
+    await first.get_latest(PUBLISHED, FEATURES)
     await first.close()
     with connect(market.url) as redis:
         redis.flushall()
     second = make_client(on_unavailable=mode, use_cache=False)
-    frame = await second.get_latest(HELD, FEATURES)
+    frame = await second.get_latest(PUBLISHED, FEATURES)
     assert source(frame) == INSTEAD[mode]
     assert not frame[list(FEATURES)].isna().any().any()
 
@@ -251,7 +251,7 @@ async def test_nothing_is_left_after_close(
 ) -> None:
     tasks = asyncio.all_tasks()
     client = make_client(timeout_s=0.2)
-    await client.get_latest(HELD, FEATURES)
+    await client.get_latest(PUBLISHED, FEATURES)
     await client.get_ohlcv("EUR/USD", "2024-03-01", "2024-03-02")
     await until(lambda: client.hears_publishes, "the client to hear publishes")
     if fault is not None:
@@ -289,8 +289,8 @@ def _threads() -> list[str]:
 async def test_200_concurrent_misses_make_one_load(make_client: Make, proxy: Proxy) -> None:
     client = make_client()
     proxy.delay(0.05)
-    frames = await asyncio.gather(*(client.get_latest(HELD, FEATURES) for _ in range(200)))
-    assert proxy.heard(b"HMGET") == len(HELD)
+    frames = await asyncio.gather(*(client.get_latest(PUBLISHED, FEATURES) for _ in range(200)))
+    assert proxy.heard(b"HMGET") == len(PUBLISHED)
     assert {source(frame) for frame in frames} == {"online"}
     assert len({id(frame) for frame in frames}) == 200
 
@@ -301,9 +301,9 @@ async def test_the_leader_is_cancelled_and_the_other_199_still_answer(make_clien
     calls = [asyncio.create_task(client.get_latest("EUR/USD", FEATURES)) for _ in range(200)]
     await until(lambda: proxy.heard(b"HMGET") == 1, "the load to begin")
     calls[0].cancel()
-    found = await asyncio.gather(*calls, return_exceptions=True)
-    assert isinstance(found[0], asyncio.CancelledError)
-    assert [source(frame) for frame in found[1:] if isinstance(frame, pd.DataFrame)] == ["online"] * 199
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert [source(frame) for frame in results[1:] if isinstance(frame, pd.DataFrame)] == ["online"] * 199
     assert proxy.heard(b"HMGET") == 1
 
 
@@ -342,13 +342,13 @@ async def test_50_callers_in_half_open_make_at_most_the_permitted_probes(
     proxy.delay(0.05)
     proxy.forget()
     clock.forward(BREAKER.wait_open_s)
-    callers = [client.get_latest(symbol, [name]) for symbol in HELD for name in _NAMES]
+    callers = [client.get_latest(symbol, [name]) for symbol in PUBLISHED for name in _NAMES]
     assert len(callers) == 50
-    found = await asyncio.gather(*callers, return_exceptions=True)
-    answered = [f for f in found if isinstance(f, pd.DataFrame)]
+    results = await asyncio.gather(*callers, return_exceptions=True)
+    answered = [f for f in results if isinstance(f, pd.DataFrame)]
     assert len(answered) == BREAKER.probes
     assert proxy.heard(b"HMGET") == BREAKER.probes
-    assert all(isinstance(f, CircuitOpenError) for f in found if not isinstance(f, pd.DataFrame))
+    assert all(isinstance(f, CircuitOpenError) for f in results if not isinstance(f, pd.DataFrame))
     assert source(await client.get_latest("EUR/USD", ["close"])) == "online"
     assert metrics.states == {"breaker.online": "closed"}
 
@@ -365,7 +365,7 @@ async def test_a_cancel_storm_through_a_slow_proxy_never_mixes_up_two_symbols(
 ) -> None:
     """Fault: hundreds of callers give up at any moment, even between a command and its reply."""
     client = make_client(on_unavailable="fail", use_cache=False, timeout_s=5.0)
-    truth = {symbol: market.windows[symbol, "1h"].columns for symbol in HELD}
+    truth = {symbol: market.windows[symbol, "1h"].columns for symbol in PUBLISHED}
     rng = random.Random(7)
     proxy.delay(0.002)
 
@@ -380,21 +380,21 @@ async def test_a_cancel_storm_through_a_slow_proxy_never_mixes_up_two_symbols(
 
     async def impatient() -> list[int | BaseException]:
         """Asks again and again, most times giving up while the reply is on its way."""
-        found: list[int | BaseException] = []
+        results: list[int | BaseException] = []
         for _ in range(25):
             names = tuple(rng.sample(_NAMES, 3))
-            call = asyncio.create_task(ask(rng.choice(HELD), names, window=rng.random() < 0.3))
+            call = asyncio.create_task(ask(rng.choice(PUBLISHED), names, window=rng.random() < 0.3))
             if rng.random() < 0.7:
                 asyncio.get_running_loop().call_later(rng.uniform(0, 0.006), call.cancel)
-            found += await asyncio.gather(call, return_exceptions=True)
-        return found
+            results += await asyncio.gather(call, return_exceptions=True)
+        return results
 
-    found = list(itertools.chain.from_iterable(await asyncio.gather(*(impatient() for _ in range(20)))))
-    wrong = [one for one in found if one != 1 and not isinstance(one, asyncio.CancelledError)]
+    results = list(itertools.chain.from_iterable(await asyncio.gather(*(impatient() for _ in range(20)))))
+    wrong = [result for result in results if result != 1 and not isinstance(result, asyncio.CancelledError)]
     assert not wrong, wrong[0]
-    assert 0 < found.count(1) < len(found), "the storm cancelled all or none"
+    assert 0 < results.count(1) < len(results), "the storm cancelled all or none"
     proxy.forward()
-    for symbol in HELD * 10:
+    for symbol in PUBLISHED * 10:
         await ask(symbol, _NAMES, window=False)
         await ask(symbol, _NAMES, window=True)
 
@@ -471,10 +471,10 @@ async def test_no_password_is_shown_when_the_store_is_unavailable(
     client = make_client(
         repo=replace(repo, redis_url=f"redis://me:secret@127.0.0.1:{proxy.port}"), on_unavailable="fail"
     )
-    with pytest.raises(FeatureStoreUnavailable) as away:
+    with pytest.raises(FeatureStoreUnavailable) as caught:
         await client.get_latest("EUR/USD", ["close"])
     await until(lambda: "publishes are not heard" in caplog.text, "the log to tell of the lost channel")
-    assert "secret" not in "".join(traceback.format_exception(away.value)) + caplog.text
+    assert "secret" not in "".join(traceback.format_exception(caught.value)) + caplog.text
 
 
 # --------------------------------------------------------------------------------------------------- the embedded

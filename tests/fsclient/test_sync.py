@@ -23,15 +23,15 @@ from fsclient import (
     UnknownSymbolError,
 )
 from tests.fsclient.proxy import Proxy
-from tests.fsclient.stack import EVERY_FIELD, HELD, Clock, Market, source
+from tests.fsclient.stack import EVERY_FIELD, PUBLISHED, Clock, Market, source
 
 DAYS = ("2024-03-04", "2024-03-05")
 
 
 @pytest.fixture
 def client(repo: Repo, clock: Clock) -> Iterator[SyncFeatureStoreClient]:
-    with SyncFeatureStoreClient(repo=repo, now=clock.now, clock=clock.monotonic) as made:
-        yield made
+    with SyncFeatureStoreClient(repo=repo, now=clock.now, clock=clock.monotonic) as client:
+        yield client
 
 
 def _threads() -> list[str]:
@@ -47,13 +47,13 @@ def _none_left() -> bool:
 
 async def test_it_gives_the_same_answers(client: SyncFeatureStoreClient, repo: Repo, clock: Clock) -> None:
     async with FeatureStoreClient(repo=repo, now=clock.now, clock=clock.monotonic) as other:
-        for method, asked in (
-            ("get_latest", (HELD, ["close", "4h:rsi_14"])),
+        for method, arguments in (
+            ("get_latest", (PUBLISHED, ["close", "4h:rsi_14"])),
             ("get_ohlcv", ("EUR/USD", *DAYS)),
             ("get_indicators", ("EUR/USD", *DAYS, "1h", ["rsi_14"])),
             ("compute_feature", ("RSI", "EUR/USD", *DAYS)),
         ):
-            ours, theirs = getattr(client, method)(*asked), await getattr(other, method)(*asked)
+            ours, theirs = getattr(client, method)(*arguments), await getattr(other, method)(*arguments)
             assert type(ours) is type(theirs)
             pd.testing.assert_frame_equal(pd.DataFrame(ours), pd.DataFrame(theirs), check_exact=True)
             assert source(ours) == source(theirs)
@@ -80,15 +80,15 @@ async def test_inside_a_running_event_loop(client: SyncFeatureStoreClient) -> No
 
 
 def test_from_several_threads(client: SyncFeatureStoreClient, market: Market) -> None:
-    calls = [(symbol, name) for name in EVERY_FIELD for symbol in HELD] * 4
+    calls = [(symbol, name) for name in EVERY_FIELD for symbol in PUBLISHED] * 4
 
     def ask(call: tuple[str, str]) -> float:
         return float(client.get_latest(call[0], [call[1]])[call[1]].iloc[0])
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(ask, calls))
+        answers = list(pool.map(ask, calls))
     truth = [market.windows[symbol, "1h"].columns[name][-1] for symbol, name in calls]
-    np.testing.assert_array_equal(found, truth)
+    np.testing.assert_array_equal(answers, truth)
 
 
 def test_close_ends_threads_and_connections(repo: Repo, clock: Clock, proxy: Proxy) -> None:
@@ -111,13 +111,13 @@ def test_close_does_not_leave_another_thread_waiting(repo: Repo, clock: Clock, p
     """Fault: closed in the midst of a call."""
     client = SyncFeatureStoreClient(repo=repo, now=clock.now, clock=clock.monotonic, timeout_s=30.0)
     proxy.delay(30.0)
-    told: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def ask() -> None:
         try:
             client.get_latest("EUR/USD", ["close"])
         except FeatureStoreUnavailable as error:
-            told.append(error)
+            errors.append(error)
 
     caller = threading.Thread(target=ask, daemon=True)
     caller.start()
@@ -127,7 +127,7 @@ def test_close_does_not_leave_another_thread_waiting(repo: Repo, clock: Clock, p
     client.close()
     caller.join(5)
     assert not caller.is_alive()
-    assert len(told) == 1
+    assert len(errors) == 1
     assert _none_left()
 
 

@@ -34,11 +34,11 @@ from fsclient.questions.latest import latest_request
 from fsclient.questions.ranges import range_request
 from tests.fsclient.stack import (
     EVERY_FIELD,
-    HELD,
     KNOWN_WITHOUT_DATA,
     MINUTES,
     NEWEST,
     NOW,
+    PUBLISHED,
     START,
     Clock,
     Market,
@@ -71,7 +71,7 @@ def own_repo(repo: Repo, tables: DeltaTables) -> Repo:
 async def test_a_range_is_the_same_to_the_bit_from_the_window_and_from_the_offline_store(
     client: FeatureStoreClient, market: Market
 ) -> None:
-    for symbol in HELD:
+    for symbol in PUBLISHED:
         for tf, start in (("1h", "2024-06-05"), ("4h", "2024-04-01")):
             online = await client.get_indicators(symbol, start, "2024-06-30", tf, EVERY_FIELD)
             assert source(online) == "online"
@@ -206,15 +206,15 @@ async def test_five_reasons_for_no_value_are_five_answers(make_client: Make, mar
     assert reasons(await client.get_latest("USD/CHF", ["close", "rsi_14"])) == {"not_stored"}
     market.publish("EUR/USD", "1h", market.advanced("EUR/USD"))
     clock.forward(2 * 3600)
-    assert reasons(await client.get_latest(HELD, ["close"])) == {"expired"}
+    assert reasons(await client.get_latest(PUBLISHED, ["close"])) == {"expired"}
 
 
 async def test_the_same_reasons_in_a_range(make_client: Make, tables: DeltaTables, own_repo: Repo) -> None:
     start, end = datetime(2024, 3, 4, tzinfo=UTC), datetime(2024, 3, 7, tzinfo=UTC)
     bars = make_bars("EUR/USD", "1h", start, end)
     store_bars(bars, "EUR/USD", "1h", tables, NOW)
-    some = bars[["open_time"]].head(48).assign(rsi_14=50.0, sma_20=[np.nan] * 19 + [1.0] * 29)
-    store_indicators(some, "EUR/USD", "1h", tables, NOW)
+    indicators = bars[["open_time"]].head(48).assign(rsi_14=50.0, sma_20=[np.nan] * 19 + [1.0] * 29)
+    store_indicators(indicators, "EUR/USD", "1h", tables, NOW)
     client = make_client(repo=own_repo)
 
     async def missing(symbol: str, *names: str) -> list[dict[str, Any]]:
@@ -275,15 +275,15 @@ def test_gaps_name_exactly_the_bars_that_are_not_there(out: set[int]) -> None:
     session, timeframe = SYMBOLS["EUR/USD"].session, TIMEFRAMES["1h"]
     request = range_request("EUR/USD", "2024-03-06", "2024-03-12", "1h", ["close"])
     expected = expected_opens(session, timeframe, request.start.value // 1000, request.end.value // 1000)
-    kept = np.delete(expected, sorted(n for n in out if n < len(expected)))
-    values = RangeValues(opens_us=kept, columns={"close": np.ones(len(kept))})
+    present = np.delete(expected, sorted(n for n in out if n < len(expected)))
+    values = RangeValues(opens_us=present, columns={"close": np.ones(len(present))})
     named: list[int] = []
     for entry in find_missing(request, values, NOW_US):
         assert entry["reason"] == "gap"
         run = expected[(expected >= from_iso(entry["start"])) & (expected <= from_iso(entry["end"]))]
         assert len(run) == entry["bars"]
         named += run.tolist()
-    assert sorted(named) == sorted(set(expected.tolist()) - set(kept.tolist()))
+    assert sorted(named) == sorted(set(expected.tolist()) - set(present.tolist()))
 
 
 # ---------------------------------------------------------------------------------------------- what was known when
@@ -299,10 +299,10 @@ async def test_as_known_at_never_sees_a_later_revision(make_client: Make, tables
     client = make_client(repo=own_repo)
 
     async def known(moment: datetime | None) -> tuple[set[float], set[float]]:
-        asked: dict[str, Any] = {"as_known_at": moment}
-        ohlcv = await client.get_ohlcv("EUR/USD", "2024-03-04", "2024-03-04", **asked)
+        options: dict[str, Any] = {"as_known_at": moment}
+        ohlcv = await client.get_ohlcv("EUR/USD", "2024-03-04", "2024-03-04", **options)
         ind = await client.get_indicators(
-            "EUR/USD", "2024-03-04", "2024-03-04", indicators=["rsi_14", "close"], **asked
+            "EUR/USD", "2024-03-04", "2024-03-04", indicators=["rsi_14", "close"], **options
         )
         assert set(ind["close"]) == set(ohlcv["close"])
         return set(ohlcv["close"]), set(ind["rsi_14"])
@@ -363,9 +363,9 @@ async def test_a_cached_range_has_its_age_as_of_now(make_client: Make, clock: Cl
 # -------------------------------------------------------------------------------------------------- how long it lives
 
 
-def record(**given: Any) -> Provenance:
+def record(**fields: Any) -> Provenance:
     base = {"source": "online", "origin": "online", "read_at": iso(NOW_US), "as_of": iso(NOW_US), "age_bars": 0}
-    return Provenance(**{**base, "complete": True, **given})
+    return Provenance(**{**base, "complete": True, **fields})
 
 
 def test_a_lookup_lives_to_the_next_close_of_any_of_its_timeframes() -> None:
@@ -462,7 +462,7 @@ DOUBT = {"symbol": "EUR/USD", "timeframe": "1h", "reason": "online and recompute
 
 
 async def test_values_in_doubt_are_served_and_said_to_be(client: FeatureStoreClient, doubted: None) -> None:
-    for symbols, features in (("EUR/USD", ["close"]), (HELD, ["close", "4h:close"])):
+    for symbols, features in (("EUR/USD", ["close"]), (PUBLISHED, ["close", "4h:close"])):
         frame = await client.get_latest(symbols, features)
         record = provenance(frame)
         assert not frame["close"].isna().any()

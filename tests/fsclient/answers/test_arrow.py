@@ -26,11 +26,11 @@ from fsclient.cache.shared_codec import decode, encode
 from fsclient.fallback.last_good import LastGood
 from fsclient.questions.latest import latest_request
 from fsclient.questions.ranges import range_request
-from tests.fsclient.stack import HELD, NOW
+from tests.fsclient.stack import NOW, PUBLISHED
 
 NOW_US = int(NOW.timestamp() * 1e6)
 HOUR_US = 3_600_000_000
-LATEST = latest_request(HELD, ["close", "rsi_14"], "1h")
+LATEST = latest_request(PUBLISHED, ["close", "rsi_14"], "1h")
 RANGE = range_request("EUR/USD", "2024-06-24", "2024-06-26", "1h", ["close", "rsi_14"])
 
 
@@ -138,7 +138,7 @@ def test_what_the_form_would_bend_is_no_answer(change: str) -> None:
 
 def test_another_questions_answer_is_refused() -> None:
     lookup, bars = frame_to_arrow(a_lookup().fresh()), frame_to_arrow(a_range().fresh())
-    other = latest_request(HELD[::-1], ["close", "rsi_14"], "1h")
+    other = latest_request(PUBLISHED[::-1], ["close", "rsi_14"], "1h")
     for read in (
         lambda: latest_from_arrow(bars, LATEST),
         lambda: latest_from_arrow(lookup, other),

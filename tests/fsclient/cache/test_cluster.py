@@ -17,15 +17,15 @@ from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.redis.publish import channel
 from flows.runs.publish import publish_window
 from fsclient import FeatureStoreClient, FeatureStoreUnavailable
-from tests.fsclient.stack import HELD, Clock, Market, source, until
+from tests.fsclient.stack import PUBLISHED, Clock, Market, source, until
 from tests.redis_cluster import HOST, RedisCluster, running_cluster
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     """Three nodes of this module's own, one of which a test ends."""
-    with running_cluster(tmp_path_factory.mktemp("nodes")) as found:
-        yield found
+    with running_cluster(tmp_path_factory.mktemp("nodes")) as nodes:
+        yield nodes
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def writer(cluster: RedisCluster, market: Market) -> Iterator[Any]:
     """Publishes as a flow does; what it published before the test is there."""
     client = connect(cluster.url, "redis_cluster")
     client.flushall()
-    for symbol in HELD:
+    for symbol in PUBLISHED:
         publish_window(client, market.repo.project, symbol, TIMEFRAMES["1h"], market.windows[symbol, "1h"])
     yield client
     client.close()
@@ -44,12 +44,12 @@ async def client(cluster: RedisCluster, market: Market, clock: Clock, tmp_path: 
     repo = replace(market.repo, home=tmp_path, redis_url=cluster.url, redis_type="redis_cluster")
     async with FeatureStoreClient(
         repo=repo, now=clock.now, clock=clock.monotonic, publish_metrics=False, on_unavailable="fail"
-    ) as found:
-        yield found
+    ) as client:
+        yield client
 
 
 async def hearing_all(client: FeatureStoreClient) -> None:
-    await client.get_latest(HELD, ["close"])
+    await client.get_latest(PUBLISHED, ["close"])
     await until(lambda: client.hears_publishes, "the client to hear publishes")
 
 
@@ -62,12 +62,12 @@ async def cached(client: FeatureStoreClient, symbol: str) -> None:
 
 def subscribers(cluster: RedisCluster, project: str) -> dict[int, int]:
     """How many listen at each node that runs."""
-    found = {}
+    counts = {}
     for port, node in cluster.nodes.items():
         if node.poll() is None:
             with Redis(host=HOST, port=port) as redis:
-                found[port] = redis.pubsub_numsub(channel(project))[0][1]
-    return found
+                counts[port] = redis.pubsub_numsub(channel(project))[0][1]
+    return counts
 
 
 def changes(client: FeatureStoreClient) -> int:
@@ -77,7 +77,7 @@ def changes(client: FeatureStoreClient) -> int:
 
 async def test_a_publish_at_any_node_is_heard(writer: Any, client: FeatureStoreClient, market: Market) -> None:
     await hearing_all(client)
-    for n, symbol in enumerate(HELD):  # which lie on different nodes
+    for n, symbol in enumerate(PUBLISHED):  # which lie on different nodes
         await cached(client, symbol)
         before, window = changes(client), market.corrected(symbol, close=1.5 + n)
         assert publish_window(writer, market.repo.project, symbol, TIMEFRAMES["1h"], window)
@@ -94,14 +94,14 @@ async def test_a_node_that_fails_is_left_for_another(
     project = market.repo.project
     await hearing_all(client)
     await until(lambda: sum(subscribers(cluster, project).values()) == 1, "one subscription")
-    (lost,) = [port for port, listening in subscribers(cluster, project).items() if listening]
-    cluster.stop_node(lost)
+    (stopped,) = [port for port, listening in subscribers(cluster, project).items() if listening]
+    cluster.stop_node(stopped)
     await until(lambda: not client.hears_publishes, "the loss to be noticed")
     await until(lambda: client.hears_publishes, "the client to hear at another node", within_s=20)
     before = changes(client)
-    with Redis(host=HOST, port=next(port for port in cluster.nodes if port != lost)) as redis:
+    with Redis(host=HOST, port=next(port for port in cluster.nodes if port != stopped)) as redis:
         redis.publish(channel(project), "EUR/USD\nohlcv_1h")
     await until(lambda: changes(client) > before, "a publish to be heard")
-    answers = await asyncio.gather(*(client.get_latest(s, ["close"]) for s in HELD), return_exceptions=True)
+    answers = await asyncio.gather(*(client.get_latest(s, ["close"]) for s in PUBLISHED), return_exceptions=True)
     for answer in answers:  # a symbol that lay on the lost node is away, and that is told as such
         assert isinstance(answer, FeatureStoreUnavailable) or source(answer) == "online"

@@ -146,9 +146,9 @@ def test_a_frame_belongs_to_its_caller(cache: FeatureCache) -> None:
     frame.attrs["provenance"] = {"missing": []}
     cache.set("key", frame)
     frame.loc[0, "close"] = -1.0
-    taken = cache.get("key")
-    taken.loc[1, "close"] = -1.0
-    taken.attrs["provenance"]["missing"].append("x")
+    copy = cache.get("key")
+    copy.loc[1, "close"] = -1.0
+    copy.attrs["provenance"]["missing"].append("x")
     assert cache.get("key")["close"].tolist() == [1.0, 2.0]
     assert cache.get("key").attrs == {"provenance": {"missing": []}}
 
@@ -244,9 +244,9 @@ def test_it_is_a_dict_that_forgets(history: list[tuple[str, str, int]]) -> None:
         elif step == "invalidate":
             assert cache.invalidate(key) == (model.pop(key, None) is not None)
         elif step == "invalidate_prefix":
-            gone = [k for k in model if k.startswith(key)]
-            assert cache.invalidate_prefix(key) == len(gone)
-            for k in gone:
+            dropped = [k for k in model if k.startswith(key)]
+            assert cache.invalidate_prefix(key) == len(dropped)
+            for k in dropped:
                 del model[k]
         elif step == "pass":
             clock.now += amount
@@ -266,5 +266,5 @@ def test_a_value_read_elsewhere_before_an_invalidation_is_not_kept_after_it(cloc
     memory.put_unless_changed("other", seal("read before"), 10.0, memory.removals)
     memory.put_unless_changed("third", seal("fresh"), 10.0, memory.removals)
     assert memory.stats()["size"] == 2
-    kept = [memory.lookup(key) for key in ("other", "third")]
-    assert [sealed and sealed.fresh() for sealed in kept] == ["newer", "fresh"]
+    entries = [memory.lookup(key) for key in ("other", "third")]
+    assert [sealed and sealed.fresh() for sealed in entries] == ["newer", "fresh"]

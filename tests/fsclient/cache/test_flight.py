@@ -270,10 +270,10 @@ def test_a_loop_that_was_closed_over_its_loads_is_let_go() -> None:
 
     assert asyncio.run(flight.load("key", answer)) == "answer"
     assert is_empty(flight)
-    gone = weakref.ref(loop)
+    reference = weakref.ref(loop)
     del loop, caller
     gc.collect()
-    assert gone() is None
+    assert reference() is None
 
 
 def test_loops_in_several_threads_do_not_mix() -> None:
@@ -294,5 +294,5 @@ def test_loops_in_several_threads_do_not_mix() -> None:
     for thread in threads:
         thread.join()
     assert len(results) == 600
-    assert all(own == one == two for own, one, two in results)
+    assert all(own == first == second for own, first, second in results)
     assert is_empty(flight)

@@ -126,18 +126,18 @@ def test_taken_frames_share_no_lookup_table() -> None:
     for thread in threads:
         thread.join()
     assert missed == []
-    one, two = sealed.fresh(), sealed.fresh()
-    assert one.index._engine is not two.index._engine
+    first, second = sealed.fresh(), sealed.fresh()
+    assert first.index._engine is not second.index._engine
 
 
 def test_a_series_is_a_frames_equal() -> None:
     series = bars()["open"]
     series.attrs = {"provenance": {"missing": []}}
     sealed = seal(series)
-    taken = sealed.fresh()
-    pd.testing.assert_series_equal(taken, series)
-    taken.iloc[0] = series.iloc[1] = -1
-    taken.attrs["provenance"]["missing"].append(1)
+    copy = sealed.fresh()
+    pd.testing.assert_series_equal(copy, series)
+    copy.iloc[0] = series.iloc[1] = -1
+    copy.attrs["provenance"]["missing"].append(1)
     assert sealed.fresh().tolist() == bars()["open"].tolist()
     assert sealed.fresh().attrs == {"provenance": {"missing": []}}
 
@@ -182,9 +182,9 @@ def test_values_inside_of_values_are_copied_too() -> None:
     sealed = seal(value)
     scribble(value["frame"])
     value["arrays"][0][:] = 7
-    taken = sealed.fresh()
-    taken["arrays"][0][:] = 8
-    taken["set"].add(3)
+    copy = sealed.fresh()
+    copy["arrays"][0][:] = 8
+    copy["set"].add(3)
     pd.testing.assert_frame_equal(sealed.fresh()["frame"], bars())
     assert sealed.fresh()["arrays"][0].tolist() == [0, 0, 0]
     assert sealed.fresh()["set"] == {1, 2}

@@ -70,14 +70,14 @@ NewCache = Callable[..., FeatureCache]
 @pytest.fixture
 def new_cache(server: Server) -> Iterator[NewCache]:
     """Makes caches that stand for those of several processes."""
-    made: list[FeatureCache] = []
+    caches: list[FeatureCache] = []
 
     def make(**settings: Any) -> FeatureCache:
-        made.append(FeatureCache(**{"redis_url": server.url, "timeout_s": PATIENT_S, **settings}))
-        return made[-1]
+        caches.append(FeatureCache(**{"redis_url": server.url, "timeout_s": PATIENT_S, **settings}))
+        return caches[-1]
 
     yield make
-    for cache in made:
+    for cache in caches:
         cache.close()
 
 
@@ -97,14 +97,14 @@ def bars() -> pd.DataFrame:
 def test_what_one_process_sets_another_one_gets(new_cache: NewCache, value: Any) -> None:
     new_cache().set("EUR/USD:1h", value)
     other = new_cache()
-    found = other.get("EUR/USD:1h", "missing")
+    answer = other.get("EUR/USD:1h", "missing")
     if isinstance(value, pd.DataFrame):
-        pd.testing.assert_frame_equal(found, value, check_freq=False)
-        assert found.attrs == value.attrs
-        found.iloc[:] = 0.0
+        pd.testing.assert_frame_equal(answer, value, check_freq=False)
+        assert answer.attrs == value.attrs
+        answer.iloc[:] = 0.0
         pd.testing.assert_frame_equal(other.get("EUR/USD:1h"), value, check_freq=False)
     else:
-        assert found == value
+        assert answer == value
     stats = other.get_stats()
     assert stats["shared_hits"] == 1
     assert stats["misses"] == 0
@@ -205,9 +205,9 @@ def test_a_prefix_takes_exactly_the_keys_that_start_with_it(server: Server, keys
         assert shared.set(key, key, ttl_s=100)
     assert shared.invalidate_prefix(prefix)
     for key in keys:
-        found = shared.get(key)
-        assert (found is None) == key.startswith(prefix)
-        assert found is None or found.value == key
+        entry = shared.get(key)
+        assert (entry is None) == key.startswith(prefix)
+        assert entry is None or entry.value == key
     shared.close()
 
 
@@ -264,10 +264,10 @@ async def test_a_server_that_never_answers_is_a_miss_in_bounded_time(tmp_path: P
         assert await asyncio.gather(*(cache.aget(f"key {i}", "missing") for i in range(50))) == ["missing"] * 50
         cache.set("key", "value")
         assert time.monotonic() - began < 5
-        asked = cache.get_stats()["shared_failures"]
+        failures = cache.get_stats()["shared_failures"]
         for i in range(1000):
             cache.get(f"other {i}")
-        assert cache.get_stats()["shared_failures"] == asked  # by now it is left alone
+        assert cache.get_stats()["shared_failures"] == failures  # by now it is left alone
         cache.close()
 
 

@@ -66,8 +66,8 @@ def registry() -> Iterator[None]:
 
 def bare(name: str, columns: Mapping[str, Any], **parameters: Any) -> list[Any]:
     """TA-Lib's own, over all history."""
-    found = abstract.Function(name)({column: columns[column] for column in BAR_FIELDS}, **parameters)
-    return [np.asarray(a, dtype=float) for a in (found if isinstance(found, list) else [found])]
+    outputs = abstract.Function(name)({column: columns[column] for column in BAR_FIELDS}, **parameters)
+    return [np.asarray(a, dtype=float) for a in (outputs if isinstance(outputs, list) else [outputs])]
 
 
 # --------------------------------------------------------------------------------------------------- through the client
@@ -138,8 +138,8 @@ async def test_at_the_beginning_of_history_warm_up_is_nan_and_told(client: Featu
 
 @pytest.mark.parametrize("name", ["sma", "RSI", "macd", "MACD", "OBV", "HA", "vwap"])
 async def test_a_known_symbol_without_data_is_no_error(name: str, client: FeatureStoreClient) -> None:
-    found = await client.compute_feature(name, KNOWN_WITHOUT_DATA, *DAYS)
-    assert (len(found), reasons(found)) == (0, {"no_data"})
+    series = await client.compute_feature(name, KNOWN_WITHOUT_DATA, *DAYS)
+    assert (len(series), reasons(series)) == (0, {"no_data"})
 
 
 async def test_the_answer_is_the_callers_own(client: FeatureStoreClient) -> None:
@@ -156,15 +156,15 @@ async def test_the_answer_is_the_callers_own(client: FeatureStoreClient) -> None
 
 @pytest.mark.parametrize("name", [*TALIB, *KINDS])
 def test_the_warm_up_suffices_and_later_bars_change_nothing(name: str, long_history: dict[str, Any]) -> None:
-    what = computable(name)
-    parameters = what.with_parameters(None)
+    function = computable(name)
+    parameters = function.with_parameters(None)
     n = len(long_history["close"])
-    whole = what.run(long_history, parameters)
+    whole = function.run(long_history, parameters)
 
-    warm_up, start = what.warm_up(parameters), n - 200
+    warm_up, start = function.warm_up(parameters), n - 200
     first = 0 if warm_up is None else max(0, start - warm_up)
-    late = what.run({key: values[first:] for key, values in long_history.items()}, parameters)
-    cut = what.run({key: values[:start] for key, values in long_history.items()}, parameters)
+    late = function.run({key: values[first:] for key, values in long_history.items()}, parameters)
+    cut = function.run({key: values[:start] for key, values in long_history.items()}, parameters)
     for output, values in whole.items():
         np.testing.assert_allclose(late[output][start - first :], values[start:], err_msg=output, **CLOSE)
         np.testing.assert_array_equal(cut[output], values[:start], err_msg=output)
@@ -173,10 +173,10 @@ def test_the_warm_up_suffices_and_later_bars_change_nothing(name: str, long_hist
 @given(cut=st.integers(1, 399), name=st.sampled_from([*TALIB, *KINDS]))
 @settings(max_examples=200, deadline=None)
 def test_cutting_later_bars_changes_nothing(cut: int, name: str, long_history: dict[str, Any]) -> None:
-    what = computable(name)
-    some = {key: values[:400] for key, values in long_history.items()}
-    whole = what.run(some, what.with_parameters(None))
-    for output, values in what.run({k: v[:cut] for k, v in some.items()}, what.with_parameters(None)).items():
+    function = computable(name)
+    bars = {key: values[:400] for key, values in long_history.items()}
+    whole = function.run(bars, function.with_parameters(None))
+    for output, values in function.run({k: v[:cut] for k, v in bars.items()}, function.with_parameters(None)).items():
         np.testing.assert_array_equal(values, whole[output][:cut], err_msg=f"{name} {output}")
 
 
@@ -184,7 +184,7 @@ def test_cutting_later_bars_changes_nothing(cut: int, name: str, long_history: d
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "said"),
+    ("name", "parameters", "message"),
     [
         ("sma", {"windw": 3}, "no parameter 'windw'; it takes window"),
         ("RSI", {"window": 3}, "no parameter 'window'; it takes timeperiod=14"),
@@ -205,8 +205,8 @@ def test_cutting_later_bars_changes_nothing(cut: int, name: str, long_history: d
     ],
     ids=str,
 )
-async def test_a_wrong_parameter_is_named(name: str, parameters: Any, said: str, client: FeatureStoreClient) -> None:
-    with pytest.raises(InvalidRequestError, match=said):
+async def test_a_wrong_parameter_is_named(name: str, parameters: Any, message: str, client: FeatureStoreClient) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
         await client.compute_feature(name, "EUR/USD", *DAYS, parameters=parameters)
 
 
@@ -228,11 +228,11 @@ async def test_an_unknown_feature_is_told(name: Any, client: FeatureStoreClient)
 async def test_a_registered_feature_is_computed_over_all_history_unless_it_says_less(
     client: FeatureStoreClient, market: Market
 ) -> None:
-    seen: list[int] = []
+    lengths: list[int] = []
 
     @feature("range_mean", inputs=("high", "low"), window=10)
     def range_mean(high: Any, low: Any, *, window: int) -> Any:
-        seen.append(len(high))
+        lengths.append(len(high))
         return talib.SMA(high - low, window)
 
     bars = bars_from(market.tables, "EUR/USD", "1h")
@@ -240,7 +240,7 @@ async def test_a_registered_feature_is_computed_over_all_history_unless_it_says_
         series = await client.compute_feature("range_mean", "EUR/USD", *DAYS, parameters=parameters)
         np.testing.assert_allclose(series, talib.SMA(bars["high"] - bars["low"], window)[-len(series) :], **CLOSE)
         assert series.name == "range_mean"
-    assert seen == [len(bars["close"])] * 2
+    assert lengths == [len(bars["close"])] * 2
 
     feature("short", lookback=3)(lambda close: talib.SMA(close, 4))
     series = await client.compute_feature("short", "EUR/USD", *DAYS)
@@ -301,10 +301,10 @@ def test_a_name_that_is_taken_is_refused(name: str) -> None:
         feature(name)
 
 
-@pytest.mark.parametrize("given", [{"inputs": ("price",)}, {"inputs": ("session_day",)}, {"lookback": -1}], ids=str)
-def test_a_registration_that_can_not_be_meant_is_refused(given: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{"inputs": ("price",)}, {"inputs": ("session_day",)}, {"lookback": -1}], ids=str)
+def test_a_registration_that_can_not_be_meant_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match="mine"):
-        feature("mine", **given)
+        feature("mine", **options)
 
 
 def test_every_field_has_a_producer_that_can_be_computed() -> None:
@@ -350,30 +350,30 @@ def test_every_kind_with_several_indicators_has_a_usual_one() -> None:
 
 @pytest.mark.parametrize(("name", "window"), [*product(("rsi", "roc"), (-1, 0, 10**9)), ("rsi", 1)])
 def test_a_window_out_of_range_is_told_in_the_callers_words(name: str, window: int) -> None:
-    what = computable(name)
+    function = computable(name)
     columns = {field: np.linspace(1.0, 2.0, 50) for field in BAR_FIELDS}
     with pytest.raises(
         InvalidRequestError, match=rf"{name} with {{'window': {window}}}: .* out of its range \(of most"
     ):
-        what.compute(columns, what.with_parameters({"window": window}))
+        function.compute(columns, function.with_parameters({"window": window}))
 
 
 @pytest.mark.parametrize("name", ["zscore", "volatility"])
 def test_a_refusal_names_the_feature_once(name: str) -> None:
-    what = computable(name)
+    function = computable(name)
     columns = {field: np.linspace(1.0, 2.0, 50) for field in BAR_FIELDS}
     with pytest.raises(
         InvalidRequestError, match=rf"^{name} with {{'window': 1}}: window must be at least 2 bars, was 1$"
     ):
-        what.compute(columns, what.with_parameters({"window": 1}))
+        function.compute(columns, function.with_parameters({"window": 1}))
 
 
 @pytest.mark.parametrize(
-    ("asked", "near"), [("Rsi14", "rsi_14"), ("bollinger_bands", "bollinger"), ("macdext2", "MACDEXT")]
+    ("name", "near"), [("Rsi14", "rsi_14"), ("bollinger_bands", "bollinger"), ("macdext2", "MACDEXT")]
 )
-def test_the_nearest_name_is_told_whatever_its_case(asked: str, near: str) -> None:
+def test_the_nearest_name_is_told_whatever_its_case(name: str, near: str) -> None:
     with pytest.raises(UnknownFeatureError, match=f"Did you mean .*{near}"):
-        computable(asked)
+        computable(name)
 
 
 def test_the_one_function_that_bars_do_not_feed_says_so() -> None:

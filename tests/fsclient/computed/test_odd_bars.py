@@ -51,9 +51,9 @@ def cut(bars: Bars, rows: slice) -> Bars:
     return {name: values[rows] for name, values in bars.items()}
 
 
-def run(what: Computable, bars: Bars) -> Mapping[str, FloatArray]:
+def run(function: Computable, bars: Bars) -> Mapping[str, FloatArray]:
     with np.errstate(all="ignore"):
-        return what.run(bars, what.with_parameters(None))
+        return function.run(bars, function.with_parameters(None))
 
 
 def lookback_of(name: str) -> int:
@@ -62,7 +62,7 @@ def lookback_of(name: str) -> int:
 
 def inputs_of(name: str) -> set[str]:
     names = FUNCTION(name).input_names.values()
-    return {column for one in names for column in ([one] if isinstance(one, str) else one)}
+    return {column for input_ in names for column in ([input_] if isinstance(input_, str) else input_)}
 
 
 BARS = market(600)
@@ -83,15 +83,15 @@ def test_an_unknown_bar_has_no_value_and_the_function_begins_again_after_it(name
     at = 300
     broken = {key: values.copy() for key, values in BARS.items()}
     broken[column][at] = np.nan
-    what = computable(name)
-    found = run(what, broken)
+    function = computable(name)
+    computed = run(function, broken)
     if column not in inputs_of(name):
-        expected = run(what, BARS)
+        expected = run(function, BARS)
     else:
-        before, after = run(what, cut(broken, slice(at))), run(what, cut(broken, slice(at + 1, None)))
+        before, after = run(function, cut(broken, slice(at))), run(function, cut(broken, slice(at + 1, None)))
         expected = {key: np.concatenate([before[key], [np.nan], after[key]]) for key in before}
     for output, values in expected.items():
-        np.testing.assert_array_equal(found[output], values, err_msg=output)
+        np.testing.assert_array_equal(computed[output], values, err_msg=output)
 
 
 @EVERY
@@ -110,10 +110,10 @@ def test_when_volume_dries_up_no_residue_is_served(name: str) -> None:
     bars = {key: values.copy() for key, values in BARS.items()}
     bars["volume"][200:300] *= 1e9 / 3
     bars["volume"][300:500] = 0.0
-    what = computable(name)
-    for output, values in run(what, bars).items():
+    function = computable(name)
+    for output, values in run(function, bars).items():
         if "volume" not in inputs_of(name):
-            np.testing.assert_array_equal(values, run(what, BARS)[output])
+            np.testing.assert_array_equal(values, run(function, BARS)[output])
             continue
         assert not np.isinf(values).any(), output
         if name in MEANS:
@@ -123,7 +123,7 @@ def test_when_volume_dries_up_no_residue_is_served(name: str) -> None:
         if name in ("VWMA", "CMF"):
             assert np.isnan(values[300 + lookback_of(name) : 500]).all(), "without volume there is no mean"
             assert not np.isnan(values[500:]).any()
-            fresh = run(what, cut(bars, slice(500, None)))[output]
+            fresh = run(function, cut(bars, slice(500, None)))[output]
             since = lookback_of(name)
             np.testing.assert_allclose(values[500 + since :], fresh[since:], rtol=1e-12)
         if name == "MFI":
@@ -137,14 +137,14 @@ def test_a_dead_market_has_the_values_of_all_of_history(name: str) -> None:
     for column in ("open", "high", "low", "close"):
         bars[column][4000:] = bars["close"][3999]
     bars["volume"][4000:] = 0.0
-    what = computable(name)
-    parameters = what.with_parameters(None)
-    warm_up, whole = what.warm_up(parameters), run(what, bars)
+    function = computable(name)
+    parameters = function.with_parameters(None)
+    warm_up, whole = function.warm_up(parameters), run(function, bars)
     for start in (4100, 5000, 8900):
         reaches = [] if warm_up is None else [warm_up, 4 * warm_up]
-        enough = [b for b in reaches if b <= start and what.forgets(cut(bars, slice(start - b, start)), parameters)]
+        enough = [b for b in reaches if b <= start and function.forgets(cut(bars, slice(start - b, start)), parameters)]
         begin = start - enough[0] if enough else 0
-        tail = run(what, cut(bars, slice(begin, None)))
+        tail = run(function, cut(bars, slice(begin, None)))
         for output, values in whole.items():
             size = np.fmax.reduce(np.abs(values), initial=0.0)
             floor = 1e-9 if name in NOISE else 1e-11

@@ -29,7 +29,7 @@ from flows.settings import Settings
 from fsclient.dashboard import Access, Sources, create_app
 from fsclient.metrics.history import pack
 from tests.fsclient.dashboard.traffic import fill, processes, records, rows_of, times_back
-from tests.fsclient.stack import HELD, fill_home, make_bars, store_bars
+from tests.fsclient.stack import PUBLISHED, fill_home, make_bars, store_bars
 
 KEY = "a-long-enough-key"
 HOURS = 24 * 40
@@ -74,7 +74,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     _with_ledger(settings, tables, newest, now)
     rng = random.Random(5)
     owners = processes(4, now.timestamp(), dead=1)
-    slots = [[pack(rows_of(records(rng, 40, HELD, outage=n == 12))) for _ in owners] for n in range(30)]
+    slots = [[pack(rows_of(records(rng, 40, PUBLISHED, outage=n == 12))) for _ in owners] for n in range(30)]
     with connect(url) as client:
         fill(client, repo.project, owners, times_back("m", now.timestamp() - 120, 30), slots)
     operations = LedgerOperations(settings, prefect_url="http://127.0.0.1:4200")

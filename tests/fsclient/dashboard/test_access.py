@@ -49,7 +49,7 @@ def local(tmp_path: Path) -> Any:
 
 
 def routes(client: Any) -> list[tuple[str, str]]:
-    found = []
+    routes = []
     for rule in client.application.url_map.iter_rules():
         path = (
             str(rule)
@@ -57,21 +57,27 @@ def routes(client: Any) -> list[tuple[str, str]]:
             .replace("<string:package_name>/<path:fingerprinted_path>", "dash/x.js")
         )
         path = path.replace("<path:filename>", "dashboard.js").replace("<job>", "x").replace("<", "").replace(">", "")
-        found += [(method, path) for method in rule.methods - {"HEAD", "OPTIONS"}]
-    return found
+        routes += [(method, path) for method in rule.methods - {"HEAD", "OPTIONS"}]
+    return routes
 
 
 def test_every_route_but_the_form_asks_for_the_key(locked: Any) -> None:
-    asked = [(m, p) for m, p in routes(locked) if p != "/login"]
-    assert {p for _, p in asked} >= {"/_dash-update-component", "/_dash-layout", "/_dash-dependencies", "/metrics", "/"}
-    for method, path in asked:
+    guarded = [(m, p) for m, p in routes(locked) if p != "/login"]
+    assert {p for _, p in guarded} >= {
+        "/_dash-update-component",
+        "/_dash-layout",
+        "/_dash-dependencies",
+        "/metrics",
+        "/",
+    }
+    for method, path in guarded:
         assert locked.open(path, method=method, json=CALLBACK if method == "POST" else None).status_code == 401, path
 
 
 def test_a_browser_is_led_to_the_form_and_the_key_opens_all(locked: Any) -> None:
-    seen = locked.get("/features?symbol=EUR%2FUSD", headers={"Accept": "text/html"})
-    form = seen.headers["Location"]
-    assert (seen.status_code, urlsplit(form).path) == (302, "/login")
+    response = locked.get("/features?symbol=EUR%2FUSD", headers={"Accept": "text/html"})
+    form = response.headers["Location"]
+    assert (response.status_code, urlsplit(form).path) == (302, "/login")
     assert b"Key of this dashboard" in locked.get(form).data
     opened = locked.post(form, data={"key": KEY})
     assert (opened.status_code, opened.headers["Location"]) == (302, "/features?symbol=EUR%2FUSD")
@@ -85,7 +91,7 @@ def test_a_browser_is_led_to_the_form_and_the_key_opens_all(locked: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("wanted", "shown"),
+    ("target", "shown"),
     [
         ("/features?a=b", "/features?a=b"),
         ("https://evil.example/x", "/x"),
@@ -97,10 +103,10 @@ def test_a_browser_is_led_to_the_form_and_the_key_opens_all(locked: Any) -> None
         ('/"><script>', "/%22%3E%3Cscript%3E"),
     ],
 )
-def test_the_key_leads_to_no_other_server(locked: Any, wanted: str, shown: str) -> None:
-    asked = {"query_string": {"to": wanted}}
-    assert b"<script" not in locked.get("/login", **asked).data
-    assert locked.post("/login", data={"key": KEY}, **asked).headers["Location"] == shown
+def test_the_key_leads_to_no_other_server(locked: Any, target: str, shown: str) -> None:
+    query = {"query_string": {"to": target}}
+    assert b"<script" not in locked.get("/login", **query).data
+    assert locked.post("/login", data={"key": KEY}, **query).headers["Location"] == shown
 
 
 def test_what_a_browser_says_of_where_a_form_comes_from_is_believed(locked: Any) -> None:
@@ -118,12 +124,12 @@ def test_a_session_ends(locked: Any, clock: Clock) -> None:
     assert locked.get("/_dash-layout").status_code == 401
 
 
-@pytest.mark.parametrize("given", ["", "wrong", KEY + "x", KEY[:-1], "schlüssel"])
-def test_a_wrong_key_opens_nothing_and_takes_time(locked: Any, slept: list[float], given: str) -> None:
-    answer = locked.post("/login", data={"key": given})
+@pytest.mark.parametrize("key", ["", "wrong", KEY + "x", KEY[:-1], "schlüssel"])
+def test_a_wrong_key_opens_nothing_and_takes_time(locked: Any, slept: list[float], key: str) -> None:
+    answer = locked.post("/login", data={"key": key})
     assert answer.status_code == 403
     assert COOKIE not in answer.headers.get("Set-Cookie", "")
-    assert bool(slept) == bool(given)
+    assert bool(slept) == bool(key)
     assert locked.get("/_dash-layout", headers={"Cookie": f"{COOKIE}="}).status_code == 401
 
 

@@ -38,7 +38,7 @@ DATA = "id => document.querySelector('#' + id + ' .js-plotly-plot').data.map(t =
 
 
 @dataclass(slots=True)
-class Seen:
+class BrowserLog:
     """What a page complained of, and whom it asked."""
 
     problems: list[str] = field(default_factory=list)
@@ -56,25 +56,25 @@ def context() -> Iterator[Any]:
 
 
 @pytest.fixture
-def seen() -> Seen:
-    return Seen()
+def browser_log() -> BrowserLog:
+    return BrowserLog()
 
 
 @pytest.fixture
-def page(context: Any, seen: Seen) -> Iterator[Any]:
+def page(context: Any, browser_log: BrowserLog) -> Iterator[Any]:
     """A page whose every complaint and request is noted, and fails the test; it knows nothing of those before."""
     opened = context.new_page()
     opened.set_viewport_size({"width": 1440, "height": 900})
     opened.set_default_timeout(60_000)
-    opened.on("console", lambda m: seen.problems.append(m.text) if m.type == "error" else None)
-    opened.on("pageerror", lambda error: seen.problems.append(str(error)))
-    opened.on("request", lambda request: seen.requests.append(request.url))
+    opened.on("console", lambda m: browser_log.problems.append(m.text) if m.type == "error" else None)
+    opened.on("pageerror", lambda error: browser_log.problems.append(str(error)))
+    opened.on("request", lambda request: browser_log.requests.append(request.url))
     yield opened
     opened.evaluate("localStorage.clear()")
     opened.close()
     context.clear_cookies()
-    assert seen.problems == []
-    assert [url for url in seen.requests if urlsplit(url).hostname not in ("127.0.0.1", None)] == []
+    assert browser_log.problems == []
+    assert [url for url in browser_log.requests if urlsplit(url).hostname not in ("127.0.0.1", None)] == []
 
 
 def go(page: Any, address: str) -> None:
@@ -121,13 +121,13 @@ def test_the_toggle_changes_the_theme_of_charts_too_and_is_kept(page: Any, serve
     assert page.get_attribute("html", "data-theme") == "dark"
 
 
-def test_the_menu_leads_to_every_page_without_loading_anew(page: Any, served: str, seen: Seen) -> None:
+def test_the_menu_leads_to_every_page_without_loading_anew(page: Any, served: str, browser_log: BrowserLog) -> None:
     go(page, served + "/")
-    loaded = len([url for url in seen.requests if url.endswith("/_dash-layout")])
+    loaded = len([url for url in browser_log.requests if url.endswith("/_dash-layout")])
     for shown in PAGES[1:]:
         page.click(f".side nav a:text-is('{shown.TITLE}')")
         page.wait_for_selector(f"h1:text-is('{shown.TITLE}')")
-    assert len([url for url in seen.requests if url.endswith("/_dash-layout")]) == loaded
+    assert len([url for url in browser_log.requests if url.endswith("/_dash-layout")]) == loaded
 
 
 # --------------------------------------------------------------------------------------------------- client
@@ -143,16 +143,16 @@ def test_each_chart_has_the_points_that_the_metrics_say(page: Any, stack: Stack,
     )
     read_anew(stack)
     go(page, f"{served}/client?period=6h&{query}")
-    found = stack.sources.traffic.select("m", PERIODS["6h"][2], chosen)
+    selection = stack.sources.traffic.select("m", PERIODS["6h"][2], chosen)
     calls = drawn(page, "client-calls")
     names = {"": "no answer", "last_good": "last good"}
-    assert {names.get(s, s): int(n[:-1].sum()) for s, n in found.by_source.items()} == {
+    assert {names.get(s, s): int(n[:-1].sum()) for s, n in selection.by_source.items()} == {
         name: round(sum(trace["y"][:359]) * 60) for name, trace in calls.items()
     }
     assert all(len(trace["y"]) in (359, 360) for trace in calls.values())
     latency = drawn(page, "client-latency")
     for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
-        expected = percentiles(found.histogram, share) * 1e3
+        expected = percentiles(selection.histogram, share) * 1e3
         points = np.array([np.nan if y is None else y for y in latency[name]["y"]])
         assert np.isfinite(points).sum() == np.isfinite(expected).sum() > 0
         np.testing.assert_allclose(
@@ -160,10 +160,10 @@ def test_each_chart_has_the_points_that_the_metrics_say(page: Any, stack: Stack,
         )
     errors = drawn(page, "client-errors")
     assert {kind: int(total(trace)) for kind, trace in errors.items()} == {
-        kind: int(n.sum()) for kind, n in found.by_error.items()
+        kind: int(n.sum()) for kind, n in selection.by_error.items()
     }
     fallbacks = drawn(page, "client-fallbacks")
-    assert int(total(fallbacks["last good"])) == int(found.fallbacks["last_good"].sum())
+    assert int(total(fallbacks["last good"])) == int(selection.fallbacks["last_good"].sum())
 
 
 def test_filters_change_the_charts_and_the_address(page: Any, stack: Stack, served: str) -> None:
@@ -197,20 +197,20 @@ def test_the_chart_shows_bars_gaps_and_revisions_and_explains_a_point(page: Any,
     assert shapes.count("missing") == len(chart.gaps) == 1
     revised = stack.newest - timedelta(hours=REVISED_BACK)
     click(page, int(revised.timestamp() * 1e6))
-    said = explained(page)
-    assert f"{revised:%Y-%m-%d %H:%M}" in said
-    assert len(re.findall(r"\d\d:\d\d:\d\d ", said)) == 2
+    explanation = explained(page)
+    assert f"{revised:%Y-%m-%d %H:%M}" in explanation
+    assert len(re.findall(r"\d\d:\d\d:\d\d ", explanation)) == 2
 
 
 def test_an_indicators_point_is_explained_with_what_is_computed_now(page: Any, stack: Stack, served: str) -> None:
     go(page, f"{served}/features?symbol=EUR%2FUSD&timeframe=1h&fields=sma_50%2Crsi_14&bars=150")
     assert set(drawn(page, "features-chart")) >= {"EUR/USD", "sma_50", "rsi_14"}
     click(page, int(stack.sources.market.opens("EUR/USD", "1h")[-1]))
-    said = explained(page)
-    assert "rsi_14 (window=14)" in said
-    assert "all agree" in said
-    assert "differ" not in said
-    assert "online" in said
+    explanation = explained(page)
+    assert "rsi_14 (window=14)" in explanation
+    assert "all agree" in explanation
+    assert "differ" not in explanation
+    assert "online" in explanation
 
 
 def click(page: Any, opens_us: int) -> None:
@@ -257,9 +257,9 @@ def test_a_quarantined_row_is_released_with_the_key_and_only_with_it(page: Any, 
     page.wait_for_selector("#quality-result:has-text('1 row discarded')")
     page.locator("#quality-state label").nth(3).click()
     page.wait_for_selector("#quality-rows tbody tr")
-    said = page.locator("#quality-rows").inner_text()
-    assert "released" in said
-    assert "discarded" in said
+    rows_text = page.locator("#quality-rows").inner_text()
+    assert "released" in rows_text
+    assert "discarded" in rows_text
 
 
 def test_runs_link_to_the_engine_and_alerts_are_shown(page: Any, served: str) -> None:
@@ -295,7 +295,7 @@ def test_an_outage_is_shown_and_the_charts_stay(page: Any, stack: Stack) -> None
         page.wait_for_function("document.querySelector('#overview-banner').innerText === ''")
 
 
-def test_from_elsewhere_the_key_is_asked_for_first(page: Any, stack: Stack, seen: Seen) -> None:
+def test_from_elsewhere_the_key_is_asked_for_first(page: Any, stack: Stack, browser_log: BrowserLog) -> None:
     locked = replace(stack.sources, access=Access(key=KEY, open_to_see=False))
     with serving(locked) as address:
         page.goto(address + "/client?symbol=EUR%2FUSD")
@@ -303,21 +303,21 @@ def test_from_elsewhere_the_key_is_asked_for_first(page: Any, stack: Stack, seen
         page.click("button[type=submit]")
         page.wait_for_url(lambda url: urlsplit(url).path == "/client" and "EUR" in url)  # the page that was asked for
         assert drawn(page, "client-calls")
-        assert not [url for url in seen.requests if KEY in url]
-        assert seen.problems == []
+        assert not [url for url in browser_log.requests if KEY in url]
+        assert browser_log.problems == []
         with page.expect_console_message(lambda message: "401" in message.text):  # the browser complains of the refusal
             status = page.evaluate("fetch('/_dash-layout', {credentials: 'omit'}).then(r => r.status)")
         assert status == 401
-        seen.problems.clear()
+        browser_log.problems.clear()
 
 
 def test_a_chart_out_of_sight_is_drawn_anew_when_it_comes_near(page: Any, served: str) -> None:
     page.set_viewport_size({"width": 390, "height": 500})
     go(page, served + "/client?period=1h")
     steps = "['calls', 'fallbacks'].map(c => document.querySelector('#client-' + c + ' .js-plotly-plot').layout.xaxis)"
-    seen, hidden = page.evaluate(steps)
+    visible, hidden = page.evaluate(steps)
     page.locator("#client-period label").nth(1).click()
-    page.wait_for_function(f"JSON.stringify({steps}[0].range) !== {json.dumps(json.dumps(seen['range']))}")
+    page.wait_for_function(f"JSON.stringify({steps}[0].range) !== {json.dumps(json.dumps(visible['range']))}")
     page.wait_for_timeout(100)
     assert page.evaluate(steps)[1]["range"] == hidden["range"]
     page.locator("#client-fallbacks").scroll_into_view_if_needed()

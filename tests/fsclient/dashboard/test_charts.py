@@ -47,12 +47,12 @@ def traces(figure: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_only_a_point_without_neighbours_is_marked(chosen: Selection) -> None:
     for drawn, name in ((latencies(LOOK, chosen), "p50"), (hit_rate(LOOK, chosen), "hit rate")):
-        found = traces(drawn)
-        assert np.isfinite(found[name]["y"]).tolist() == [True, True, False, True, False, True]
-        assert found[name]["mode"] == "lines"
-        alone = found[f"{name}, alone"]
+        drawn_traces = traces(drawn)
+        assert np.isfinite(drawn_traces[name]["y"]).tolist() == [True, True, False, True, False, True]
+        assert drawn_traces[name]["mode"] == "lines"
+        alone = drawn_traces[f"{name}, alone"]
         assert alone["x"] == ["2026-03-02T12:03:00Z", "2026-03-02T12:05:00Z"]
-        np.testing.assert_array_equal(alone["y"], found[name]["y"][[3, 5]])
+        np.testing.assert_array_equal(alone["y"], drawn_traces[name]["y"][[3, 5]])
 
 
 def test_without_holes_nothing_is_marked(chosen: Selection) -> None:

@@ -26,11 +26,11 @@ async def test_calls_of_a_real_client_arrive_with_all_that_it_counted(stack: Sta
     read_anew(stack)
     traffic, reported = stack.sources.traffic, metrics.get_metrics()
     own = max((p for p in traffic.processes if p.pid == os.getpid()), key=lambda p: p.start_s)
-    found = traffic.select("m", 3600, Filter(process=own.id))
-    assert int(found.calls.sum()) == reported["calls"]["total"] == 8
-    assert int(found.hits.sum()) == reported["cache"]["hits"]
-    assert {k: int(n.sum()) for k, n in found.by_error.items()} == reported["errors"]["by_kind"]
+    selection = traffic.select("m", 3600, Filter(process=own.id))
+    assert int(selection.calls.sum()) == reported["calls"]["total"] == 8
+    assert int(selection.hits.sum()) == reported["cache"]["hits"]
+    assert {k: int(n.sum()) for k, n in selection.by_error.items()} == reported["errors"]["by_kind"]
     assert own.states["breaker.online"] == "open"
-    assert int(found.states["breaker.online"]["open"].sum()) == 1
+    assert int(selection.states["breaker.online"]["open"].sum()) == 1
     by_hour = traffic.select("h", 7200, Filter(process=own.id))
     assert int(by_hour.calls.sum()) == 8

@@ -29,20 +29,20 @@ EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.TITLE)
 def components(tree: Any) -> list[Any]:
     """A component and all below it."""
     if isinstance(tree, list | tuple):
-        return [found for one in tree for found in components(one)]
+        return [component for child in tree for component in components(child)]
     below = getattr(tree, "children", None)
     return [tree, *(components(below) if below is not None else [])]
 
 
 def text(tree: Any) -> str:
     """All words of a component; of a table those that the browser will make."""
-    found = components(tree)
-    tables = [getattr(one, "data-table") for one in found if hasattr(one, "data-table")]
-    return " ".join([*(str(one) for one in found if isinstance(one, str | int | float)), *tables])
+    parts = components(tree)
+    tables = [getattr(part, "data-table") for part in parts if hasattr(part, "data-table")]
+    return " ".join([*(str(part) for part in parts if isinstance(part, str | int | float)), *tables])
 
 
 def figures(tree: Any) -> dict[str, Any]:
-    return {one.id: one.figure for one in components(tree) if type(one).__name__ == "Graph"}
+    return {part.id: part.figure for part in components(tree) if type(part).__name__ == "Graph"}
 
 
 def show(page: ModuleType, sources: Sources, query: Mapping[str, str] | None = None, theme: str = "light") -> Any:
@@ -68,8 +68,8 @@ def test_every_chart_is_one_that_plotly_takes(stack: Stack, page: ModuleType, th
 @EVERY_PAGE
 def test_an_empty_machine_says_what_to_do(tmp_path: Path, page: ModuleType) -> None:
     shown = show(page, bare(tmp_path))
-    said = text(shown)
-    assert "fstore " in said
+    words = text(shown)
+    assert "fstore " in words
     for figure in figures(shown).values():
         go.Figure(figure)
 
@@ -77,9 +77,9 @@ def test_an_empty_machine_says_what_to_do(tmp_path: Path, page: ModuleType) -> N
 @pytest.mark.parametrize("title", ["Quality", "Pipelines", "Alerts"])
 def test_a_bare_client_machine_says_that_it_has_no_ledger(stack: Stack, title: str) -> None:
     page = next(page for page in PAGES if title == page.TITLE)
-    said = text(show(page, replace(stack.sources, operations=None)))
-    assert "no ledger" in said
-    assert "FSTORE_LEDGER_URL" in said
+    words = text(show(page, replace(stack.sources, operations=None)))
+    assert "no ledger" in words
+    assert "FSTORE_LEDGER_URL" in words
 
 
 class Away:
@@ -92,29 +92,29 @@ class Away:
 
 @EVERY_PAGE
 def test_a_ledger_that_does_not_answer_is_reported_and_the_rest_is_shown(stack: Stack, page: ModuleType) -> None:
-    said = text(show(page, replace(stack.sources, operations=Away())))
-    assert page.TITLE in said
+    words = text(show(page, replace(stack.sources, operations=Away())))
+    assert page.TITLE in words
     if page.TITLE in ("Quality", "Pipelines", "Alerts"):
-        assert "db:5432/fstore" in said
+        assert "db:5432/fstore" in words
 
 
 def test_the_overview_shows_what_needs_attention(stack: Stack) -> None:
-    said = text(show(overview, stack.sources))
-    assert "Needs attention" in said
-    assert "1 alert open" in said
-    assert "freshness" in said
-    assert "12.5 % of the rows are bad" in said
+    words = text(show(overview, stack.sources))
+    assert "Needs attention" in words
+    assert "1 alert open" in words
+    assert "freshness" in words
+    assert "12.5 % of the rows are bad" in words
 
 
 def test_one_symbol_is_a_table_and_500_are_a_map(tmp_path: Path, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     eur = catalog.SYMBOLS["EUR/USD"]
-    many = {f"S{n:03}/USD": replace(eur, name=f"S{n:03}/USD") for n in range(500)}
-    monkeypatch.setattr(catalog, "SYMBOLS", MappingProxyType(many))
-    monkeypatch.setattr("feature_repo.catalog.symbols.SYMBOLS", MappingProxyType(many))
+    symbols = {f"S{n:03}/USD": replace(eur, name=f"S{n:03}/USD") for n in range(500)}
+    monkeypatch.setattr(catalog, "SYMBOLS", MappingProxyType(symbols))
+    monkeypatch.setattr("feature_repo.catalog.symbols.SYMBOLS", MappingProxyType(symbols))
     sources = bare(tmp_path, stack.url)
     now_us = int(time.time() * 1e6) // 3_600_000_000 * 3_600_000_000
     with connect(stack.url) as client:
-        keys = [entity_key(name, sources.repo.project) for name in many]
+        keys = [entity_key(name, sources.repo.project) for name in symbols]
         try:
             publish_stamps(client, keys[:1], now_us)
             assert not figures(show(overview, sources)).keys() & {"overview-map"}
@@ -149,13 +149,13 @@ def test_one_bad_symbol_is_named_and_breaks_no_page(
     with connect(stack.url) as client:
         try:
             damage(client, key, stamp)
-            said = {page.TITLE: text(show(page, sources, {"symbol": "DOGE/USD", "timeframe": "1h"})) for page in PAGES}
+            texts = {page.TITLE: text(show(page, sources, {"symbol": "DOGE/USD", "timeframe": "1h"})) for page in PAGES}
         finally:
             client.delete(key)
-    assert "1 view unreadable" in said["Overview"]
-    assert "DOGE/USD" in said["Overview"]
-    assert why in said["Overview"]
-    assert "EUR/USD" in said["Overview"]
+    assert "1 view unreadable" in texts["Overview"]
+    assert "DOGE/USD" in texts["Overview"]
+    assert why in texts["Overview"]
+    assert "EUR/USD" in texts["Overview"]
 
 
 def publish_stamps(client: Any, keys: list[bytes], event_us: int) -> None:

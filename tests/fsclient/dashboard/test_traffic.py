@@ -64,24 +64,24 @@ Written = dict[tuple[str, When], list[CallRecord]]
 @pytest.fixture
 def written(client: Any, clock: Clock) -> Written:
     """Three processes' calls of five minutes, as they published them."""
-    rng, found = random.Random(7), {}
+    rng, calls_by_minute = random.Random(7), {}
     for owner in processes(3, clock.now, dead=1):
         for back in range(5):
             when = When.of("m", clock.now - 60 * back)
             calls = records(rng, rng.randrange(20, 60), SYMBOLS, outage=back == 2)
-            found[owner.id, when] = calls
+            calls_by_minute[owner.id, when] = calls
             write(client, "p", owner, {when: pack(rows_of(calls))})
-    return found
+    return calls_by_minute
 
 
-def chosen(written: Written, asked: Filter) -> list[CallRecord]:
+def chosen(written: Written, filter_: Filter) -> list[CallRecord]:
     return [
         call
         for (owner, _), calls in written.items()
         for call in calls
-        if asked.process in (None, owner)
-        and asked.method in (None, call.method)
-        and asked.symbol in (None, call.symbol)
+        if filter_.process in (None, owner)
+        and filter_.method in (None, call.method)
+        and filter_.symbol in (None, call.symbol)
     ]
 
 
@@ -92,31 +92,31 @@ def test_a_filter_shows_what_its_calls_were(
     traffic: Traffic, written: Written, clock: Clock, process: int | None, method: str | None, symbol: str | None
 ) -> None:
     owners = sorted({owner for owner, _ in written})
-    asked = Filter(process=None if process is None else owners[process], method=method, symbol=symbol)
+    filter_ = Filter(process=None if process is None else owners[process], method=method, symbol=symbol)
     traffic.refresh()
-    found, calls = traffic.select("m", 600, asked), chosen(written, asked)
-    assert int(found.calls.sum()) == len(calls) > 0
-    assert int(found.errors.sum()) == sum(c.error is not None for c in calls)
-    assert int(found.hits.sum()) == sum(c.cache_hit is True for c in calls)
-    assert int(found.histogram.sum()) == len(calls)
+    selection, calls = traffic.select("m", 600, filter_), chosen(written, filter_)
+    assert int(selection.calls.sum()) == len(calls) > 0
+    assert int(selection.errors.sum()) == sum(c.error is not None for c in calls)
+    assert int(selection.hits.sum()) == sum(c.cache_hit is True for c in calls)
+    assert int(selection.histogram.sum()) == len(calls)
     for source in {c.source or "" for c in calls}:
-        assert int(found.by_source[source].sum()) == sum((c.source or "") == source for c in calls)
+        assert int(selection.by_source[source].sum()) == sum((c.source or "") == source for c in calls)
     stood_in = [c for c in calls if c.source == "last_good"]
     stood_in += [c for c in calls if c.source == "recomputed" and c.method != "compute_feature"]
-    assert {s: int(n.sum()) for s, n in found.fallbacks.items()} == Counter(c.source for c in stood_in)
+    assert {s: int(n.sum()) for s, n in selection.fallbacks.items()} == Counter(c.source for c in stood_in)
     for name in {c.method for c in calls}:
-        assert int(found.by_method[name].sum()) == sum(c.method == name for c in calls)
+        assert int(selection.by_method[name].sum()) == sum(c.method == name for c in calls)
     if symbol is None:
-        assert int(found.stale.sum()) == sum(c.stale for c in calls)
+        assert int(selection.stale.sum()) == sum(c.stale for c in calls)
         kinds = {c.error for c in calls if c.error}
-        assert {k: int(n.sum()) for k, n in found.by_error.items()} == {
+        assert {k: int(n.sum()) for k, n in selection.by_error.items()} == {
             k: sum(c.error == k for c in calls) for k in kinds
         }
-        assert found.symbols == {s: sum(c.symbol == s for c in calls) for s in SYMBOLS}
+        assert selection.symbols == {s: sum(c.symbol == s for c in calls) for s in SYMBOLS}
     at = When.of("m", clock.now - 120).start_s
-    minute = int(np.flatnonzero(found.times.astype("int64") == at)[0])
+    minute = int(np.flatnonzero(selection.times.astype("int64") == at)[0])
     then = [c for (owner, when), cs in written.items() if when.start_s == at for c in cs if c in calls]
-    assert found.calls[minute] == len([c for c in then if c in chosen(written, asked)])
+    assert selection.calls[minute] == len([c for c in then if c in chosen(written, filter_)])
 
 
 def test_percentiles_over_processes_are_those_of_all_calls_together(traffic: Traffic, written: Written) -> None:
@@ -125,16 +125,16 @@ def test_percentiles_over_processes_are_those_of_all_calls_together(traffic: Tra
         for call in calls:
             metrics.record(call._replace(method="any"))
     traffic.refresh()
-    found = traffic.select("m", 600)
+    selection = traffic.select("m", 600)
     reported = metrics.get_metrics()["latency_ms"]["any"]
     for share, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99")):
-        assert found.percentile_s(share) == pytest.approx(reported[name] / 1e3, rel=1e-9)
+        assert selection.percentile_s(share) == pytest.approx(reported[name] / 1e3, rel=1e-9)
 
 
 def test_bucket_middles_are_the_histograms_own() -> None:
     for number in range(BUCKETS):
-        one = [int(n == number) for n in range(BUCKETS)]
-        assert percentiles(np.array(one), 0.5) == pytest.approx(percentile_s(one, 0.5), rel=1e-12)
+        histogram = [int(n == number) for n in range(BUCKETS)]
+        assert percentiles(np.array(histogram), 0.5) == pytest.approx(percentile_s(histogram, 0.5), rel=1e-12)
     assert (np.diff(MIDDLES) >= 0).all()
     assert (np.diff(COARSE_MIDDLES) > 0).all()
 
@@ -162,22 +162,22 @@ def test_a_dead_process_is_shown_and_stays_in_history(traffic: Traffic, written:
 
 
 def test_an_outage_of_the_store_is_shown_and_what_was_read_stays(client: Any, clock: Clock, written: Written) -> None:
-    away = False
+    unavailable = False
 
     def reach() -> Any:
-        if away:
+        if unavailable:
             raise ConnectionRefusedError
         return client
 
     traffic = Traffic(reach, "p", now=clock)
     traffic.refresh()
     before = int(traffic.select("m", 600).calls.sum())
-    away = True
+    unavailable = True
     clock.now += REFRESH_S
     traffic.refresh()
     assert "does not answer" in traffic.problem
     assert int(traffic.select("m", 600).calls.sum()) == before > 0
-    away = False
+    unavailable = False
     clock.now += REFRESH_S
     traffic.refresh()
     assert traffic.problem == ""
@@ -197,10 +197,10 @@ def test_what_is_too_old_is_forgotten(traffic: Traffic, client: Any, written: Wr
 
 def test_an_empty_history_is_a_line_of_zeros(traffic: Traffic) -> None:
     traffic.refresh()
-    found = traffic.select("h", 30 * 86_400)
-    assert len(found.times) == 720
-    assert not found.calls.any()
-    assert found.percentile_s(0.5) is found.hit_share is found.error_share is None
+    selection = traffic.select("h", 30 * 86_400)
+    assert len(selection.times) == 720
+    assert not selection.calls.any()
+    assert selection.percentile_s(0.5) is selection.hit_share is selection.error_share is None
 
 
 def test_prometheus_counts_from_its_start_on_exactly(url: str, client: Any, clock: Clock, tmp_path: Path) -> None:

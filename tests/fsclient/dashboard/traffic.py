@@ -16,7 +16,7 @@ MEDIAN_S = {"online": 1.1e-3, "cache": 2.2e-5, "offline": 9e-3, "last_good": 8e-
 
 def records(rng: random.Random, calls: int, symbols: Sequence[str], *, outage: bool = False) -> list[CallRecord]:
     """Calls as strategies make them: mostly answered by the cache, some online; in an outage by neither."""
-    found = []
+    records = []
     for _ in range(calls):
         method = rng.choices(["get_latest", "get_ohlcv", "get_indicators", "compute_feature"], [8, 1, 1, 1])[0]
         symbol = None if method == "get_latest" and rng.random() < 0.3 else rng.choice(symbols)
@@ -33,7 +33,7 @@ def records(rng: random.Random, calls: int, symbols: Sequence[str], *, outage: b
         elif fate > 0.9992:
             source, error = None, "UnknownSymbolError"
         median = MEDIAN_S.get(source or "", 0.02)
-        found.append(
+        records.append(
             CallRecord(
                 method,
                 symbol,
@@ -47,7 +47,7 @@ def records(rng: random.Random, calls: int, symbols: Sequence[str], *, outage: b
                 1,
             )
         )
-    return found
+    return records
 
 
 def rows_of(calls: Sequence[CallRecord]) -> SlotRows:

@@ -26,9 +26,9 @@ from fsclient.provenance import Provenance, iso
 from fsclient.questions.latest import latest_request
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.stack import (
-    HELD,
     NEWEST,
     NOW,
+    PUBLISHED,
     START,
     Clock,
     Market,
@@ -40,14 +40,14 @@ from tests.fsclient.stack import (
 
 Make = Callable[..., FeatureStoreClient]
 NOW_US = int(NOW.timestamp() * 1e6)
-REQUEST = latest_request(HELD, ["close", "rsi_14"], "1h")
+REQUEST = latest_request(PUBLISHED, ["close", "rsi_14"], "1h")
 
 
 def an_answer(close: float = 1.25, *, event_us: int = NOW_US - 1_800_000_000) -> LatestAnswer:
     """An answer to ``REQUEST`` of the bar that closed half an hour ago."""
     values = np.array([[close, 55.0], [1.5, np.nan]])
-    found = LatestValues(values=values, stored=np.ones((2, 2), bool), event_us=np.full((2, 2), event_us))
-    return latest_answer(REQUEST, found, NOW_US, source="online")
+    latest = LatestValues(values=values, stored=np.ones((2, 2), bool), event_us=np.full((2, 2), event_us))
+    return latest_answer(REQUEST, latest, NOW_US, source="online")
 
 
 def a_range(bars: int) -> RangeAnswer:
@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def kept(folder: Path) -> LastGood:
+def last_good(folder: Path) -> LastGood:
     return LastGood(folder, now=NOW.timestamp)
 
 
@@ -76,9 +76,9 @@ def spooled(folder: Path) -> Path:
 # ------------------------------------------------------------------------------------------------------- on disk
 
 
-def test_a_spooled_answer_comes_back_to_the_bit(kept: LastGood, folder: Path) -> None:
+def test_a_spooled_answer_comes_back_to_the_bit(last_good: LastGood, folder: Path) -> None:
     answer = an_answer()
-    kept.spool("key", answer)
+    last_good.spool("key", answer)
     back = LastGood(folder, now=NOW.timestamp).read_spool("key")
     assert back is not None
     pd.testing.assert_frame_equal(back, answer.fresh(), check_exact=True)
@@ -86,8 +86,8 @@ def test_a_spooled_answer_comes_back_to_the_bit(kept: LastGood, folder: Path) ->
     assert back.dtypes.equals(answer.fresh().dtypes)
 
 
-def test_only_its_owner_can_read_it(kept: LastGood, folder: Path) -> None:
-    kept.spool("key", an_answer())
+def test_only_its_owner_can_read_it(last_good: LastGood, folder: Path) -> None:
+    last_good.spool("key", an_answer())
     assert folder.stat().st_mode & 0o077 == 0
     assert spooled(folder).stat().st_mode & 0o077 == 0
 
@@ -101,41 +101,41 @@ def test_a_file_with_any_byte_altered_is_refused(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, flip: int
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "altered"
-    kept = LastGood(folder, now=NOW.timestamp)
+    last_good = LastGood(folder, now=NOW.timestamp)
     if "whole" not in _BODY:
-        kept.spool("key", an_answer())
+        last_good.spool("key", an_answer())
         _BODY["whole"] = spooled(folder).read_bytes()
     body = bytearray(_BODY["whole"])
     body[data.draw(st.integers(0, len(body) - 1))] ^= flip
     spooled(folder).write_bytes(body)
-    assert kept.read_spool("key") is None
+    assert last_good.read_spool("key") is None
     spooled(folder).write_bytes(_BODY["whole"])
-    assert kept.read_spool("key") is not None
+    assert last_good.read_spool("key") is not None
 
 
 @given(share=st.floats(0, 1, exclude_max=True))
 @settings(max_examples=50, deadline=None)
 def test_a_torn_file_is_refused(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
     folder = tmp_path_factory.getbasetemp() / "torn"
-    kept = LastGood(folder, now=NOW.timestamp)
-    kept.spool("key", an_answer())
+    last_good = LastGood(folder, now=NOW.timestamp)
+    last_good.spool("key", an_answer())
     body = spooled(folder).read_bytes()
     spooled(folder).write_bytes(body[: int(len(body) * share)])
-    assert kept.read_spool("key") is None
+    assert last_good.read_spool("key") is None
     spooled(folder).write_bytes(body)
 
 
-def test_a_file_of_another_question_is_refused(kept: LastGood, folder: Path) -> None:
-    kept.spool("key", an_answer())
-    os.replace(spooled(folder), kept._path("another"))  # noqa: PTH105  # as someone might
-    assert kept.read_spool("another") is None
+def test_a_file_of_another_question_is_refused(last_good: LastGood, folder: Path) -> None:
+    last_good.spool("key", an_answer())
+    os.replace(spooled(folder), last_good._path("another"))  # noqa: PTH105  # as someone might
+    assert last_good.read_spool("another") is None
 
 
-def test_a_file_of_another_schema_is_refused(kept: LastGood, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept.spool("key", an_answer())
-    assert kept.read_spool("key") is not None
+def test_a_file_of_another_schema_is_refused(last_good: LastGood, monkeypatch: pytest.MonkeyPatch) -> None:
+    last_good.spool("key", an_answer())
+    assert last_good.read_spool("key") is not None
     monkeypatch.setattr(module, "SCHEMA", module.SCHEMA + 1)
-    assert kept.read_spool("key") is None
+    assert last_good.read_spool("key") is None
 
 
 def test_a_file_from_the_future_is_refused(folder: Path) -> None:
@@ -143,13 +143,13 @@ def test_a_file_from_the_future_is_refused(folder: Path) -> None:
     assert LastGood(folder, now=NOW.timestamp).read_spool("key") is None
 
 
-def test_a_bar_from_the_future_is_refused(kept: LastGood) -> None:
-    kept.spool("key", an_answer(event_us=NOW_US + 3_600_000_000))
-    assert kept.read_spool("key") is None
+def test_a_bar_from_the_future_is_refused(last_good: LastGood) -> None:
+    last_good.spool("key", an_answer(event_us=NOW_US + 3_600_000_000))
+    assert last_good.read_spool("key") is None
 
 
-def test_a_file_is_json_and_arrow_and_never_code(kept: LastGood, folder: Path) -> None:
-    kept.spool("key", an_answer())
+def test_a_file_is_json_and_arrow_and_never_code(last_good: LastGood, folder: Path) -> None:
+    last_good.spool("key", an_answer())
     magic, _, payload = spooled(folder).read_bytes().split(b"\n", 2)
     assert magic == b"fsclient-last-good"
     assert json.loads(payload.split(b"\n", 1)[0])["key"] == "key"
@@ -158,63 +158,67 @@ def test_a_file_is_json_and_arrow_and_never_code(kept: LastGood, folder: Path) -
 def test_a_disk_that_fails_costs_the_fallback_and_not_the_call(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Fault: where the folder should be, there is a file."""
     folder.write_text("")
-    kept = LastGood(folder, now=NOW.timestamp)
-    kept.spool("key", an_answer())
-    assert kept.read_spool("key") is None
+    last_good = LastGood(folder, now=NOW.timestamp)
+    last_good.spool("key", an_answer())
+    assert last_good.read_spool("key") is None
     assert "cannot be kept on disk" in caplog.text
 
 
-def test_a_full_disk_leaves_no_half_written_file(kept: LastGood, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_half_written_file(
+    last_good: LastGood, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fault: no space is left, and the old file must stay as it was."""
-    kept.spool("key", an_answer(1.25))
+    last_good.spool("key", an_answer(1.25))
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    kept.spool("key", an_answer(1.75))
+    last_good.spool("key", an_answer(1.75))
     monkeypatch.undo()
-    back = kept.read_spool("key")
+    back = last_good.read_spool("key")
     assert back is not None
     assert back["close"].iloc[0] == 1.25
     assert len(list(folder.glob("*"))) == 1
 
 
-def test_the_folder_does_not_grow_without_bound(kept: LastGood, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_does_not_grow_without_bound(
+    last_good: LastGood, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_MAX_FILES", 5)
     for n in range(205):
-        kept.spool(f"key {n}", an_answer())
+        last_good.spool(f"key {n}", an_answer())
     assert len(list(folder.glob("*"))) <= 105
-    assert kept.read_spool("key 204") is not None
+    assert last_good.read_spool("key 204") is not None
 
 
 # ---------------------------------------------------------------------------------------------------- in memory
 
 
-def test_an_answer_is_worth_spooling_when_it_is_of_another_bar_or_a_correction(kept: LastGood) -> None:
-    assert kept.keep("key", an_answer(1.25))
-    kept.spool("key", an_answer(1.25))
-    assert not kept.keep("key", an_answer(1.25))
-    assert kept.keep("key", an_answer(1.5)), "the same bar, corrected"
-    assert kept.keep("key", an_answer(1.25, event_us=NOW_US))
+def test_an_answer_is_worth_spooling_when_it_is_of_another_bar_or_a_correction(last_good: LastGood) -> None:
+    assert last_good.keep("key", an_answer(1.25))
+    last_good.spool("key", an_answer(1.25))
+    assert not last_good.keep("key", an_answer(1.25))
+    assert last_good.keep("key", an_answer(1.5)), "the same bar, corrected"
+    assert last_good.keep("key", an_answer(1.25, event_us=NOW_US))
 
 
-def test_an_answer_that_holds_nothing_is_not_a_good_one(kept: LastGood) -> None:
-    assert not kept.keep("key", an_answer(event_us=NO_BAR))
-    assert kept.recall("key") is None
+def test_an_answer_that_holds_nothing_is_not_a_good_one(last_good: LastGood) -> None:
+    assert not last_good.keep("key", an_answer(event_us=NO_BAR))
+    assert last_good.recall("key") is None
 
 
-def test_memory_is_bounded_in_bytes(kept: LastGood) -> None:
+def test_memory_is_bounded_in_bytes(last_good: LastGood) -> None:
     for n in range(200):
-        kept.keep(f"key {n}", a_range(60_000))  # about a megabyte each
-    assert sum(a.nbytes for a in kept._memory.values()) <= 64 * 2**20
-    assert kept.recall("key 199") is not None
-    assert kept.recall("key 0") is None
+        last_good.keep(f"key {n}", a_range(60_000))  # about a megabyte each
+    assert sum(a.nbytes for a in last_good._memory.values()) <= 64 * 2**20
+    assert last_good.recall("key 199") is not None
+    assert last_good.recall("key 0") is None
 
 
-def test_a_large_range_is_not_kept(kept: LastGood) -> None:
-    assert not kept.keep("key", a_range(1_000_000))
-    assert kept.recall("key") is None
+def test_a_large_range_is_not_kept(last_good: LastGood) -> None:
+    assert not last_good.keep("key", a_range(1_000_000))
+    assert last_good.recall("key") is None
 
 
 # --------------------------------------------------------------------------------------------------- in the client
@@ -224,15 +228,15 @@ async def test_from_memory_and_after_a_restart_from_disk(
     make_client: Make, proxy: Proxy, repo: Repo, clock: Clock
 ) -> None:
     first = make_client(use_cache=False, timeout_s=0.5)
-    truth = await first.get_latest(HELD, ["close", "rsi_14"])
+    truth = await first.get_latest(PUBLISHED, ["close", "rsi_14"])
     proxy.refuse()
-    in_memory = await first.get_latest(HELD, ["close", "rsi_14"])
+    in_memory = await first.get_latest(PUBLISHED, ["close", "rsi_14"])
     await first.close()
     await until(lambda: list((repo.home / "spool").glob("*.arrow")), "the answer to be on disk")
 
     second = make_client(use_cache=False, timeout_s=0.5)
     clock.forward(2 * 3600)
-    on_disk = await second.get_latest(HELD, ["close", "rsi_14"])
+    on_disk = await second.get_latest(PUBLISHED, ["close", "rsi_14"])
     for frame, age in ((in_memory, 0), (on_disk, 2)):
         record = frame.attrs["provenance"]
         assert (record["source"], record["origin"], record["stale"]) == ("last_good", "online", True)
@@ -263,16 +267,16 @@ async def test_an_absent_symbol_asked_twice_stays_an_answer_of_the_store(make_cl
 async def test_a_value_of_another_timeframe_ages_by_its_own_bars(make_client: Make, proxy: Proxy, clock: Clock) -> None:
     """An hour on, a 4h answer is of the same bar, and the hourly value beside it one bar behind."""
     client = make_client(use_cache=False, timeout_s=0.5)
-    asked = (["close", "1h:close"], "4h")
-    truth = await client.get_latest("EUR/USD", asked[0], timeframe=asked[1])
+    question = (["close", "1h:close"], "4h")
+    truth = await client.get_latest("EUR/USD", question[0], timeframe=question[1])
     assert truth.attrs["provenance"]["age_bars"] == 0
     proxy.refuse()
     clock.forward(31 * 60)  # 13:01: the hour and the 4h bar of 09:00 have both closed
-    held = await client.get_latest("EUR/USD", asked[0], timeframe=asked[1])
-    assert held.attrs["provenance"]["age_bars"] == 1
+    frame = await client.get_latest("EUR/USD", question[0], timeframe=question[1])
+    assert frame.attrs["provenance"]["age_bars"] == 1
     clock.forward(2 * 3600)
-    held = await client.get_latest("EUR/USD", asked[0], timeframe=asked[1])
-    assert held["age_bars"].iloc[0] == held.attrs["provenance"]["age_bars"] == 3
+    frame = await client.get_latest("EUR/USD", question[0], timeframe=question[1])
+    assert frame["age_bars"].iloc[0] == frame.attrs["provenance"]["age_bars"] == 3
 
 
 async def test_too_old_for_the_caller_is_an_error(make_client: Make, proxy: Proxy, clock: Clock) -> None:
@@ -299,7 +303,7 @@ async def test_too_old_for_some_symbols_withholds_their_values_and_says_so(
     client = make_client(use_cache=False, max_age_bars=1)
     clock.forward(2 * 3600)
     market.publish("EUR/USD", "1h", market.advanced("EUR/USD", close=1.5))
-    frame = await client.get_latest([*HELD, "AUD/USD"], ["close", "rsi_14"])
+    frame = await client.get_latest([*PUBLISHED, "AUD/USD"], ["close", "rsi_14"])
     record = frame.attrs["provenance"]
     assert frame.loc["EUR/USD", "close"] == 1.5
     assert frame.loc["GBP/USD", ["close", "rsi_14"]].isna().all()
@@ -313,13 +317,13 @@ async def test_too_old_for_some_symbols_withholds_their_values_and_says_so(
 async def test_recomputed_equals_online_within_1e9(make_client: Make, proxy: Proxy, market: Market) -> None:
     """Not to the bit: only as much history is read as the warm-up asks for, and sums round by where they begin."""
     names = [name for name in market.windows["EUR/USD", "1h"].columns if name != "open_time"]
-    asked = [*names, *(f"4h:{name}" for name in names)]
+    features = [*names, *(f"4h:{name}" for name in names)]
     client = make_client(use_cache=False, on_unavailable="recompute", timeout_s=10.0)
-    online = await client.get_latest(HELD, asked)
+    online = await client.get_latest(PUBLISHED, features)
     proxy.refuse()
-    recomputed = await client.get_latest(HELD, asked)
+    recomputed = await client.get_latest(PUBLISHED, features)
     assert source(recomputed) == "recomputed"
-    np.testing.assert_allclose(recomputed[asked], online[asked], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(recomputed[features], online[features], rtol=1e-9, atol=1e-9)
     bars = ["open", "high", "low", "close", "volume"]
     np.testing.assert_array_equal(recomputed[bars], online[bars])  # these are what is stored
     pd.testing.assert_series_equal(recomputed["event_timestamp"], online["event_timestamp"])

@@ -54,26 +54,26 @@ def test_the_rows_hold_what_the_registry_counts(calls: list[CallRecord]) -> None
     for call in calls:
         metrics.record(call)
     rows = slot(calls).rows()
-    told = metrics.get_metrics()
-    assert sum(row[2] for row in rows.series) == told["calls"]["total"]
-    assert sum(row[3] for row in rows.series) == told["cache"]["hits"]
-    assert sum(sum(row[9].values()) for row in rows.series) == told["errors"]["total"]
-    assert sum(row[3] for row in rows.symbols) == sum(told["calls"]["by_symbol"].values())
+    report = metrics.get_metrics()
+    assert sum(row[2] for row in rows.series) == report["calls"]["total"]
+    assert sum(row[3] for row in rows.series) == report["cache"]["hits"]
+    assert sum(sum(row[9].values()) for row in rows.series) == report["errors"]["total"]
+    assert sum(row[3] for row in rows.symbols) == sum(report["calls"]["by_symbol"].values())
 
 
 def test_symbols_beyond_the_bound_count_together() -> None:
     counted = slot([CallRecord("get_latest", f"S{n}", source="online") for n in range(MAX_SYMBOL_ROWS + 9)])
     rows = by_key(counted.rows().symbols, 3)
     assert rows["get_latest", "online", OTHER][0] == 9
-    few = by_key(counted.rows(max_symbols=10).symbols, 3)
-    assert len(few) == 10
-    assert sum(row[0] for row in few.values()) == MAX_SYMBOL_ROWS + 9
+    bounded = by_key(counted.rows(max_symbols=10).symbols, 3)
+    assert len(bounded) == 10
+    assert sum(row[0] for row in bounded.values()) == MAX_SYMBOL_ROWS + 9
 
 
 def test_the_busiest_symbols_keep_their_names() -> None:
     counted = slot([CallRecord("get_latest", f"S{n}", source="online") for n in range(30) for _ in range(n)])
-    kept = {row[2] for row in counted.rows(max_symbols=5).symbols}
-    assert kept == {"S29", "S28", "S27", "S26", OTHER}
+    names = {row[2] for row in counted.rows(max_symbols=5).symbols}
+    assert names == {"S29", "S28", "S27", "S26", OTHER}
 
 
 @pytest.mark.parametrize("packed", [b"", b"\x02x", b"\x01not zlib", pack(slot([]).rows())[:-3]])

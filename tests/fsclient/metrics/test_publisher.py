@@ -109,8 +109,8 @@ def test_minutes_and_hours_of_many_processes_add_up_with_their_histograms(client
     elsewhere.publish(client)
     clock.now += 60
     call(metrics, 7, source=None, error="RequestTimeout")
-    for one in (publisher, elsewhere):
-        one.publish(client)
+    for process in (publisher, elsewhere):
+        process.publish(client)
     for resolution in ("m", "h"):
         assert total(client, resolution) == 107
     rows = read_counts(client, "p", [HOUR])[HOUR]

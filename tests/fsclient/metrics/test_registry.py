@@ -37,9 +37,9 @@ def test_calls_are_reported_as_a_plain_dict(metrics: Metrics, clock: Clock) -> N
     )
     metrics.record(HIT._replace(source=None, cache_hit=None, duration_s=1.0, error="RequestTimeout"))
     metrics.record(HIT._replace(method="get_ohlcv", symbol=None, source="last_good", cache_hit=False, stale=True))
-    told = metrics.get_metrics()
-    latency = told.pop("latency_ms")
-    assert told == {
+    report = metrics.get_metrics()
+    latency = report.pop("latency_ms")
+    assert report == {
         "uptime_s": 60.0,
         "calls": {
             "total": 6,
@@ -61,7 +61,7 @@ def test_calls_are_reported_as_a_plain_dict(metrics: Metrics, clock: Clock) -> N
         "p99": pytest.approx(1000, rel=0.05),
         "mean": pytest.approx((3 * 0.02 + 2 + 1000) / 5),
     }
-    assert json.loads(json.dumps(told)) == told
+    assert json.loads(json.dumps(report)) == report
 
 
 def test_recomputing_is_a_fallback_except_where_it_is_the_ordinary_way(metrics: Metrics) -> None:
@@ -71,10 +71,10 @@ def test_recomputing_is_a_fallback_except_where_it_is_the_ordinary_way(metrics: 
 
 
 def test_no_calls_are_reported_too(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
-    told = metrics.get_metrics()
-    assert told["calls"]["total"] == 0
-    assert told["cache"] == {"hits": 0, "misses": 0, "hit_rate": 0.0}
-    assert told["latency_ms"] == {}
+    report = metrics.get_metrics()
+    assert report["calls"]["total"] == 0
+    assert report["cache"] == {"hits": 0, "misses": 0, "hit_rate": 0.0}
+    assert report["latency_ms"] == {}
     with caplog.at_level(logging.INFO, "feature_store_client"):
         metrics.log_metrics_summary()
     assert "no latencies yet" in caplog.text
@@ -91,8 +91,8 @@ def test_memory_is_bounded_in_symbols(metrics: Metrics) -> None:
 
 
 def test_resetting_forgets_the_counts_and_keeps_the_hooks(metrics: Metrics, clock: Clock) -> None:
-    heard: list[CallRecord] = []
-    metrics.add_hook(heard.append)
+    records: list[CallRecord] = []
+    metrics.add_hook(records.append)
     metrics.record(HIT)
     clock.now = 50.0
     metrics.reset()
@@ -100,33 +100,33 @@ def test_resetting_forgets_the_counts_and_keeps_the_hooks(metrics: Metrics, cloc
     assert metrics.get_metrics()["calls"]["total"] == 0
     assert metrics.get_metrics()["uptime_s"] == 1.0
     metrics.record(HIT)
-    assert heard == [HIT, HIT]
+    assert records == [HIT, HIT]
 
 
 def test_a_hook_hears_every_call_until_it_is_removed(metrics: Metrics) -> None:
-    heard: list[CallRecord] = []
-    metrics.add_hook(heard.append)
-    metrics.add_hook(heard.append)  # the same one: still once a call
+    records: list[CallRecord] = []
+    metrics.add_hook(records.append)
+    metrics.add_hook(records.append)  # the same one: still once a call
     metrics.record(HIT)
-    metrics.remove_hook(heard.append)
-    metrics.remove_hook(heard.append)
+    metrics.remove_hook(records.append)
+    metrics.remove_hook(records.append)
     metrics.record(HIT)
-    assert heard == [HIT]
+    assert records == [HIT]
 
 
 def test_a_failing_hook_is_logged_once_and_breaks_neither_call_nor_other_hooks(
     metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heard: list[CallRecord] = []
+    records: list[CallRecord] = []
 
     def failing(_: CallRecord) -> None:
         raise RuntimeError("the exporter is down")
 
     metrics.add_hook(failing)
-    metrics.add_hook(heard.append)
+    metrics.add_hook(records.append)
     for _ in range(3):
         metrics.record(HIT)
-    assert len(heard) == 3
+    assert len(records) == 3
     assert caplog.text.count("RuntimeError: the exporter is down") == 1
 
 
@@ -183,8 +183,8 @@ def test_threads_may_count_together(metrics: Metrics) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    told = metrics.get_metrics()
-    assert (told["calls"]["total"], told["cache"]["hits"], told["calls"]["by_symbol"]["EUR/USD"]) == (8_000,) * 3
+    report = metrics.get_metrics()
+    assert (report["calls"]["total"], report["cache"]["hits"], report["calls"]["by_symbol"]["EUR/USD"]) == (8_000,) * 3
 
 
 records = st.builds(
@@ -206,14 +206,18 @@ def test_the_parts_add_up_to_the_whole(calls: list[CallRecord]) -> None:
     metrics = Metrics()
     for call in calls:
         metrics.record(call)
-    told: dict[str, Any] = metrics.get_metrics()
-    assert told["calls"]["total"] == sum(told["calls"]["by_method"].values()) == len(calls)
-    assert sum(told["calls"]["by_source"].values()) == sum(c.source is not None for c in calls)
-    assert told["errors"]["total"] == sum(told["errors"]["by_kind"].values()) == sum(c.error is not None for c in calls)
-    assert told["cache"]["hits"] == sum(c.cache_hit is True for c in calls)
-    assert told["cache"]["misses"] == sum(c.cache_hit is False for c in calls)
-    assert told["retries"] == sum(max(0, c.attempts - 1) for c in calls)
-    assert told["rows"] == sum(c.rows for c in calls)
+    report: dict[str, Any] = metrics.get_metrics()
+    assert report["calls"]["total"] == sum(report["calls"]["by_method"].values()) == len(calls)
+    assert sum(report["calls"]["by_source"].values()) == sum(c.source is not None for c in calls)
+    assert (
+        report["errors"]["total"]
+        == sum(report["errors"]["by_kind"].values())
+        == sum(c.error is not None for c in calls)
+    )
+    assert report["cache"]["hits"] == sum(c.cache_hit is True for c in calls)
+    assert report["cache"]["misses"] == sum(c.cache_hit is False for c in calls)
+    assert report["retries"] == sum(max(0, c.attempts - 1) for c in calls)
+    assert report["rows"] == sum(c.rows for c in calls)
     assert all(sum(c.buckets) == c.calls for c in metrics.snapshot().counts)
 
 
@@ -226,15 +230,15 @@ class Client:
 
 
 def test_of_several_clients_of_a_process_the_worst_state_is_reported() -> None:
-    metrics, one, other = Metrics(), Client(), Client()
-    metrics.set_state("breaker.online", "open", of=one)
-    metrics.set_state("breaker.online", "closed", of=other)  # a client that is made later hides nothing
+    metrics, first, second = Metrics(), Client(), Client()
+    metrics.set_state("breaker.online", "open", of=first)
+    metrics.set_state("breaker.online", "closed", of=second)  # a client that is made later hides nothing
     assert metrics.states == {"breaker.online": "open"}
-    metrics.set_state("breaker.online", "half_open", of=one)
+    metrics.set_state("breaker.online", "half_open", of=first)
     assert metrics.states == {"breaker.online": "half_open"}
-    metrics.set_state("breaker.online", None, of=one)
+    metrics.set_state("breaker.online", None, of=first)
     assert metrics.states == {"breaker.online": "closed"}
-    metrics.set_state("breaker.online", None, of=other)
+    metrics.set_state("breaker.online", None, of=second)
     assert metrics.states == {}
 
 

@@ -52,8 +52,8 @@ def test_the_hour_that_comes_twice_is_two_hours() -> None:
 def test_start_after_end_is_refused_and_equal_is_one_bar() -> None:
     with pytest.raises(InvalidRequestError, match="after end_date"):
         range_request("EUR/USD", "2018-02-01", "2018-01-31", "1h")
-    one = range_request("EUR/USD", "2018-01-31T10:00", "2018-01-31T10:00", "1h")
-    assert one.start == one.end
+    request = range_request("EUR/USD", "2018-01-31T10:00", "2018-01-31T10:00", "1h")
+    assert request.start == request.end
 
 
 # ---------------------------------------------------------------------------------------------------------- names

@@ -32,10 +32,10 @@ from fsclient.resilience.retry import Deadline
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.reading.memory_reader import MemoryListener, MemoryReader
 from tests.fsclient.serving import Serving
-from tests.fsclient.stack import HELD, KNOWN_WITHOUT_DATA, Clock, Market
+from tests.fsclient.stack import KNOWN_WITHOUT_DATA, PUBLISHED, Clock, Market
 
 HOUR, FOUR_HOURS = timeframe("1h"), timeframe("4h")
-EURUSD, GBPUSD, ABSENT = (symbol(name) for name in (*HELD, KNOWN_WITHOUT_DATA))
+EURUSD, GBPUSD, ABSENT = (symbol(name) for name in (*PUBLISHED, KNOWN_WITHOUT_DATA))
 
 
 class Store(Protocol):
@@ -115,8 +115,8 @@ async def store(
 
 async def test_the_newest_values_of_every_symbol_and_view(store: Store, market: Market) -> None:
     names = ["close", "rsi_14", "4h:sma_200"]
-    values = await store.reader.latest(latest_request(HELD, names, "1h"))
-    for i, name in enumerate(HELD):
+    values = await store.reader.latest(latest_request(PUBLISHED, names, "1h"))
+    for i, name in enumerate(PUBLISHED):
         hours, four_hours = market.windows[name, "1h"], market.windows[name, "4h"]
         expected = [hours.columns["close"][-1], hours.columns["rsi_14"][-1], four_hours.columns["sma_200"][-1]]
         np.testing.assert_array_equal(values.values[i], expected)
@@ -188,8 +188,8 @@ async def test_a_doubt_is_said_beside_the_values_it_is_about_and_changes_the_rev
     reader, doubt = store.reader, {"symbol": "EUR/USD", "timeframe": "1h", "reason": "rsi_14 differs"}
     before = await reader.revision(EURUSD, HOUR)
     store.doubt("EUR/USD", "1h", "rsi_14 differs")
-    assert (await reader.latest(latest_request(HELD, ["close"], "1h"))).doubt == (doubt,)
-    assert (await reader.latest(latest_request(HELD, ["close"], "4h"))).doubt == ()
+    assert (await reader.latest(latest_request(PUBLISHED, ["close"], "1h"))).doubt == (doubt,)
+    assert (await reader.latest(latest_request(PUBLISHED, ["close"], "4h"))).doubt == ()
     for tf, expected in ((HOUR, (doubt,)), (FOUR_HOURS, ())):
         window = await reader.window(EURUSD, tf, ["close"])
         assert window is not None
@@ -198,7 +198,7 @@ async def test_a_doubt_is_said_beside_the_values_it_is_about_and_changes_the_rev
 
 
 async def test_reads_may_overlap(store: Store, market: Market) -> None:
-    requests = [latest_request(name, ["close"], tf) for name in HELD for tf in ("1h", "4h")] * 16
+    requests = [latest_request(name, ["close"], tf) for name in PUBLISHED for tf in ("1h", "4h")] * 16
     answers = await asyncio.gather(*(store.reader.latest(request) for request in requests))
     for request, values in zip(requests, answers, strict=True):
         window = market.windows[request.symbols[0].name, request.timeframe.name]
@@ -261,7 +261,7 @@ def soon(clock: Clock) -> Deadline:
 
 
 async def test_a_lookup_is_answered_online_and_recomputed_alike(reader: Reader, clock: Clock) -> None:
-    request = latest_request(HELD, ["close", "rsi_14", "4h:sma_5"], "1h")
+    request = latest_request(PUBLISHED, ["close", "rsi_14", "4h:sma_5"], "1h")
     online = await reader.latest(request, soon(clock))
     assert (online.record.source, online.record.complete, online.record.age_bars) == ("online", True, 0)
     recomputed = await reader.recomputed(request, soon(clock))

@@ -37,7 +37,7 @@ from fsclient.reading.stores import BREAKER
 from tests.fsclient.outcomes import in_time, outcome
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.serving import Serving
-from tests.fsclient.stack import HELD, Clock, Market, hearing, source, until
+from tests.fsclient.stack import PUBLISHED, Clock, Market, hearing, source, until
 
 Make = Callable[..., FeatureStoreClient]
 
@@ -76,7 +76,7 @@ async def test_a_fault_is_answered_as_chosen_in_time_and_the_service_asked_again
     client = make_remote(on_unavailable=mode, timeout_s=TIMEOUT_S, use_cache=False)
 
     def ask() -> Awaitable[tuple[str, float, pd.DataFrame | None]]:
-        return outcome(client.get_latest(HELD, FEATURES))
+        return outcome(client.get_latest(PUBLISHED, FEATURES))
 
     await until_online(client)
     label, _, before = await ask()
@@ -101,7 +101,7 @@ async def test_a_fault_is_answered_as_chosen_in_time_and_the_service_asked_again
 async def until_online(client: FeatureStoreClient) -> None:
     """Waits for the service's own answer: the first one loads what it takes."""
     for _ in range(20):
-        label, *_ = await outcome(client.get_latest(HELD, FEATURES))
+        label, *_ = await outcome(client.get_latest(PUBLISHED, FEATURES))
         if label in ("online", "cache"):
             return
     pytest.fail(f"the service does not answer: {label}")
@@ -138,9 +138,9 @@ async def test_a_way_that_fails_is_left_alone_and_says_for_how_long(make_remote:
     assert metrics.states == {"breaker.service": "closed"}
     way.refuse()
     for _ in range(BREAKER.minimum_calls):
-        with pytest.raises(FeatureStoreUnavailable) as away:
+        with pytest.raises(FeatureStoreUnavailable) as caught:
             await client.get_latest("EUR/USD", ["close"])
-    assert f"the service at http://127.0.0.1:{way.port} is out of reach (ConnectError)" in str(away.value)
+    assert f"the service at http://127.0.0.1:{way.port} is out of reach (ConnectError)" in str(caught.value)
     with pytest.raises(CircuitOpenError) as left_alone:
         await client.get_latest("EUR/USD", ["close"])
     assert 0 < left_alone.value.retry_after_s <= BREAKER.wait_open_s
@@ -159,7 +159,7 @@ async def test_one_fault_is_fixed_by_a_retry(make_remote: Make, way: Proxy) -> N
 
 async def test_200_concurrent_misses_make_one_question(make_remote: Make, service: Serving) -> None:
     client = make_remote(timeout_s=10.0)
-    frames = await asyncio.gather(*(client.get_latest(HELD, FEATURES) for _ in range(200)))
+    frames = await asyncio.gather(*(client.get_latest(PUBLISHED, FEATURES) for _ in range(200)))
     assert service.metrics.get_metrics()["calls"]["total"] == 1
     assert len({id(frame) for frame in frames}) == 200
 
@@ -167,11 +167,11 @@ async def test_200_concurrent_misses_make_one_question(make_remote: Make, servic
 async def test_callers_that_give_up_leave_the_others_their_own_answers(make_remote: Make, market: Market) -> None:
     """Fault: callers give up at any moment, even in the middle of a reply."""
     client = make_remote(on_unavailable="fail", use_cache=False, timeout_s=20.0)
-    truth = {symbol: market.windows[symbol, "1h"].columns for symbol in HELD}
+    truth = {symbol: market.windows[symbol, "1h"].columns for symbol in PUBLISHED}
     names = ("open", "high", "low", "close", "sma_5", "rsi_14")
 
     async def ask(i: int) -> int:
-        symbol, name = HELD[i % 2], names[i % len(names)]
+        symbol, name = PUBLISHED[i % 2], names[i % len(names)]
         frame = await client.get_latest(symbol, [name])
         assert list(frame.columns[:1]) == [name]
         assert frame[name].iloc[0] == truth[symbol][name][-1]
@@ -182,8 +182,8 @@ async def test_callers_that_give_up_leave_the_others_their_own_answers(make_remo
         asyncio.get_running_loop().call_later(0.002 * (i % 9), call.cancel)
         return (await asyncio.gather(call, return_exceptions=True))[0]
 
-    found = [await asyncio.gather(*(impatient(i + n) for i in range(10))) for n in range(15)]
-    assert all(one == 1 or isinstance(one, asyncio.CancelledError) for row in found for one in row)
+    rounds = [await asyncio.gather(*(impatient(i + n) for i in range(10))) for n in range(15)]
+    assert all(result == 1 or isinstance(result, asyncio.CancelledError) for row in rounds for result in row)
     assert sum([await ask(i) for i in range(12)]) == 12
 
 
@@ -199,15 +199,15 @@ async def test_an_unavailable_online_store_behind_the_service_is_covered_as_it_i
     client = make_remote(on_unavailable=mode, timeout_s=timeout_s, use_cache=False)
     await until_online(client)
     await until(lambda: service.hears, "the service to hear publishes")
-    heard = service.lookups.invalidator.changes
+    changes = service.lookups.invalidator.changes
     market.publish("EUR/USD", "1h", market.corrected(close=1.5))
-    await until(lambda: service.lookups.invalidator.changes > heard, "the service's cache to have no answer any more")
+    await until(lambda: service.lookups.invalidator.changes > changes, "the service's cache to have no answer any more")
     proxy.refuse() if fault == "refused" else proxy.black_hole()
     expected = {"last_good": "last_good", "recompute": "recomputed", "fail": "FeatureStoreUnavailable"}[mode]
     for names in (FEATURES, FEATURES[:1], FEATURES[1:]):
         if mode == "last_good" and names != FEATURES:
             continue
-        label, took_s, _ = await outcome(client.get_latest(HELD, names))
+        label, took_s, _ = await outcome(client.get_latest(PUBLISHED, names))
         assert label == expected
         assert in_time(took_s, timeout_s), f"{took_s:.3f} s"
     # The way to the service is well: a range is asked for and answered from the service's offline store.
@@ -219,7 +219,9 @@ async def test_an_online_store_that_lost_its_data_is_covered_too(make_remote: Ma
     """Fault: FLUSHALL, and a service that has never seen what was there."""
     with connect(market.url) as redis:
         redis.flushall()
-    frame = await make_remote(on_unavailable="recompute", use_cache=False, timeout_s=20.0).get_latest(HELD, FEATURES)
+    frame = await make_remote(on_unavailable="recompute", use_cache=False, timeout_s=20.0).get_latest(
+        PUBLISHED, FEATURES
+    )
     assert source(frame) == "recomputed"
     assert not frame[list(FEATURES)].isna().any().any()
 
@@ -304,18 +306,18 @@ async def test_a_key_opens_and_is_never_shown(
     assert source(await opened.get_latest("EUR/USD", ["close"])) == "cache"
     way.refuse()
     locked = make_remote(api_key=key, on_unavailable="fail", use_cache=False)
-    with pytest.raises(FeatureStoreUnavailable) as away:
+    with pytest.raises(FeatureStoreUnavailable) as caught:
         await locked.get_latest("EUR/USD", ["close"])
-    shown = "".join(traceback.format_exception(away.value)) + caplog.text
+    shown = "".join(traceback.format_exception(caught.value)) + caplog.text
     assert key not in shown + "".join(repr(part) + repr(vars(part)) for part in (opened, opened._reader))
 
 
-@pytest.mark.parametrize("given", [None, "fstore_wrong-but-secret"])
-async def test_a_key_that_is_not_known_is_no_outage(given: str | None, make_remote: Make, service: Serving) -> None:
+@pytest.mark.parametrize("key", [None, "fstore_wrong-but-secret"])
+async def test_a_key_that_is_not_known_is_no_outage(key: str | None, make_remote: Make, service: Serving) -> None:
     first = make_remote(use_cache=False)
     await first.get_latest("EUR/USD", ["close"])
     service.keys.add("mine")
-    client = make_remote(api_key=given, on_unavailable="last_good", use_cache=False)
+    client = make_remote(api_key=key, on_unavailable="last_good", use_cache=False)
     for _ in range(2 * BREAKER.minimum_calls):
         with pytest.raises(AuthenticationError, match="api_key=") as refused_:
             await client.get_latest("EUR/USD", ["close"])
@@ -404,7 +406,7 @@ def stranger() -> Iterator[tuple[str, type[Stranger]]]:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "body", "asked"),
+    ("status", "kind", "body", "requests"),
     [
         (200, "text/html", b"<html>hello</html>", 1),
         (307, "text/html", b"elsewhere", 1),
@@ -415,14 +417,14 @@ def stranger() -> Iterator[tuple[str, type[Stranger]]]:
     ],
 )
 async def test_what_no_service_of_ours_says_is_no_answer(
-    status: int, kind: str, body: bytes, asked: int, stranger: tuple[str, type[Stranger]]
+    status: int, kind: str, body: bytes, requests: int, stranger: tuple[str, type[Stranger]]
 ) -> None:
     url, here = stranger
     here.status, here.kind, here.body = status, kind, body
     async with FeatureStoreClient(url=url, api_key="fstore_x", on_unavailable="fail", use_cache=False) as client:
         with pytest.raises(FeatureStoreUnavailable):
             await client.get_latest("EUR/USD", ["close"])
-    assert len(here.asked) == asked
+    assert len(here.asked) == requests
 
 
 async def test_no_proxy_of_the_environment_gets_the_key(

@@ -158,7 +158,7 @@ def test_a_call_from_before_the_trip_changes_nothing_afterwards(
 
 
 def test_a_probe_of_an_earlier_half_open_does_not_count_in_this_one(breaker: CircuitBreaker, clock: Clock) -> None:
-    lost = half_open(breaker, clock)
+    earlier = half_open(breaker, clock)
     fail(breaker, 2)
     clock.now += SMALL.max_half_open_s
     with pytest.raises(Rejected):
@@ -166,7 +166,7 @@ def test_a_probe_of_an_earlier_half_open_does_not_count_in_this_one(breaker: Cir
     clock.now += SMALL.wait_open_s
     breaker.acquire().success(0.1)
     succeed(breaker)
-    lost.success(0.1)
+    earlier.success(0.1)
     assert breaker.state == "half_open"
 
 
@@ -221,13 +221,17 @@ def test_a_window_of_time_forgets(clock: Clock) -> None:
 
 
 def test_hooks_hear_every_change_with_what_led_to_it(clock: Clock) -> None:
-    heard: list[Transition] = []
-    breaker = CircuitBreaker(SMALL, clock=clock, on_transition=heard.append)
+    transitions: list[Transition] = []
+    breaker = CircuitBreaker(SMALL, clock=clock, on_transition=transitions.append)
     half_open(breaker, clock).success(0.1)
     succeed(breaker, 2)
-    assert [(t.before, t.after) for t in heard] == [("closed", "open"), ("open", "half_open"), ("half_open", "closed")]
-    assert (heard[0].calls, heard[0].failed) == (4, 4)
-    assert (heard[2].calls, heard[2].failed) == (3, 0)
+    assert [(t.before, t.after) for t in transitions] == [
+        ("closed", "open"),
+        ("open", "half_open"),
+        ("half_open", "closed"),
+    ]
+    assert (transitions[0].calls, transitions[0].failed) == (4, 4)
+    assert (transitions[2].calls, transitions[2].failed) == (3, 0)
 
 
 def test_a_failing_hook_is_logged_and_breaks_no_call(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
@@ -243,16 +247,16 @@ def test_a_failing_hook_is_logged_and_breaks_no_call(clock: Clock, caplog: pytes
 
 def test_a_hook_may_use_the_breaker(clock: Clock) -> None:
     """It is called outside of the lock: another thread can read the breaker while it runs."""
-    seen: list[str] = []
+    states: list[str] = []
 
     def hook(_: Transition) -> None:
-        reader = threading.Thread(target=lambda: seen.append(breaker.snapshot().state))
+        reader = threading.Thread(target=lambda: states.append(breaker.snapshot().state))
         reader.start()
         reader.join(5)
 
     breaker = CircuitBreaker(SMALL, clock=clock, on_transition=hook)
     fail(breaker, 4)
-    assert seen == ["open"]
+    assert states == ["open"]
 
 
 @pytest.mark.parametrize(
@@ -293,14 +297,14 @@ def test_the_last_calls_are_what_a_plain_list_says(calls: list[tuple[bool, bool,
 def test_the_last_seconds_hold_all_that_is_young_and_nothing_that_is_old(
     calls: list[tuple[bool, bool, float]], length_s: float
 ) -> None:
-    window, now, seen = LastSeconds(length_s), 50.0, []
+    window, now, recorded = LastSeconds(length_s), 50.0, []
     for failed, slow, passed_s in calls:
         now += passed_s
         window.add(failed=failed, slow=slow, now=now)
-        seen.append((now, failed, slow))
+        recorded.append((now, failed, slow))
     window.slide(now)
-    sure = [c for c in seen if c[0] > now - length_s * (1 - 1 / BUCKETS) + 1e-6]
-    possible = [c for c in seen if c[0] >= now - length_s - 1e-6]
+    sure = [c for c in recorded if c[0] > now - length_s * (1 - 1 / BUCKETS) + 1e-6]
+    possible = [c for c in recorded if c[0] >= now - length_s - 1e-6]
     assert len(sure) <= window.calls <= len(possible)
     assert sum(c[1] for c in sure) <= window.failed <= sum(c[1] for c in possible)
     assert sum(c[2] for c in sure) <= window.slow <= sum(c[2] for c in possible)
@@ -318,23 +322,23 @@ steps = st.lists(
 
 @given(steps)
 def test_whatever_happens_probes_stay_capped_and_it_can_always_recover(history: list[tuple[str, int]]) -> None:
-    clock, heard = Clock(1000.0), []
-    breaker = CircuitBreaker(SMALL, clock=clock, on_transition=heard.append)
-    held: list[tuple[Permit, int]] = []
+    clock, transitions = Clock(1000.0), []
+    breaker = CircuitBreaker(SMALL, clock=clock, on_transition=transitions.append)
+    permits: list[tuple[Permit, int]] = []
     for step, number in history:
         if step == "acquire":
             with contextlib.suppress(Rejected):
-                held.append((breaker.acquire(), len(heard)))
+                permits.append((breaker.acquire(), len(transitions)))
                 assert breaker.state != "open"
         elif step == "pass":
             clock.now += number
-        elif held:
-            permit, generation = held.pop(number % len(held))
-            before = len(heard)
+        elif permits:
+            permit, generation = permits.pop(number % len(permits))
+            before = len(transitions)
             permit.cancel() if step == "cancel" else getattr(permit, step)(0.1)
-            assert generation == before or len(heard) == before  # a stale permit moves nothing
+            assert generation == before or len(transitions) == before  # a stale permit moves nothing
         if breaker.state == "half_open":
-            under_way = sum(generation == len(heard) for _, generation in held)
+            under_way = sum(generation == len(transitions) for _, generation in permits)
             assert under_way + breaker.snapshot().calls + breaker.snapshot().probes_left == SMALL.probes
     for _ in range(3):  # the store is well again: however it stood, it closes
         clock.now += SMALL.max_half_open_s + SMALL.wait_open_s

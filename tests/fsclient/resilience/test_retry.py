@@ -178,7 +178,7 @@ def test_in_an_outage_of_any_length_retries_add_at_most_a_tenth(outage_s: int, c
     budget, uniform = RetryBudget(), random.Random(7).random
     attempts = {"before": 0, "during": 0, "after": 0}
 
-    async def one(phase: str) -> None:
+    async def call_once(phase: str) -> None:
         async def attempt(_: int) -> str:
             attempts[phase] += 1
             if phase == "during":
@@ -195,7 +195,7 @@ def test_in_an_outage_of_any_length_retries_add_at_most_a_tenth(outage_s: int, c
         for phase, seconds in (("before", 10), ("during", outage_s), ("after", 10)):
             async with asyncio.TaskGroup() as group:
                 for _ in range(seconds * calls_per_s):
-                    group.create_task(one(phase))
+                    group.create_task(call_once(phase))
                     await asyncio.sleep(1 / calls_per_s)
 
     run(strategy())
@@ -212,10 +212,10 @@ def fast(**settings: Any) -> RetryPolicy:
 
 
 def test_a_transient_failure_is_retried_after_the_policys_delay() -> None:
-    seen: list[tuple[int, float]] = []
+    attempts: list[tuple[int, float]] = []
 
     async def attempt(number: int) -> str:
-        seen.append((number, now()))
+        attempts.append((number, now()))
         if number < 3:
             raise ConnectionError("reset")
         return "answer"
@@ -224,7 +224,7 @@ def test_a_transient_failure_is_retried_after_the_policys_delay() -> None:
         return await call(attempt, policy=fast(), deadline=in_seconds(5), on=ConnectionError)
 
     assert run(main()) == "answer"
-    assert seen == [(1, 0.0), (2, pytest.approx(0.05)), (3, pytest.approx(0.15))]
+    assert attempts == [(1, 0.0), (2, pytest.approx(0.05)), (3, pytest.approx(0.15))]
 
 
 @pytest.mark.parametrize(("max_attempts", "expected"), [(1, 1), (3, 3)])

@@ -16,10 +16,10 @@ from fsclient.computed.registered import registered
 from tests.fsclient.serving import Serving
 from tests.fsclient.stack import (
     EVERY_FIELD,
-    HELD,
     KNOWN_WITHOUT_DATA,
     MINUTES,
     NOW,
+    PUBLISHED,
     Clock,
     Market,
     hearing,
@@ -34,8 +34,8 @@ Ask = Callable[[FeatureStoreClient], Awaitable[Answer]]
 
 LOOKUPS: dict[str, Ask] = {
     "latest of one": lambda c: c.get_latest("EUR/USD", ["close"]),
-    "latest of all fields": lambda c: c.get_latest(HELD, EVERY_FIELD),
-    "latest of several timeframes": lambda c: c.get_latest(HELD[::-1], ["4h:sma_200", "close", "1h:rsi_14"]),
+    "latest of all fields": lambda c: c.get_latest(PUBLISHED, EVERY_FIELD),
+    "latest of several timeframes": lambda c: c.get_latest(PUBLISHED[::-1], ["4h:sma_200", "close", "1h:rsi_14"]),
     "latest at 4h": lambda c: c.get_latest("GBP/USD", "rsi_14", timeframe="4h"),
     "latest of a symbol without data": lambda c: c.get_latest([KNOWN_WITHOUT_DATA, "EUR/USD"], ["close", "atr_14"]),
     "latest of nothing at all": lambda c: c.get_latest(KNOWN_WITHOUT_DATA, ["close"]),
@@ -164,12 +164,12 @@ async def test_every_mistake_is_shown_in_the_same_words(
 ) -> None:
     for name, ask in MISTAKES.items():
         with subtests.test(name):
-            found = []
+            errors = []
             for client in ways:
                 with pytest.raises(FeatureStoreError) as mistake:
                     await ask(client)
-                found.append((type(mistake.value), str(mistake.value)))
-            assert found[0] == found[1]
+                errors.append((type(mistake.value), str(mistake.value)))
+            assert errors[0] == errors[1]
     for client in ways:
         assert client._reader.guard.breaker.snapshot().failed == 0
 
@@ -177,13 +177,13 @@ async def test_every_mistake_is_shown_in_the_same_words(
 async def test_an_answer_is_the_callers_own(make_remote: Make) -> None:
     client = make_remote()
     await hearing(client)
-    first = await client.get_latest(HELD, ["close", "rsi_14"])
-    kept = first.copy()
+    first = await client.get_latest(PUBLISHED, ["close", "rsi_14"])
+    original = first.copy()
     first.loc[:, "close"] = -1.0
     first.attrs["provenance"]["missing"].append("mine")
-    again = await client.get_latest(HELD, ["close", "rsi_14"])
+    again = await client.get_latest(PUBLISHED, ["close", "rsi_14"])
     assert source(again) == "cache"
-    pd.testing.assert_frame_equal(again, kept)
+    pd.testing.assert_frame_equal(again, original)
     assert again.attrs["provenance"]["missing"] == []
 
 
@@ -241,7 +241,7 @@ async def test_a_service_that_falls_silent_is_noticed(make_remote: Make, way: An
 
 def test_the_client_without_an_event_loop_asks_a_service_too(service: Serving, clock: Clock) -> None:
     with SyncFeatureStoreClient(url=service.url, now=clock.now, clock=clock.monotonic, timeout_s=20.0) as client:
-        frame = client.get_latest(HELD, ["close"])
+        frame = client.get_latest(PUBLISHED, ["close"])
         series = client.compute_feature("own_gap", "EUR/USD", "2024-03-01", "2024-03-29")
     assert source(frame) == "online"
     assert source(series) == "recomputed"

@@ -25,7 +25,7 @@ from fsclient.service.keys import KeyFile
 from fsclient.service.questions import MAX_NAMES
 from tests.fsclient.proxy import Proxy
 from tests.fsclient.serving import Serving
-from tests.fsclient.stack import HELD, Clock
+from tests.fsclient.stack import PUBLISHED, Clock
 
 LATEST = {"symbols": ["EUR/USD"], "features": ["close"]}
 DAYS = {"symbol": "EUR/USD", "start_date": "2024-03-04", "end_date": "2024-03-05"}
@@ -54,9 +54,9 @@ def reported(answer: httpx.Response) -> tuple[int, str, str]:
 
 
 def test_a_person_gets_json_and_a_program_arrow(http: httpx.Client) -> None:
-    asked = {"symbols": [*HELD], "features": ["close", "4h:rsi_14"], "timeframe": "1h"}
-    plain = http.post("/v1/latest", json=asked).json()
-    arrow = http.post("/v1/latest", json=asked, headers={"accept": ARROW})
+    question = {"symbols": [*PUBLISHED], "features": ["close", "4h:rsi_14"], "timeframe": "1h"}
+    plain = http.post("/v1/latest", json=question).json()
+    arrow = http.post("/v1/latest", json=question, headers={"accept": ARROW})
     table = pa.ipc.open_stream(arrow.content).read_all()
     assert arrow.headers["content-type"] == ARROW
     assert table.column_names == ["symbol", "close", "4h:rsi_14", "event_timestamp", "age_bars"]
@@ -67,16 +67,16 @@ def test_a_person_gets_json_and_a_program_arrow(http: httpx.Client) -> None:
 
 
 def test_json_has_null_for_what_does_not_exist(http: httpx.Client) -> None:
-    asked = {**DAYS, "start_date": "2024-02-01", "end_date": "2024-02-01", "indicators": ["sma_200"]}
-    found = http.post("/v1/indicators", json=asked).json()
-    assert {row["sma_200"] for row in found["rows"]} == {None}
-    assert found["rows"][0]["open_time"] == "2024-02-01T00:00:00Z"
-    assert found["provenance"]["missing"][0]["reason"] == "warm_up"
+    question = {**DAYS, "start_date": "2024-02-01", "end_date": "2024-02-01", "indicators": ["sma_200"]}
+    answer = http.post("/v1/indicators", json=question).json()
+    assert {row["sma_200"] for row in answer["rows"]} == {None}
+    assert answer["rows"][0]["open_time"] == "2024-02-01T00:00:00Z"
+    assert answer["provenance"]["missing"][0]["reason"] == "warm_up"
 
 
 def test_a_feature_is_computed_with_the_parameters_that_are_given(http: httpx.Client) -> None:
-    found = http.post("/v1/compute", json=QUESTIONS["/v1/compute"]).json()
-    assert list(found["rows"][0]) == ["open_time", "rsi"]
+    answer = http.post("/v1/compute", json=QUESTIONS["/v1/compute"]).json()
+    assert list(answer["rows"][0]) == ["open_time", "rsi"]
 
 
 def test_health_says_whether_the_online_store_answers_and_no_more(
@@ -105,7 +105,7 @@ def test_the_schema_is_shown_and_no_page_that_loads_scripts_from_elsewhere(http:
 
 
 @pytest.mark.parametrize(
-    ("path", "change", "status", "kind", "says"),
+    ("path", "change", "status", "kind", "message"),
     [
         ("/v1/latest", {"symbols": ["EURUSD"]}, 404, "UnknownSymbolError", "Did you mean EUR/USD"),
         ("/v1/latest", {"features": ["rsi_15"]}, 404, "UnknownFeatureError", "rsi_14"),
@@ -127,11 +127,11 @@ def test_the_schema_is_shown_and_no_page_that_loads_scripts_from_elsewhere(http:
     ],
 )  # fmt: skip
 def test_a_mistake_is_shown_by_its_kind(
-    path: str, change: dict[str, Any], status: int, kind: str, says: str, http: httpx.Client
+    path: str, change: dict[str, Any], status: int, kind: str, message: str, http: httpx.Client
 ) -> None:
-    found = reported(http.post(path, json={**QUESTIONS[path], **change}))
-    assert found[:2] == (status, kind)
-    assert says in found[2]
+    problem = reported(http.post(path, json={**QUESTIONS[path], **change}))
+    assert problem[:2] == (status, kind)
+    assert message in problem[2]
 
 
 def test_what_is_no_question_is_shown_as_such(http: httpx.Client) -> None:
@@ -182,8 +182,8 @@ def test_every_error_is_read_back_as_itself() -> None:
         assert kind in STATUS
         status, body, _ = problem(kind("what to do"))
         assert 400 <= status < 600
-        found = read_problem(body)
-        assert (type(found), str(found)) == (kind, "what to do")
+        error = read_problem(body)
+        assert (type(error), str(error)) == (kind, "what to do")
     again = read_problem(problem(errors.CircuitOpenError("later", retry_after_s=1.25))[1])
     assert isinstance(again, errors.CircuitOpenError)
     assert again.retry_after_s == 1.25
@@ -283,9 +283,9 @@ def test_others_reach_nothing_without_a_key(tmp_path: Path) -> None:
 def test_a_key_is_never_logged(http: httpx.Client, service: Serving, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     key = service.keys.add("one")
-    for given in (key, "fstore_wrong-but-secret"):
-        http.get("/metrics", headers={"authorization": f"Bearer {given}"})
-        http.post("/v1/latest", json={"symbols": 1}, headers={"authorization": f"Bearer {given}"})
+    for sent_key in (key, "fstore_wrong-but-secret"):
+        http.get("/metrics", headers={"authorization": f"Bearer {sent_key}"})
+        http.post("/v1/latest", json={"symbols": 1}, headers={"authorization": f"Bearer {sent_key}"})
     assert key not in caplog.text
     assert "secret" not in caplog.text
 
@@ -313,8 +313,8 @@ def test_a_body_that_does_not_come_is_not_waited_for(service: Serving, monkeypat
             b"POST /v1/latest HTTP/1.1\r\nhost: 127.0.0.1\r\n"
             b"content-type: application/json\r\ncontent-length: 99\r\n\r\n{"
         )
-        said = line.recv(65_536)
-    assert said.startswith(b"HTTP/1.1 408 ")
+        response = line.recv(65_536)
+    assert response.startswith(b"HTTP/1.1 408 ")
 
 
 def test_an_answer_says_nothing_of_what_runs_here(http: httpx.Client) -> None:
