@@ -63,7 +63,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def settled() -> None:
-    """What is imported and left by files before stays, and Python's collector goes through it no more.
+    """Freezes what earlier files imported and left behind, so that Python's collector no longer goes through it.
 
     It takes most of a second for a whole process of tests, at any moment: a call that has half a second would be late.
     """
@@ -72,7 +72,7 @@ def settled() -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """One process runs a file's tests, so that what the file sets up is set up once; drills go one by one."""
+    """One process runs a file's tests, so that what the file sets up is set up once; drills run one by one."""
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:

@@ -89,7 +89,7 @@ def new_database(server_url: str) -> str:
 
 
 def _user(*owned: Path) -> dict[str, Any]:
-    """Under whom the server runs: it refuses root, so then someone who may do nothing else."""
+    """The user under whom the server runs: it refuses root, so root's tests use an unprivileged one."""
     if os.geteuid():
         return {}
     names = {entry.pw_name: entry for entry in pwd.getpwall()}

@@ -65,7 +65,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 COMPOSERS = ("cli", "deployed", "__main__")
 # The client's own packages: they install with it, and so neither extras nor what extras need may be imported there.
 CLIENT_EXTRAS = ("fsclient.service", "fsclient.dashboard", "fastapi", "starlette", "dash", "plotly", "sqlalchemy")
-# What ``flows`` may import of the client: plain words and errors; its extras are for who puts rooms together.
+# What ``flows`` may import of the client: plain words and errors; its extras are for modules that put rooms together.
 CLIENT_WORDS = ("fsclient.errors", "fsclient.metrics")
 # Delta Lake lies behind a seam: what asks for the offline tables knows ``OfflineTables``, and these open them.
 BACK_END = "feature_repo.stores.delta"
@@ -117,7 +117,7 @@ def parsed(source: str) -> ast.Module:
 
 
 def imports(source: str, importer: str) -> Iterator[str]:
-    """Full names of all that a module imports, wherever in it: ``from a import b`` gives ``a`` and ``a.b``."""
+    """Full names of everything that a module imports, at any depth: ``from a import b`` means ``a`` and ``a.b``."""
     for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

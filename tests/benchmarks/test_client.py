@@ -1,4 +1,4 @@
-"""What a lookup costs, beside the least it could cost. Ratios in one run; nothing here asserts a time."""
+"""What a lookup costs, beside the least it could cost. Ratios within one run; nothing here asserts a time."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def test_cached(repo: Repo, report: Report) -> None:
 
 
 async def test_metrics_of_a_cache_hit(repo: Repo, report: Report) -> None:
-    """One call's record: made and counted in this process, and what it costs more when the dashboard is told."""
+    """One call's record: made and counted in this process, and what reporting it to the dashboard adds."""
     calls, rounds = 5_000, 20
     alone, reported = Metrics(), Metrics()
 
@@ -152,7 +152,7 @@ async def test_metrics_of_a_cache_hit(repo: Repo, report: Report) -> None:
         return (time.perf_counter() - started) / calls
 
     async with FeatureStoreClient(repo=repo, metrics=reported) as client:
-        await client.get_latest("EUR/USD", ["close"])  # from the first answer on the dashboard is told
+        await client.get_latest("EUR/USD", ["close"])  # from the first answer on, calls are reported to the dashboard
         times = np.array([[a_call_s(alone), a_call_s(reported)] for _ in range(rounds)])
         assert reported.get_metrics()["calls"]["by_symbol"]["EUR/USD"] == rounds * calls + 1
     report.time("counting a cache hit", float(np.median(times[:, 0])), "2 us")

@@ -1,4 +1,4 @@
-"""The dashboard over 100 clients of 1,000 calls a second each and 30 days of history, printed as a table."""
+"""The dashboard over 100 clients with 1,000 calls per second each and 30 days of history, printed as a table."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ new MutationObserver(() => {
   }
 }).observe(document, {childList: true, subtree: true});
 """
-# From a click to the frame in which every chart in sight has been drawn anew.
+# From a click to the frame in which every chart in sight has been redrawn.
 _UPDATE = """() => new Promise(done => {
   const inSight = chart => chart.getBoundingClientRect().top < innerHeight;
   const awaited = new Set([...document.querySelectorAll('#page .js-plotly-plot')].filter(inSight));

@@ -65,7 +65,7 @@ def test_a_new_bar_costs_the_same_however_long_the_history(tmp_path_factory: pyt
 
 
 def child(job: str, folder: Path, url: str, years: int) -> dict[str, Any]:
-    """What a process of its own tells of a job."""
+    """The result that a separate process prints for a job."""
     command = [sys.executable, __file__, job, str(folder), url, str(years)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
@@ -146,7 +146,7 @@ def store(settings: Any, names: Sequence[str], years: int) -> dict[str, Any]:
 
 
 def run(settings: Any, names: Sequence[str], years: int) -> dict[str, Any]:
-    """Materializes all symbols, a shard after the other, and tells what it cost."""
+    """Materializes all symbols, one shard after another, and returns what it cost."""
     from feature_repo.stores.redis.connection import connect
     from flows.materialize import stages
     from flows.quality import suite

@@ -171,7 +171,7 @@ def test_the_urls_name_the_services_and_what_they_hold(services: Mapping[str, An
 
 
 def test_a_container_has_the_settings_of_its_files(services: Mapping[str, Any], secrets: Path) -> None:
-    """The entrypoint, run as it is on what the worker is given."""
+    """The entrypoint, run unchanged with the worker's environment."""
     environment = services["worker"]["environment"]
     environ = {name: value.replace("/run/secrets", str(secrets)) for name, value in environment.items()}
     environ |= {"PATH": "/usr/bin:/bin", "FSTORE_HOME": "/var/lib/fstore"}

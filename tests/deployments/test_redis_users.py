@@ -1,4 +1,4 @@
-"""The Redis of the Compose stack, started by its own script on its own files: who may do what."""
+"""The Redis of the Compose stack, started by its own script on its own files: what each user may do."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Environment:
     workspace: Path
 
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command of the environment with no variables of this process but the given ones."""
+        """Runs a command of the environment with only the given variables, none of this process."""
         environ = {
             "HOME": str(self.workspace),
             "PATH": "/usr/bin:/bin",
@@ -94,7 +94,7 @@ def wheel(uv: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory:
 def environment(
     uv: Callable[..., subprocess.CompletedProcess[str]], wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Environment]:
-    """Makes an environment with the wheel and an extra of it; the empty text is none."""
+    """Makes an environment with the wheel and one of its extras; an empty name means no extra."""
     environments: dict[str, Environment] = {}
 
     def make(extra: str) -> Environment:

@@ -80,7 +80,7 @@ def _as_made(command: str) -> str:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """A folder that looks like the project's to who stands in it, and that pages may write to."""
+    """A folder that looks like the project's root from inside, and that pages may write to."""
     for name in ("feature_repo", "deployments"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path

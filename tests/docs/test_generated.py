@@ -1,7 +1,7 @@
 """The tables in docs/ that are made of the catalog and the rules are up to date.
 
 They stand between `<!-- generated: NAME -->` and `<!-- end -->`. `UPDATE_DOCS=1 pytest tests/docs/test_generated.py`
-writes them anew.
+rewrites them.
 """
 
 from __future__ import annotations

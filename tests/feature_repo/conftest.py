@@ -1,4 +1,4 @@
-"""One embedded server and one applied feature repository a session; an emptied store and tables a test."""
+"""One embedded server and one applied feature repository per session; an emptied store and tables per test."""
 
 from __future__ import annotations
 

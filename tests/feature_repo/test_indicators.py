@@ -184,7 +184,7 @@ def history(request: pytest.FixtureRequest) -> Bars:
 
 @WITH_WARM_UP
 def test_the_warm_up_suffices(indicator: Indicator, history: Bars) -> None:
-    """A tail that begins ``warm_up`` bars before a bar gives its value to 1e-9, as all of history does.
+    """A tail that begins ``warm_up`` bars before a bar has its value to 1e-9, as all of history does.
 
     Relative to the value; near a zero crossing, where a relative error has no meaning, to a thousandth of its usual
     size.
@@ -205,7 +205,7 @@ def test_the_warm_up_suffices(indicator: Indicator, history: Bars) -> None:
 )
 def test_an_unknown_bar_has_no_value_and_history_begins_anew_after_it(indicator: Indicator, column: str) -> None:
     """TA-Lib's RSI, ADX, STOCH, CCI, OBV and SUPERTREND answer a NaN with numbers, its SMA with NaN for ever."""
-    at = 200 // DAY_BARS * DAY_BARS - 1  # the last bar of a day, so that the VWAP begins anew as well
+    at = 200 // DAY_BARS * DAY_BARS - 1  # the last bar of a day, so that the VWAP restarts as well
     broken = {name: values.copy() for name, values in WALK.items()}
     broken[column][at] = np.nan
     before, after = compute(indicator, cut(WALK, slice(at))), compute(indicator, cut(WALK, slice(at + 1, None)))

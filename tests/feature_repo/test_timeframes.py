@@ -33,7 +33,7 @@ ACCEPTED = [minutes for minutes in range(1, 3 * 1440) if accepted(minutes)]
 def test_what_is_accepted_fills_its_days_without_a_gap_or_an_overlap(minutes: int, session: str) -> None:
     """A bar ends where the next one begins, and is as long as its name says but on the days of 23 and of 25 hours."""
     frame, market = Timeframe(name=name(minutes), seconds=60 * minutes), SESSIONS[session]
-    if minutes < 15:  # those of a month tell as much
+    if minutes < 15:  # those of a month show as much
         opens = grid_opens(market, frame, YEAR[0] + 60 * DAY_US, YEAR[0] + 100 * DAY_US)
     else:
         opens = grid_opens(market, frame, *YEAR)

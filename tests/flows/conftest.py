@@ -173,7 +173,7 @@ def take(tables: DeltaTables, ledger: Ledger, source_of: Callable[[pd.DataFrame]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineViews:
-    """What the online store holds of a symbol and timeframe.
+    """The three online views of a symbol and timeframe.
 
     Attributes:
         closes: each of the three views' bar close.
@@ -210,8 +210,8 @@ def read_online(redis: Any, settings: Settings) -> Callable[..., OnlineViews | N
 
 @pytest.fixture
 def contents(redis: Any, tables: DeltaTables) -> Callable[[], tuple[Any, ...]]:
-    """All that is stored, to compare before and after: each table's version, and the online store's bytes (but who
-    wrote them last).
+    """All that is stored, to compare before and after: each table's version, and the online store's bytes (except the
+    last writer's token).
     """
 
     def read() -> tuple[Any, ...]:

@@ -27,7 +27,7 @@ def store(settings: Settings) -> Any:
 
 @pytest.fixture
 def redefine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Changes the schema of a view in the definitions: field -> tags, None to take it away, a new name to add it."""
+    """Changes the schema of a view in the definitions: field -> tags, None to remove it, a new name to add it."""
     from feast import FeatureView, Field
     from feast.types import Float64, String
 
@@ -104,7 +104,7 @@ def test_a_changed_parameter_under_an_old_name_is_refused_with_the_difference(
 
 
 def test_what_is_refused_is_not_registered(store: Any, redefine: Callable[..., None]) -> None:
-    """Neither the change nor what is new and would be welcome by itself."""
+    """Neither the change nor the new view, which alone would be accepted."""
     redefine("indicators_1h", {"rsi_14": RSI_15})
     redefine("indicators_4h", {"rsi_99": RSI})
     with pytest.raises(DefinitionChangedError):

@@ -1,4 +1,4 @@
-"""One generated market a session; a proxy, a home, a clock and clients of its own a test."""
+"""One generated market per session; per test, its own proxy, home, clock and clients."""
 
 from __future__ import annotations
 

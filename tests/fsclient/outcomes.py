@@ -1,4 +1,4 @@
-"""What a call in a fault comes to: its answer or error, and how soon."""
+"""The outcome of a call during a fault: its answer or error, and how soon it came."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Stopwatch:
 
 
 def _waited_for_a_processor_s() -> float:
-    """How long this thread could have gone on and had no processor, since it began; 0 where no kernel tells."""
+    """How long this thread has waited for a processor since it began; 0 where the kernel does not report it."""
     return int(_COUNTS.read_text().split()[1]) / 1e9 if _COUNTS.exists() else 0.0
 
 

@@ -18,7 +18,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time left: closing resets 
 
 
 class Proxy:
-    """Hands on what it hears until it is told otherwise; each command ends the one before.
+    """Forwards what it receives until a fault is set; each fault ends the one before.
 
     Args:
         target: a Unix socket's path, or ``(host, port)``.
@@ -103,7 +103,7 @@ class Proxy:
         return b"".join(self._heard).upper().count(b"\r\n" + command.upper() + b"\r\n")
 
     def forget(self) -> None:
-        """Begin to count anew."""
+        """Restart the counts."""
         self._heard.clear()
 
     # -------------------------------------------------------------------------------------------- the work

@@ -1,4 +1,4 @@
-"""The client's way of a call: what its cache repeats and for how long, whose a frame is, what holds up the loop."""
+"""One call through the client: what its cache repeats and for how long, whether a frame is its own, what blocks the loop."""
 
 from __future__ import annotations
 
@@ -358,7 +358,7 @@ async def test_a_process_that_begins_to_listen_drops_nothing_that_others_share(
 async def test_what_is_shared_is_not_served_after_a_publish_that_nobody_heard(
     make_client: Make, market: Market
 ) -> None:
-    """Fault: all who listened are gone when a correction is published, and what they have shared is still there."""
+    """Fault: every listener is gone when a correction is published, and what they shared is still there."""
     for published in (False, True):
         if published:
             market.publish("EUR/USD", "1h", market.corrected(close=1.75))
@@ -393,7 +393,7 @@ async def test_who_cannot_read_the_revision_shares_for_a_second_only(
     cache.close()
 
 
-# ------------------------------------------------------------------------------------------------ whose frame it is
+# -------------------------------------------------------------------------------------- a frame is its caller's own
 
 
 def spoil(frame: pd.DataFrame) -> None:
@@ -574,7 +574,7 @@ def _beats(longest_s: float, took_s: float) -> bool:
 
 
 async def _heartbeat(call: Callable[[], Awaitable[pd.DataFrame]]) -> tuple[float, float]:
-    """The longest time for which the loop stood still during a call, and how long the call took."""
+    """The longest time for which a call blocked the loop, and how long the call took."""
     loop = asyncio.get_running_loop()
     longest_s, last = 0.0, loop.time()
 

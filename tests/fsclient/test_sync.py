@@ -108,7 +108,7 @@ def test_close_ends_threads_and_connections(repo: Repo, clock: Clock, proxy: Pro
 
 
 def test_close_does_not_leave_another_thread_waiting(repo: Repo, clock: Clock, proxy: Proxy) -> None:
-    """Fault: closed in the midst of a call."""
+    """Fault: closed in the middle of a call."""
     client = SyncFeatureStoreClient(repo=repo, now=clock.now, clock=clock.monotonic, timeout_s=30.0)
     proxy.delay(30.0)
     errors: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""Rows as a run writes them, and values as a test tells them."""
+"""Rows as a run writes them, with values that a test can recognise."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def bits(values: Any) -> list[int]:
 def publish_all(
     redis: Any, project: str, symbol: str, timeframes: Sequence[str] = ("1h",), n: int = 7, seed: int = 0
 ) -> Stored:
-    """Publishes all views of a symbol, odd values among them; gives (view, field) -> what was published."""
+    """Publishes all views of a symbol, odd values among them; returns (view, field) -> what was published."""
     random, stored, rows = np.random.default_rng(seed), Stored(), []
     for timeframe in timeframes:
         for kind in catalog.VIEW_KINDS:
@@ -149,7 +149,7 @@ def test_stock_feast_reads_the_same_bytes_identically(feature_store: FeatureStor
     stock._get_provider().online_store._client.close()
 
 
-# ------------------------------------------------------------------------------------------- absence is told
+# --------------------------------------------------------------------------------------- absence is reported
 
 
 def test_a_missing_symbol_is_not_found_and_not_of_1970(feature_store: FeatureStore, redis: Any, repo: Repo) -> None:

@@ -21,7 +21,7 @@ def home(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def rows(out: str) -> list[list[str]]:
-    """The words of each line that tells of a symbol and timeframe."""
+    """The words of each line about a symbol and timeframe."""
     return [words for line in out.splitlines() if (words := line.split())[1:2] in (["1h"], ["4h"], ["1d"])]
 
 

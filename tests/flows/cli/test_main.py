@@ -1,4 +1,4 @@
-"""How a command ends: 0 done, 1 failed, 2 misused; what a user can mend is one line, printed as it is."""
+"""How a command ends: 0 done, 1 failed, 2 misused; what a user can fix is reported in one line, verbatim."""
 
 from __future__ import annotations
 

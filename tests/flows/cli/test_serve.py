@@ -1,4 +1,4 @@
-"""`fstore serve` as a process of its own, and `fstore keys`: what they print and how they end."""
+"""`fstore serve` as a separate process, and `fstore keys`: what they print and how they end."""
 
 from __future__ import annotations
 

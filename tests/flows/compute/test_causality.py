@@ -181,7 +181,7 @@ class World:
         return frame
 
     async def recomputed(self, moment: datetime) -> dict[str, pd.DataFrame]:
-        """What a client answers at a moment when its online store is away."""
+        """What a client answers at a moment when its online store is unavailable."""
         repo = replace(self.settings.repo(), redis_url="redis://127.0.0.1:1")
         span, frames = (self.symbol, moment - timedelta(days=4), moment), {}
         async with FeatureStoreClient(
@@ -220,7 +220,7 @@ async def test_no_value_changes_as_stored_joined_published_and_recomputed(
 ) -> None:
     """A world without the bars that come after a moment beside one that has them.
 
-    A strategy trains on the one and trades in the other, so both must tell it the same.
+    A strategy trains on the one and trades in the other, so both must show it the same.
     """
     symbol, _, end = MARKETS[market]
     moment, later, bars = STORED[market], end + timedelta(days=7), history(market)
@@ -233,7 +233,7 @@ async def test_no_value_changes_as_stored_joined_published_and_recomputed(
     assert whole.materialize(moment) == published
     whole.materialize(later)
 
-    # A join in hindsight gives what was read then.
+    # A join in hindsight returns what was read then.
     known = cut.joined(moment)
     pd.testing.assert_frame_equal(whole.joined(moment), known, check_exact=True)
 

@@ -129,7 +129,7 @@ def test_equals_pandas_resample_to_the_last_bit(session: Session, target: str) -
     resampled = prices_and_volume(
         bars.set_index("open_time").resample(length, label="left", closed="left", origin=origin)
     )
-    resampled = resampled.dropna(subset=["open"])  # resample also gives rows without any bar
+    resampled = resampled.dropna(subset=["open"])  # resample also returns rows without any bar
     pd.testing.assert_frame_equal(
         derived.set_index("open_time")[list(resampled)], resampled, check_exact=True, check_freq=False
     )

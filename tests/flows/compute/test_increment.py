@@ -197,7 +197,7 @@ def test_an_increment_from_anywhere_gives_what_all_of_history_gives(
 
 
 def test_a_dead_market_is_computed_from_before_it_died() -> None:
-    """0/0 over a warm-up without a move was 0.0 where all of history gives the value at which trading stopped."""
+    """0/0 over a warm-up without a move was 0.0 where all of history has the value at which trading stopped."""
     bars = segments([("walk", 800, 4), ("dead", 5200, 0)], 1, gaps=False)
     at_once = compute_all(input_columns(bars, EURUSD, HOUR))
     whole = from_row(bars, 0)

@@ -46,7 +46,7 @@ def compute(tables: DeltaTables, ledger: Ledger, now: datetime) -> Compute:
 
 @pytest.fixture
 def store(tables: DeltaTables, ledger: Ledger) -> Callable[..., None]:
-    """Stores what was computed, and forgets that it has, as a run does that dies then."""
+    """Stores what was computed and records nothing of it, like a run that dies in between."""
 
     def run(computed: Any, at: datetime = datetime(2024, 6, 3, 12, tzinfo=UTC)) -> None:
         since: dict[Any, int | None] = {table: tables.version(table) for table in ("bars", "indicators")}

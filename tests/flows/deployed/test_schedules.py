@@ -29,7 +29,7 @@ async def runs(deployment: str, start: datetime, end: datetime) -> np.ndarray[An
         scheduled = _schedule_config_to_deployment_schedule(config)["schedule"]
         schedule = SERVER_SIDE[type(scheduled).__name__].model_validate(scheduled.model_dump())
         begin = start
-        while True:  # Prefect gives a thousand at most
+        while True:  # Prefect returns a thousand at most
             dates = await schedule.get_dates(n=900, start=begin, end=end)
             starts |= {round(date.timestamp() * 1e6) for date in dates}
             if len(dates) < 900:

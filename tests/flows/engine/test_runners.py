@@ -1,7 +1,7 @@
 """The same run on threads, on processes and on a Dask cluster of processes: the same tables to the last bit.
 
-One Dask worker is killed in the middle of its shard: the cluster gives the shard to the other, which takes over the
-lease of the dead attempt.
+One Dask worker is killed in the middle of its shard: the cluster hands the shard to the other worker, which takes over
+the lease of the dead attempt.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def test_a_dask_cluster_leaves_what_threads_do_though_a_worker_is_killed(
 
 
 def kill_the_first_that_has_a_lease(settings: Settings, workers: list[psutil.Process], killed: list[int]) -> None:
-    """SIGKILLs a worker when it holds a symbol: it is in the middle of that symbol's work."""
+    """SIGKILLs a worker while it has the lease of a symbol, in the middle of that symbol's work."""
     pids = {f"(process {worker.pid})": worker.pid for worker in workers}
     deadline = time.monotonic() + WITHIN_S
     while time.monotonic() < deadline:
@@ -160,7 +160,7 @@ def test_a_shard_whose_pool_broke_is_done_all_the_same(
 
 
 def kill_the_first_child(settings: Settings, done: threading.Event) -> None:
-    """SIGKILLs the pool's process as soon as it holds a symbol."""
+    """SIGKILLs the pool's process as soon as it has the lease of a symbol."""
     while not done.wait(0.01):
         for symbol in SYMBOLS:
             with settings.ledger().lease([symbol], owner="a look") as look:

@@ -1,4 +1,4 @@
-"""How a run ends, and what it gives all the same."""
+"""The state in which a run ends, and the result that it returns in any state."""
 
 from __future__ import annotations
 

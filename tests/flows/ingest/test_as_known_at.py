@@ -111,7 +111,7 @@ def test_a_download_whose_bars_were_not_stored_is_no_newer_when_it_is_given_agai
     now: datetime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Fault: its process died before its bars were committed, and a newer download came before it was given again."""
+    """Fault: its process died before its bars were committed, and a newer download came before it was taken again."""
     first, second = downloads
     with monkeypatch.context() as patch:
         patch.setattr(DeltaTables, "append", _die)

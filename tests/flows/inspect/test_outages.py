@@ -95,7 +95,7 @@ def test_a_weekend_is_closed_and_no_outage() -> None:
 
 
 def test_a_symbol_that_has_ended_does_not_count() -> None:
-    """Of four symbols one is quoted no more: the other three are all there are."""
+    """One of four symbols is no longer quoted: the other three are all there are."""
     gaps, spans = gaps_of({"A": {30, 31}, "B": {30, 31}, "C": {30, 31}, "D": set(), "E": set(), "F": set(), "G": set()})
     assert find_outages(gaps, spans) == ()
     for name in "DEFG":

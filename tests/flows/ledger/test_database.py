@@ -1,4 +1,4 @@
-"""The way to the database: what its URL may be, what is said when it fails, and who may use it."""
+"""Connecting to the database: which URLs are valid, what an error says, and which processes may use it."""
 
 from __future__ import annotations
 

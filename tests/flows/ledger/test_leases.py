@@ -1,4 +1,4 @@
-"""Leases in one process: who gets what, and that tokens and stamps only ever rise."""
+"""Leases in one process: which run gets which symbols, and that tokens and stamps only ever rise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watermarks: they only go forward, and only for who holds the lease."""
+"""Watermarks: they only go forward, and only under the lease."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def ingested(place: Settings, folder: Path, published: Saved) -> Saved:
 
 @pytest.fixture(scope="module")
 def undisturbed(place: Settings, ingested: Saved) -> State:
-    """What a run leaves that nobody kills, and that is alone."""
+    """What a run leaves that nothing kills and nothing else runs beside."""
     ingested.restore(place)
     assert do("materialize", place, NOW) == []
     return state_of(place)

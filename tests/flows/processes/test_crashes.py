@@ -28,7 +28,7 @@ RANDOM_MOMENTS = 4
 
 @pytest.fixture(scope="module")
 def clean_s(place: Settings, ingested: Saved) -> float:
-    """How long a run takes that nobody kills."""
+    """How long a run takes that is not killed."""
     ingested.restore(place)
     started = time.monotonic()
     assert do("materialize", place, NOW) == []

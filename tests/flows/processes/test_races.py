@@ -48,7 +48,7 @@ def start(start: Any) -> Any:
 
 
 def stopped_at(boundary: str, worker: Worker) -> Worker:
-    """The worker, asleep (SIGSTOP) at the boundary that it has told."""
+    """The worker, asleep (SIGSTOP) at the boundary that it reported."""
     assert worker.hear() == boundary
     worker.freeze()
     return worker
@@ -128,7 +128,7 @@ def test_a_materialization_stopped_past_its_lease_at(
 def test_an_ingestion_stopped_past_its_lease_at(
     boundary: str, place: Settings, ingested: Saved, after_newest: State, start: Any
 ) -> None:
-    """It wakes with a download that was given before the one that has been stored and computed since."""
+    """It wakes with a download older than the one that has been stored and computed since."""
     ingested.restore(place)
     sleeper = stopped_at(boundary, start("rival EUR/USD", boundary))
     assert do("newest", place, LATER) == do("materialize", place, LATER + timedelta(minutes=2)) == []

@@ -1,4 +1,4 @@
-"""A run in a process of its own that stops at a chosen boundary: it is killed there, or waits for a word.
+"""A run in a separate process that stops at a chosen boundary: it is killed there, or waits until it is resumed.
 
 The processes are forked from a server that has imported the platform once and has no threads, so one takes no longer
 than its work.
@@ -148,7 +148,7 @@ def take(symbol: str, state: str, settings: Settings, ledger: Ledger, now: datet
 @cache
 def _start_server() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        # Its end is not an orderly one, and so the imported modules' semaphores are told to have leaked.
+        # Its end is not orderly, so the imported modules' semaphores are reported as leaked.
         patch.setenv("PYTHONWARNINGS", "ignore")
         forkserver.ensure_running()
 
@@ -158,7 +158,7 @@ class Worker:
 
     Args:
         halt: a boundary; None for none.
-        dies: whether the process kills itself there (SIGKILL) or tells it and waits for ``resume``.
+        dies: whether the process kills itself there (SIGKILL) or reports it and waits for ``resume``.
     """
 
     def __init__(
@@ -172,9 +172,9 @@ class Worker:
         theirs.close()
 
     def hear(self) -> Any:
-        """What it tells next: the boundary at which it waits, or at its end (boundaries passed, problems)."""
+        """Its next report: the boundary at which it waits, or at its end (boundaries passed, problems)."""
         if not self._pipe.poll(_WITHIN_S):
-            raise TimeoutError("the worker tells nothing")
+            raise TimeoutError("the worker reports nothing")
         return self._pipe.recv()
 
     def freeze(self) -> None:
@@ -182,7 +182,7 @@ class Worker:
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> Any:
-        """Wakes the process, lets it go on, and returns what it tells next."""
+        """Wakes the process, lets it go on, and returns its next report."""
         self.signal(signal.SIGCONT)
         self._pipe.send("go on")
         return self.hear()

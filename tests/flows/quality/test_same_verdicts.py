@@ -120,7 +120,7 @@ def test_every_bar_rule_broken(rule) -> None:
 
 def test_every_indicator_rule_broken() -> None:
     rules = about_rows(INDICATORS, "event_timestamp")
-    table = good_rows(len(rules) + 1)  # a row a rule, and a good one
+    table = good_rows(len(rules) + 1)  # one row per rule, and a good one
     for row, rule in enumerate(rules):
         for name, value in breakers(rule).items():
             table.loc[row, name] = value

@@ -21,8 +21,8 @@ class Exchange:
     Attributes:
         candles: open time (milliseconds), open, high, low, close, volume; ascending.
         now_ms: its clock.
-        page: the most candles it gives at once.
-        overlap: candles before the time asked for that it gives too.
+        page: the most candles that it returns at once.
+        overlap: candles before the requested time that it returns too.
         faults: status and headers of the next answers, before it answers well again.
         asked: path and parameters of all requests.
     """

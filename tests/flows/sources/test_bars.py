@@ -1,4 +1,4 @@
-"""What every source gives: one sorted, typed table, and a place for every row that was read."""
+"""What every source returns: one sorted, typed table, and a place for every row that was read."""
 
 import gzip
 from pathlib import Path

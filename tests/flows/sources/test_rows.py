@@ -79,7 +79,7 @@ def test_one_trade_makes_the_other_zeros_known(read: Read) -> None:
 
 
 def test_bars_that_did_not_move_may_have_traded_nothing(read: Read) -> None:
-    """As a quiet minute that was fetched by itself: its zero is known, and stays it when the day is read."""
+    """Like a quiet minute that was fetched alone: its zero is known, and stays known when the day is read."""
     flat = hours("0", "0", columns="volume").replace("1.1,1.2,1.0,1.15", "1.1,1.1,1.1,1.1")
     assert read(flat).frame["volume"].tolist() == [0, 0]
     assert read(flat.replace(",0\n", ",-1\n")).frame["volume"].isna().all()

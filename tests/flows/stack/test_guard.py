@@ -17,7 +17,7 @@ from flows.stack.processes import Child
 
 DEADLINE_S = 30.0
 SLEEP = "import time; time.sleep(300)"
-# Starts a process in a session of its own, as Prefect's worker does with a flow run, and tells both ids.
+# Starts a process in a session of its own, as Prefect's worker does with a flow run, and prints both ids.
 NEST = f"""
 import os, subprocess, sys, time
 inner = subprocess.Popen([sys.executable, "-c", {SLEEP!r}], start_new_session=True)

@@ -1,4 +1,4 @@
-"""The lock says whether a supervisor lives; the state says who is who; neither is fooled by a reused process id."""
+"""The lock shows whether a supervisor lives, the state which process is which; a reused process id fools neither."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A series in memory continues as if it had been given all bars at once."""
+"""A series in memory continues as if it had received all bars at once."""
 
 from __future__ import annotations
 

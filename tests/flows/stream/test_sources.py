@@ -165,7 +165,7 @@ async def test_a_time_in_seconds_is_rejected_by_name_and_reported(caplog: pytest
 
 
 def test_a_replay_keeps_time(minutes: Callable[..., pd.DataFrame]) -> None:
-    """60 times as fast: a minute a second, holes included."""
+    """60 times as fast: one minute per second, holes included."""
     clock, fed = [0.0], []
 
     class Timed:

@@ -1,4 +1,4 @@
-"""Parity: what is broken on purpose is found, named and doubted where lookups see it; mended, it clears."""
+"""Parity: what is broken on purpose is found, named and doubted where lookups see it; once repaired, the doubt ends."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def verify(settings: Settings, ledger: Ledger, redis: Any, now: datetime) -> Ver
 
 @pytest.fixture
 def mark(redis: Any, settings: Settings) -> Callable[..., str]:
-    """The mark of doubt as a client reads it; empty when there is none."""
+    """The mark of doubt as a client reads it, empty without a doubt."""
 
     def read(timeframe: str = "1h", symbol: str = "EUR/USD") -> str:
         stored: bytes | None = redis.hget(entity_key(symbol, settings.repo().project), doubt_key(timeframe))

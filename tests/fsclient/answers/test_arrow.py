@@ -1,4 +1,4 @@
-"""The one Arrow form of an answer: exact in both directions, refused when it is another's, one for all who store it."""
+"""The one Arrow form of an answer: exact in both directions, refused when it is another request's."""
 
 from __future__ import annotations
 

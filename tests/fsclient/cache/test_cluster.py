@@ -103,5 +103,5 @@ async def test_a_node_that_fails_is_left_for_another(
         redis.publish(channel(project), "EUR/USD\nohlcv_1h")
     await until(lambda: changes(client) > before, "a publish to be heard")
     answers = await asyncio.gather(*(client.get_latest(s, ["close"]) for s in PUBLISHED), return_exceptions=True)
-    for answer in answers:  # a symbol that lay on the lost node is away, and that is told as such
+    for answer in answers:  # a symbol of the lost node is unavailable, and reported as such
         assert isinstance(answer, FeatureStoreUnavailable) or source(answer) == "online"

@@ -83,7 +83,7 @@ def test_changing_a_frame_that_was_taken_changes_nothing(name: str) -> None:
 
 
 def copy_of(name: str) -> pd.DataFrame:
-    """An independent frame, made anew where pandas would share."""
+    """An independent frame, copied where pandas would share."""
     frame = FRAMES[name]
     if name == "arrays in cells":
         return pd.DataFrame({"age": [1, 2], "window": [np.arange(3.0), np.arange(3.0)]})

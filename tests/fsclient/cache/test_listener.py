@@ -18,7 +18,7 @@ from tests.fsclient.stack import Market, until
 
 
 class Recorder:
-    """A listener on the market's channel, and what it told."""
+    """A listener on the market's channel, and what it reported."""
 
     def __init__(self, listener: PublishListener) -> None:
         self.listener = listener
@@ -104,7 +104,7 @@ async def test_silence_is_no_loss(recorder: Recorder, proxy: Proxy, monkeypatch:
 async def test_a_line_that_died_silently_is_noticed(
     recorder: Recorder, proxy: Proxy, market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fault: a black hole. No end of the connection is ever told."""
+    """Fault: a black hole. The end of the connection is never reported."""
     monkeypatch.setattr(module, "PING_S", 0.05)
     await started(recorder)
     proxy.black_hole()

@@ -292,7 +292,7 @@ def test_an_invalidation_that_failed_is_made_up_for(server: Server, new_cache: N
 
 
 def test_what_is_owed_is_bounded(tmp_path: Path) -> None:
-    """Fault: the server stays away for as long as it likes."""
+    """Fault: the server stays unavailable indefinitely."""
     shared = SharedCache(f"unix://{tmp_path}/nobody.sock", timeout_s=PATIENT_S)
     for i in range(5_000):
         shared.invalidate(f"key {i}")

@@ -1,4 +1,4 @@
-"""Who may look and who may change, asked of every route over the server's own stack."""
+"""What may be seen and changed without the key and with it, on every route of the server's own stack."""
 
 from __future__ import annotations
 

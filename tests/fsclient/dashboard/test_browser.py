@@ -39,7 +39,7 @@ DATA = "id => document.querySelector('#' + id + ' .js-plotly-plot').data.map(t =
 
 @dataclass(slots=True)
 class BrowserLog:
-    """What a page complained of, and whom it asked."""
+    """The problems that a page reported, and its requests."""
 
     problems: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)

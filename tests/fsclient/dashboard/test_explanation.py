@@ -1,4 +1,4 @@
-"""A point is explained as ``fstore explain`` does, whatever is away."""
+"""A point is explained as ``fstore explain`` does, whatever is unavailable."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def fill(
     """Writes a history at once, sums included.
 
     Args:
-        slots: kinds of a time: each a packed slot for each process; they follow each other, one a time.
+        slots: kinds of a time: each a packed slot for each process; they follow each other, one per time.
     """
     sums = [pack(merge(kind)) for kind in slots]
     for owner in owners:

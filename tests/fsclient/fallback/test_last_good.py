@@ -1,4 +1,4 @@
-"""The last good answers: what stands in for a store that is away, from memory and from the disk of a former process."""
+"""The last good answers, which stand in for an unavailable store, from memory and from a former process's disk."""
 
 from __future__ import annotations
 

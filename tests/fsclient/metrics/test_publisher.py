@@ -53,7 +53,7 @@ def call(metrics: Metrics, times: int = 1, **record: Any) -> None:
 
 
 def counting(clock: Clock) -> tuple[Metrics, MetricsPublisher]:
-    """Metrics of a process of its own and their publisher, which writes when a test says so."""
+    """Metrics of one process and their publisher, which writes when a test asks for it."""
     metrics = Metrics()
     publisher = MetricsPublisher("redis://nowhere", "p", metrics, now=clock)
     publisher._process = replace(publisher._process, pid=next(_pids))
@@ -92,7 +92,7 @@ def test_clients_of_a_process_share_a_publisher_and_the_last_to_go_writes_what_w
     (process,) = read_processes(client, "shared")
     assert process.pid == os.getpid()
     assert process.states == {"breaker.online": "open"}
-    call(metrics)  # nobody listens any more
+    call(metrics)  # nobody listens any longer
     third = publishing(url, "shared", metrics)
     third()
     assert total(client, "m", project="shared", around=time.time()) == 3

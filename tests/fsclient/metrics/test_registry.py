@@ -106,7 +106,7 @@ def test_resetting_forgets_the_counts_and_keeps_the_hooks(metrics: Metrics, cloc
 def test_a_hook_hears_every_call_until_it_is_removed(metrics: Metrics) -> None:
     records: list[CallRecord] = []
     metrics.add_hook(records.append)
-    metrics.add_hook(records.append)  # the same one: still once a call
+    metrics.add_hook(records.append)  # the same one: still once per call
     metrics.record(HIT)
     metrics.remove_hook(records.append)
     metrics.remove_hook(records.append)

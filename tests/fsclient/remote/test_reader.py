@@ -65,7 +65,7 @@ def slower_than_the_timeout(way: Proxy) -> None:
 FAULTS = (refused, black_holed, cut_in_mid_reply, slower_than_the_timeout)
 
 
-# ---------------------------------------------------------------------------------------- the service is away
+# --------------------------------------------------------------------------------- the service is unavailable
 
 
 @pytest.mark.parametrize("mode", ["last_good", "recompute", "fail"])
@@ -187,7 +187,7 @@ async def test_callers_that_give_up_leave_the_others_their_own_answers(make_remo
     assert sum([await ask(i) for i in range(12)]) == 12
 
 
-# --------------------------------------------------------------------------------- the service's store is away
+# -------------------------------------------------------------------------- the service's store is unavailable
 
 
 @pytest.mark.parametrize("fault", ["refused", pytest.param("black_holed", marks=pytest.mark.drill)])

@@ -81,7 +81,7 @@ async def test_a_call_that_blocks_holds_nobody_up(impatient: BoundedCalls, hole:
     assert impatient.failures == 6
     hole.over.set()
     impatient._threads.shutdown(wait=True)
-    assert hole.entered == 4  # a call that was given up in the queue is not made any more
+    assert hole.entered == 4  # a call that was given up in the queue is never made
 
 
 async def test_the_event_loop_is_free_meanwhile(bounded: BoundedCalls) -> None:
@@ -121,7 +121,7 @@ async def test_a_cancelled_caller_is_cancelled_and_no_failure(bounded: BoundedCa
     assert bounded.failures == 0
     hole.over.set()
     bounded._threads.shutdown(wait=True)
-    assert hole.entered <= 4  # nor are the calls in the queue made any more
+    assert hole.entered <= 4  # nor are the calls in the queue ever made
 
 
 async def test_closing_returns_none_to_callers_that_still_wait_and_cancels_nobody(

@@ -227,7 +227,7 @@ async def test_while_the_service_hears_nothing_answers_are_repeated_briefly(
 
 
 async def test_a_service_that_falls_silent_is_noticed(make_remote: Make, way: Any) -> None:
-    """Fault: the line dies without a word. What was cached before can't be trusted any more."""
+    """Fault: the connection dies silently. What was cached before can no longer be trusted."""
     client = make_remote()
     await hearing(client)
     way.black_hole()

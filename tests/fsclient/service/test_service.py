@@ -1,4 +1,4 @@
-"""The service as any HTTP client sees it: who is answered, what is refused, and how errors are reported."""
+"""The service as any HTTP client sees it: which callers are answered, what is refused, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_every_error_is_read_back_as_itself() -> None:
         assert read_problem(body) is None
 
 
-# ---------------------------------------------------------------------------------------------------- who may ask
+# ------------------------------------------------------------------------------------- which callers are answered
 
 
 def every_route(http: httpx.Client) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The quick way to one symbol's range gives what the general way gives."""
+"""Reading one symbol's range the quick way returns what the general read returns."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_what_version_0_1_stored_as_nan_becomes_null(tables: DeltaTables) -> Non
     assert tables.maintain("bars", retention=timedelta(days=7)).rewritten_rows == 6 * len(SYMBOLS)
     assert handle(tables).to_pyarrow_table()["volume"].null_count == 6 * len(SYMBOLS)
     after = tables.read("bars", all_revisions=True)
-    assert str(after.to_pydict()) == str(before.to_pydict())  # NaN as before, for who reads through the platform
+    assert str(after.to_pydict()) == str(before.to_pydict())  # NaN as before, read through the platform
     tables.append("bars", rows(9), fences={"EUR/USD": 2000}, since=since)  # a run that read before it
     version = tables.version("bars")
     assert store_unknown_as_null(handle(tables)) == 0

@@ -29,7 +29,7 @@ class Question(NamedTuple):
 
 
 def answer(question: Question, rows: Sequence[Row], *, by_created: bool, ttl: int | None) -> tuple[int, int] | None:
-    """Event and created of the newest revision of the newest bar that counted at the moment; None: there is none."""
+    """Event and created of the newest revision of the newest bar that counted at the moment, or None."""
     known = [
         (row.event, row.created)
         for row in rows

@@ -250,7 +250,7 @@ def test_a_window_ends_with_the_last_closed_bar(
 def test_a_window_is_full_however_rare_the_bars_are(
     feature_store: FeatureStore, tables: DeltaTables, make_rows: MakeRows
 ) -> None:
-    # One hourly bar a day, as in a market that trades little: half a year of hours holds too few of them.
+    # One hourly bar per day, as in a market that trades little: half a year of hours holds too few of them.
     days = catalog.WINDOW_BARS + 5
     for table in ("bars", "indicators"):
         parts = [make_rows(table, start=JANUARY + timedelta(days=d), value=float(d)) for d in range(days)]

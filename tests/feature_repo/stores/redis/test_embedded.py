@@ -26,7 +26,7 @@ from feature_repo.stores.redis.embedded import (
 )
 
 DEADLINE_S = 30.0
-# A process that needs the server, tells which it found, and lives until its input ends.
+# A process that needs the server, prints which one it uses, and lives until its input ends.
 USER = """
 import sys
 from pathlib import Path

@@ -44,7 +44,7 @@ def rows(event: int, created: int, value: float, views: Sequence[catalog.View] =
 
 
 def read(redis: Any, symbol: str, views: Sequence[catalog.View] = VIEWS) -> set[tuple[int, int, float]]:
-    """What one HMGET of every field gives: (event, created, value) as each view, and each field of it, tells it."""
+    """What one HMGET of every field returns: (event, created, value) according to each view and each of its fields."""
     fields = [f for v in views for f in (timestamp_key(v.name), revision_key(v.name))]
     fields += [field_key(v.name, name) for v in views for name in v.fields]
     stored = redis.hmget(entity_key(symbol, PROJECT), fields)
