@@ -45,7 +45,7 @@ with Ledger(sys.argv[1]) as ledger:
 
 
 class Worker:
-    """A process that leases the symbols it is sent, and reports which it got and, on request, whether it still has them."""
+    """A process that leases the symbols it is sent, and reports which it got and, on request, which it still has."""
 
     def __init__(self, url: str, owner: str) -> None:
         command = [sys.executable, "-W", "error", "-c", WORKER, url, owner]
