@@ -1,4 +1,4 @@
-"""One call through the client: what its cache repeats and how long, whether a frame is its own, what blocks the loop."""
+"""One call through the client: what its cache repeats and for how long, whose frame it is, what blocks the loop."""
 
 from __future__ import annotations
 
