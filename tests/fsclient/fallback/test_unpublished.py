@@ -17,10 +17,10 @@ from feature_repo.stores.redis.connection import connect
 from flows.runs.publish import publish_window
 from fsclient import FeatureCache, FeatureStoreClient, FeatureStoreUnavailable, Provenance, provenance
 from fsclient.answers.repeating import ABSENT_S
-from tests.fsclient.stack import HELD, KNOWN_WITHOUT_DATA, Clock, Market, hearing, source, until
+from tests.fsclient.stack import KNOWN_WITHOUT_DATA, PUBLISHED, Clock, Market, hearing, source, until
 
 Make = Callable[..., FeatureStoreClient]
-EUR, GBP = HELD
+EUR, GBP = PUBLISHED
 FEATURES = ["close", "rsi_14", "4h:sma_20"]
 MODES = ("last_good", "recompute", "fail")
 
@@ -56,10 +56,10 @@ def assert_rows(frame: pd.DataFrame, market: Market, *symbols: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_what_was_never_published_is_computed_from_stored_bars(mode: str, make: Make, market: Market) -> None:
-    delete(market, *HELD)
-    frame, record = await ask(make(on_unavailable=mode, timeout_s=10.0, use_cache=False), *HELD)
-    assert_rows(frame, market, *HELD)
-    assert (record.source, record.origin, record.recomputed) == ("recomputed", "recomputed", HELD)
+    delete(market, *PUBLISHED)
+    frame, record = await ask(make(on_unavailable=mode, timeout_s=10.0, use_cache=False), *PUBLISHED)
+    assert_rows(frame, market, *PUBLISHED)
+    assert (record.source, record.origin, record.recomputed) == ("recomputed", "recomputed", PUBLISHED)
     assert (record.complete, record.missing, record.age_bars, record.stale) == (True, (), 0, False)
 
 
@@ -129,7 +129,7 @@ async def test_a_lost_symbol_beside_others_is_not_computed(make_client: Make, ma
     client = make_client(use_cache=False)
     await ask(client, GBP)
     delete(market, GBP)
-    frame, record = await ask(client, *HELD)
+    frame, record = await ask(client, *PUBLISHED)
     assert_rows(frame, market, EUR)
     assert (record.source, record.recomputed) == ("online", ())
     assert {(gap["symbol"], gap["reason"]) for gap in record.missing} == {(GBP, "no_data")}
@@ -139,10 +139,10 @@ async def test_computed_rows_are_no_last_good_answer_of_the_online_store(
     make: Make, market: Market, repo: Repo
 ) -> None:
     """Or the first would stand in for all later ones, since an empty store's last good answer comes first."""
-    delete(market, *HELD)
+    delete(market, *PUBLISHED)
     client = make(use_cache=False, timeout_s=10.0)
     for _ in range(2):
-        assert (await ask(client, *HELD))[1].source in ("recomputed", "cache")
+        assert (await ask(client, *PUBLISHED))[1].source in ("recomputed", "cache")
     assert not list((repo.home / "spool").glob("*.arrow"))
     market.publish_all()
     await until_published(client)
@@ -150,7 +150,7 @@ async def test_computed_rows_are_no_last_good_answer_of_the_online_store(
 
 async def until_published(client: FeatureStoreClient) -> None:
     for _ in range(200):
-        _, record = await ask(client, *HELD)
+        _, record = await ask(client, *PUBLISHED)
         if record.origin == "online":
             return
     pytest.fail(f"still {record.source}")
@@ -192,4 +192,4 @@ async def test_what_is_published_is_read_from_the_online_store_alone(
         raise AssertionError("stored bars were asked for")
 
     client._reader.recomputed = recomputed  # type: ignore[method-assign, assignment]
-    assert (await ask(client, *HELD))[1].source == "online"
+    assert (await ask(client, *PUBLISHED))[1].source == "online"
