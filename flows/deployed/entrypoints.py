@@ -45,6 +45,8 @@ def ingest(
     table: str | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
+    revise: bool = False,
+    as_is: bool = False,
 ) -> State[Any]:
     """Takes bars from a source, through the quality gate, into the offline store.
 
@@ -65,6 +67,9 @@ def ingest(
         table: a database's table, in place of a query.
         start: the first moment; by default an exchange is asked from the newest stored bar on.
         end: the first moment after the range.
+        revise: store bars even if they change many of those that are stored. For one run, not for a schedule: it would
+            take a vendor's mistake without asking.
+        as_is: take prices in whatever unit they are beside their neighbours.
     """
     options = SourceOptions(
         format=format,
@@ -79,7 +84,7 @@ def ingest(
         start=start,
         end=end,
     )
-    reports, problems = ingest_symbols(source, symbols, timeframe, options)
+    reports, problems = ingest_symbols(source, symbols, timeframe, options, revise=revise, as_is=as_is)
     newest = max((report.last_open for report in reports if report.last_open), default=None)
     rename_run(run_name("ingest", symbols, [timeframe], newest))
     return final_state(

@@ -23,7 +23,15 @@ _EXCHANGES = ("exchange://", "ccxt://")
 
 
 @materializing(BARS, by="fstore", name="ingest-symbol", task_run_name="{symbol} {timeframe}")
-def ingest_symbol(source: str, symbol: str, timeframe: str, options: SourceOptions) -> IngestReport:
+def ingest_symbol(
+    source: str,
+    symbol: str,
+    timeframe: str,
+    options: SourceOptions,
+    *,
+    revise: bool = False,
+    as_is: bool = False,
+) -> IngestReport:
     """Reads one symbol's bars and stores them; the source's errors end it, and are reported by symbol."""
     settings = load_settings()
     each = series(symbol, timeframe)
@@ -37,22 +45,36 @@ def ingest_symbol(source: str, symbol: str, timeframe: str, options: SourceOptio
         now=datetime.now(UTC),
         max_bad_share=settings.max_bad_share,
         max_revised_share=settings.max_revised_share,
+        revise=revise,
+        as_is=as_is,
     )
     add_asset_metadata(BARS, {"symbol": symbol, "timeframe": timeframe, "stored": report.stored})
     return report
 
 
 def ingest_symbols(
-    source: str, symbols: Sequence[str], timeframe: str, options: SourceOptions
+    source: str,
+    symbols: Sequence[str],
+    timeframe: str,
+    options: SourceOptions,
+    *,
+    revise: bool = False,
+    as_is: bool = False,
 ) -> tuple[list[IngestReport], list[str]]:
-    """Ingests symbol by symbol; one that fails leaves the others alone. Returns reports and problems."""
+    """Ingests symbol by symbol; one that fails leaves the others alone. Returns reports and problems.
+
+    Args:
+        revise, as_is: as ``flows.ingest.ingest.ingest`` takes them.
+    """
     reports: list[IngestReport] = []
     problems: list[str] = []
     for name in dict.fromkeys(symbols):
         try:
             instrument = options.instrument and locate(options.instrument, name, timeframe)
             its_options = replace(options, instrument=instrument)
-            report = ingest_symbol(locate(source, name, timeframe), name, timeframe, its_options)
+            report = ingest_symbol(
+                locate(source, name, timeframe), name, timeframe, its_options, revise=revise, as_is=as_is
+            )
         except (SourceError, SymbolBusyError, OSError) as error:
             problems.append(f"{name} {timeframe}: {error}")
             continue
