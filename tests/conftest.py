@@ -37,6 +37,7 @@ DRILLS = (
 ON_A_SERVER = (
     "flows/cli/test_demo.py",
     "flows/cli/test_jobs.py",
+    "flows/cli/test_withdraw.py",
     "flows/deployed/test_ingest.py",
     "flows/materialize/test_flow.py",
     "flows/stack/test_abandoned.py",
