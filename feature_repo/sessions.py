@@ -133,6 +133,17 @@ def expected_opens(session: Session, timeframe: Timeframe, start_us: int, end_us
     return opens[is_open(session, opens, timeframe)]
 
 
+@lru_cache(maxsize=32)
+def calendar_end(session: Session) -> int | None:
+    """The first moment that the session's calendar does not know yet, microseconds UTC; None when it has no end."""
+    if session.kind != "exchange" or session.calendar is None:
+        return None
+    import exchange_calendars
+
+    bound = type(exchange_calendars.get_calendar(session.calendar)).bound_max()
+    return None if bound is None else int(bound.value // 1000) + DAY_US
+
+
 def check_opens(session: Session, timeframe: Timeframe, opens_us: Times) -> None:
     """Refuses open times that no table of bars can hold.
 

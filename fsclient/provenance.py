@@ -34,7 +34,8 @@ class Provenance:
             ``end``, ``bars``), ``no_data`` (no bar at all of a known symbol, in the range if one was asked for),
             ``not_stored`` (the bar is there, this feature of it was never stored or published), ``warm_up`` (too few
             bars before it), ``not_reported`` (a volume that the source does not report), ``expired`` (older than
-            ``max_age_bars``).
+            ``max_age_bars``), ``calendar_ends`` (from ``start`` on the exchange's calendar is not known, so nobody can
+            say whether bars are missing).
         stale: whether the answer may not be what the store would say now, or the store itself doubts it.
         doubt: what failed the last comparison of the stores, each ``{"symbol", "timeframe", "reason"}``.
         recomputed: the symbols of a lookup whose rows were computed from stored bars; all other rows were read from the

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from feature_repo.catalog import BAR_FIELDS
-from feature_repo.sessions import expected_opens
+from feature_repo.sessions import calendar_end, expected_opens
 from feature_repo.stores.redis.codec import BoolArray
 from fsclient.answers.values import RangeValues
 from fsclient.frames import Int64Array
@@ -35,6 +35,10 @@ def find_missing(
         unknown = absent & ~np.isin(expected, bars, assume_unique=True)
         missing += _runs(request, expected, unknown, "gap" if len(bars) else "no_data")
         missing += _runs(request, expected, absent & ~unknown, "not_stored")
+    end = calendar_end(request.symbol.session)
+    if end is not None and last >= end:  # whether bars are missing there is not known
+        span = {"start": iso(max(first, end)), "end": iso(last)}
+        missing.append({"symbol": request.symbol.name, "reason": "calendar_ends", **span})
     for name, column in values.columns.items():
         empty, unstored = int(np.isnan(column).sum()), values.unstored.get(name, 0)
         reason = "not_reported" if name in BAR_FIELDS else "warm_up"

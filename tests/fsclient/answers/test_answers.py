@@ -16,17 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, TIMEFRAMES
+from feature_repo.catalog import BAR_FIELDS, INDICATOR_FIELDS, SYMBOLS, TIMEFRAMES, Session
 from feature_repo.freshness import next_close
 from feature_repo.repo import Repo
-from feature_repo.sessions import expected_opens
+from feature_repo.sessions import DAY_US, calendar_end, expected_opens
 from feature_repo.stores.delta.tables import DeltaTables
 from feature_repo.stores.redis.codec import doubt_key, entity_key, field_key
 from feature_repo.stores.redis.connection import connect
 from feature_repo.stores.schemas import SCHEMAS
 from flows.compute.changes import as_table
 from fsclient import FeatureStoreClient, Provenance, UnknownSymbolError, provenance
-from fsclient.answers.completeness import find_missing
+from fsclient.answers.completeness import find_missing, is_complete
 from fsclient.answers.repeating import CLOSED_S, DOUBTED_S, SETTLE_S, lifetime_s, prefixes
 from fsclient.answers.values import RangeValues
 from fsclient.provenance import from_dict, from_iso, iso
@@ -359,6 +359,25 @@ async def test_a_cached_range_has_its_age_as_of_now(make_client: Make, clock: Cl
     assert source(again) == "cache"
     assert again.attrs["provenance"]["age_bars"] == before.attrs["provenance"]["age_bars"] == 12
     assert again.attrs["provenance"]["read_at"] == before.attrs["provenance"]["read_at"]
+
+
+def test_beyond_the_end_of_an_exchanges_calendar_a_range_says_that_gaps_cannot_be_seen() -> None:
+    """Some calendars are published year by year; after the end no bar is expected, so none would be missed."""
+    shanghai = Session(name="shanghai", kind="exchange", timezone="Asia/Shanghai", day_start="00:00", calendar="XSHG")
+    end_us = calendar_end(shanghai)
+    assert end_us is not None
+    asked = range_request("EUR/USD", pd.Timestamp(end_us - DAY_US, unit="us"), pd.Timestamp(end_us, unit="us"), "1d")
+    asked = replace(asked, symbol=replace(asked.symbol, session=shanghai))
+    values = RangeValues(opens_us=np.empty(0, np.int64), columns={})
+
+    def unknown(now_us: int) -> list[dict[str, Any]]:
+        return [entry for entry in find_missing(asked, values, now_us) if entry["reason"] == "calendar_ends"]
+
+    assert unknown(end_us) == []  # the last known day; the one after it has not closed
+    entry = {"symbol": "EUR/USD", "reason": "calendar_ends", "start": iso(end_us), "end": iso(end_us)}
+    assert unknown(end_us + 2 * DAY_US) == [entry]
+    assert not is_complete([entry])
+    assert calendar_end(SYMBOLS["EUR/USD"].session) is None
 
 
 # -------------------------------------------------------------------------------------------------- how long it lives
