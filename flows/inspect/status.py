@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from feature_repo import catalog
+from feature_repo.catalog import Symbol
 from feature_repo.freshness import bars_behind, freshness_of
+from feature_repo.sessions import calendar_end
 from feature_repo.stores.redis.codec import decode_timestamp, entity_key, timestamp_key
 from feature_repo.stores.redis.connection import connect, online_url
 from flows.runs.plan import ingested_series, plan
@@ -18,7 +20,8 @@ def freshness(settings: Settings, now: datetime) -> list[dict[str, Any]]:
 
     It reads the ledger and the online store: its cost grows with the number of symbols, not with their history. What
     can't be read of one symbol is the ``problem`` of its rows (empty otherwise) and never hides the others.
-    ``freshness`` is None of a symbol that the catalog has lost, and where no bar has closed yet.
+    ``freshness`` is None of a symbol that the catalog has lost, where no bar has closed yet, and once the symbol's
+    exchange calendar has ended: no bar is expected from then on, so a dead feed would look fresh.
     """
     repo, ledger = settings.repo(), settings.ledger()
     series, marks = ingested_series(settings.tables(), ledger), ledger.watermarks()
@@ -43,6 +46,9 @@ def freshness(settings: Settings, now: datetime) -> list[dict[str, Any]]:
             closes = [mark.event_us if mark else 0, own.last_us + catalog.timeframe(tf).microseconds if own else 0]
             online_us, age_bars, problem = None, None, unreadable
             symbol = catalog.SYMBOLS.get(name)  # a symbol that is no longer in the catalog still has its bars
+            known = symbol is not None and max(closes) > 0
+            if symbol is not None and (limit := _calendar_limit(symbol, now_us)):
+                problem, known = problem or limit, False
             try:
                 online_us = decode_timestamp(stamp) if (stamp := online[tf]) else None
                 if online_us is not None and symbol is not None:
@@ -57,11 +63,23 @@ def freshness(settings: Settings, now: datetime) -> list[dict[str, Any]]:
                     "offline": _moment(max(closes)),
                     "online": _moment(online_us or 0),
                     "age_bars": age_bars,
-                    "freshness": freshness_of(tf, age_bars) if symbol is not None and max(closes) else None,
+                    "freshness": freshness_of(tf, age_bars) if known else None,
                     "problem": problem,
                 }
             )
     return rows
+
+
+def _calendar_limit(symbol: Symbol, now_us: int) -> str:
+    """Why the age of a symbol's bars is not known: its exchange calendar ends before now; empty otherwise."""
+    try:
+        end_us = calendar_end(symbol.session)
+    except ValueError as error:
+        return str(error)
+    if end_us is None or now_us < end_us:
+        return ""
+    end = datetime.fromtimestamp(end_us / 1e6, UTC)
+    return f"calendar {symbol.session.calendar} is known to {end:%Y-%m-%d} only: update exchange_calendars"
 
 
 def _moment(us: int) -> datetime | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,9 @@ import pandas as pd
 import pytest
 
 from feature_repo import catalog
+from feature_repo.catalog import Session
 from feature_repo.moments import to_us
+from feature_repo.sessions import calendar_end
 from feature_repo.stores.redis.codec import encode_timestamp, entity_key, timestamp_key
 from feature_repo.stores.redis.connection import connect, online_url
 from flows.inspect.status import freshness
@@ -102,3 +105,29 @@ def test_one_bad_symbol_never_hides_the_others(
     assert "timestamp" in rows["AUD/USD"]["problem"]
     assert "1678 to 2261" in rows["USD/CAD"]["problem"]
     assert {rows[name]["age_bars"] for name in names[1:]} == {None}
+
+
+def test_after_the_end_of_its_calendar_a_symbol_is_never_fresh(
+    make_bars: Make,
+    take: Callable[..., Any],
+    settings: Settings,
+    ledger: Ledger,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No bar is expected then, so its age would stay 0 for ever."""
+    take(make_bars(30))
+    materialize_symbols(Run(ledger=ledger, tables=settings.tables(), now=now), ["EUR/USD"], ["1h"], settings)
+    shanghai = Session(name="shanghai", kind="exchange", timezone="Asia/Shanghai", day_start="00:00", calendar="XSHG")
+    symbols = catalog.SYMBOLS | {"EUR/USD": replace(catalog.SYMBOLS["EUR/USD"], session=shanghai)}
+    monkeypatch.setattr(catalog, "SYMBOLS", symbols)
+    end_us = calendar_end(shanghai)
+    assert end_us is not None
+    end = datetime.fromtimestamp(end_us / 1e6, UTC)
+
+    def newest(at: datetime) -> tuple[str | None, str]:
+        row = next(row for row in freshness(settings, at) if row["timeframe"] == "1h")
+        return row["freshness"], row["problem"]
+
+    assert newest(end - timedelta(days=1)) == ("stale", "")
+    assert newest(end) == (None, f"calendar XSHG is known to {end:%Y-%m-%d} only: update exchange_calendars")
