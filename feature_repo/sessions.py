@@ -91,9 +91,10 @@ def is_open(session: Session, opens_us: Times, timeframe: Timeframe) -> Mask:
     """Whether an open market makes the bar that opens at each moment (on the grid): it overlaps the trading hours.
 
     The hours are Sunday 17:00 to Friday 17:00 New York without the trading days in ``FX_HOLIDAYS`` (fx), always
-    (24x7), or the calendar's (exchange). A daily bar is expected when its :func:`session_day` is a trading date: Monday
-    to Friday for fx, so not the stub of a Sunday evening that a day start other than 17:00 New York cuts off. A bar
-    that is not expected is not an error: some brokers quote on, and some stop early and start late.
+    (24x7), or the calendar's (exchange); the session's daily rest is no part of them. A daily bar is expected when its
+    :func:`session_day` is a trading date: Monday to Friday for fx, so not the stub of a Sunday evening that a day start
+    other than 17:00 New York cuts off. A bar that is not expected is not an error: some brokers quote on, and some stop
+    early and start late.
 
     A calendar that ends (some are published year by year) expects no bar beyond what it knows; update
     exchange_calendars for newer years.
@@ -101,11 +102,14 @@ def is_open(session: Session, opens_us: Times, timeframe: Timeframe) -> Mask:
     Raises:
         ValueError: the session's calendar is unknown.
     """
-    if session.kind == "24x7" or not opens_us.size:
+    if (session.kind == "24x7" and session.rest is None) or not opens_us.size:
         return np.ones(opens_us.shape, np.bool_)
-    dates, starts, ends = _trading_hours(session, *_ends(opens_us))
+    span = _ends(opens_us)
+    dates, starts, ends = _trading_hours(session, *span)
     if timeframe.microseconds >= DAY_US:
         return np.isin(session_day(session, opens_us), dates)
+    if session.rest is not None:
+        starts, ends = _outside_rest(session, session.rest, span, starts, ends)
     following = np.append(starts, np.iinfo(np.int64).max)[np.searchsorted(ends, opens_us, side="right")]
     return following < bar_close(session, timeframe, opens_us)
 
@@ -205,11 +209,28 @@ def _trading_hours(session: Session, first_us: int, last_us: int) -> tuple[Times
         dates = days[:-1] + 1  # a trading day is named by the date on which it ends
         trading = np.array([_is_fx_date(date.fromordinal(day + _EPOCH)) for day in dates.tolist()])
         return dates[trading], starts[:-1][trading], starts[1:][trading]
+    if session.kind == "24x7":
+        days, starts = _day_starts(session, first_us, last_us)
+        return days[:-1] + (time.fromisoformat(session.day_start) > time.min), starts[:-1], starts[1:]
     if session.calendar is None:
         raise ValueError(f"session {session.name!r} is an exchange's but names no calendar: set Session.calendar")
     # No margin at New Year: no exchange trades through it, and some calendars end with a year that is known so far.
     years = np.array([first_us, last_us], "datetime64[us]").astype("datetime64[Y]").astype(int) + 1970
     return _calendar_hours(session.calendar, *years.tolist())
+
+
+def _outside_rest(
+    session: Session, rest: tuple[str, str], span: tuple[int, int], starts: Times, ends: Times
+) -> tuple[Times, Times]:
+    """Trading hours without the session's daily rest around a range; ascending."""
+    begins, resumes = (_day_starts(replace(session, day_start=clock), *span)[1] for clock in rest)
+    awake_from = np.concatenate([[np.iinfo(np.int64).min], resumes])  # the stretches between two rests
+    awake_to = np.concatenate([begins, [np.iinfo(np.int64).max]])
+    first, last = (np.searchsorted(awake_to, starts, "right"), np.searchsorted(awake_from, ends, "left"))
+    pieces = last - first  # how many stretches the hours touch: none when a rest covers them
+    hours = np.repeat(np.arange(starts.size), pieces)
+    stretch = np.arange(hours.size) + np.repeat(first - np.cumsum(pieces) + pieces, pieces)
+    return np.maximum(starts[hours], awake_from[stretch]), np.minimum(ends[hours], awake_to[stretch])
 
 
 def _is_fx_date(day: date) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import time
 from types import MappingProxyType
 from typing import Literal
 
@@ -20,6 +21,8 @@ class Session:
         timezone: IANA zone of ``day_start``.
         day_start: local time at which a day, and so its 1d and 4h bars, begins.
         calendar: code of the calendar in ``exchange_calendars``; exchange sessions only.
+        rest: local times from and to which the market rests every day, such as 17:00 to 18:00; None if it does not. A
+            calendar's own breaks need no rest: it is for those that the calendar does not have.
         moved: the zones that replaced ``timezone``, each with the first local date in it, ascending: a broker's server
             that was moved. Best a date without trading, because the day before may be cut short.
     """
@@ -29,7 +32,16 @@ class Session:
     timezone: str
     day_start: str = "00:00"
     calendar: str | None = None
+    rest: tuple[str, str] | None = None
     moved: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            begins, ends = (time.fromisoformat(clock) for clock in self.rest or ("00:00", "00:01"))
+        except ValueError as error:
+            raise ValueError(f"session {self.name!r}: rest {self.rest!r} is not two local times: {error}") from None
+        if begins >= ends:
+            raise ValueError(f"session {self.name!r}: its rest ends at {ends:%H:%M}, not after {begins:%H:%M}")
 
     @property
     def clock(self) -> str:
@@ -42,6 +54,8 @@ SESSIONS: Mapping[str, Session] = MappingProxyType(
         s.name: s
         for s in (
             Session(name="fx", kind="fx", timezone="America/New_York", day_start="17:00"),
+            # Gold and silver trade by the currencies' days, each of which begins with an hour of rest.
+            Session(name="metals", kind="fx", timezone="America/New_York", day_start="17:00", rest=("17:00", "18:00")),
             # A MetaTrader broker's own days, midnight to midnight, of a server that was moved from CET to EET.
             Session(name="fx_broker", kind="fx", timezone="Europe/Berlin", moved=(("2014-11-23", "Europe/Athens"),)),
             Session(name="24x7", kind="24x7", timezone="UTC"),
@@ -82,8 +96,8 @@ _SYMBOL_ROWS: tuple[tuple[str, int, float, float, str], ...] = (
     ("fx", 5, 0.3, 3.5, "GBP/AUD GBP/CAD GBP/CHF GBP/NZD AUD/CAD AUD/CHF AUD/NZD NZD/CAD NZD/CHF CAD/CHF"),
     ("fx", 3, 40.0, 400.0, "USD/JPY EUR/JPY GBP/JPY AUD/JPY NZD/JPY CAD/JPY CHF/JPY"),
     ("fx", 5, 1.0, 60.0, "USD/SEK USD/NOK USD/DKK USD/SGD USD/HKD USD/MXN USD/ZAR USD/PLN EUR/SEK EUR/NOK USD/CNH"),
-    ("fx", 3, 200.0, 20_000.0, "XAU/USD"),
-    ("fx", 4, 2.0, 500.0, "XAG/USD"),
+    ("metals", 3, 200.0, 20_000.0, "XAU/USD"),
+    ("metals", 4, 2.0, 500.0, "XAG/USD"),
     ("fx_broker", 5, 0.3, 3.5, "AUD/USD.MT"),
     ("24x7", 2, 0.01, 10_000_000.0, "BTC/USD BTC/EUR BTC/USDT ETH/USD ETH/EUR ETH/USDT"),
     ("24x7", 6, 0.000_001, 100_000.0, "SOL/USD SOL/USDT XRP/USD XRP/USDT ADA/USD ADA/USDT DOGE/USD DOGE/USDT"),

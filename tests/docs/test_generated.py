@@ -66,6 +66,8 @@ def symbols() -> str:
     for session in SESSIONS.values():
         names = [s.name for s in SYMBOLS.values() if s.session is session]
         open_in = hours.get(session.kind, f"as the calendar {session.calendar} says")
+        if session.rest is not None:
+            open_in += ", but for a rest from {} to {} each day".format(*session.rest)
         day = f"{session.day_start} {session.clock}"
         rows.append((f"`{session.name}`", open_in, day, ", ".join(names)))
     return _table(("Session", "Open", "A day starts at", "Symbols"), rows)

@@ -22,7 +22,7 @@ from feature_repo.sessions import (
     session_day,
 )
 
-FX, ALWAYS, US = SESSIONS["fx"], SESSIONS["24x7"], SESSIONS["us_equity"]
+FX, METALS, ALWAYS, US = SESSIONS["fx"], SESSIONS["metals"], SESSIONS["24x7"], SESSIONS["us_equity"]
 BROKER = Session(name="broker", kind="fx", timezone="Europe/Athens", day_start="00:00")
 MOVED = Session(name="moved", kind="fx", timezone="Europe/Berlin", moved=(("2014-11-23", "Europe/Athens"),))
 BERLIN = Session(name="berlin", kind="24x7", timezone="Europe/Berlin")  # its clock changes while the market is open
@@ -33,6 +33,11 @@ KOLKATA = Session(name="kolkata", kind="24x7", timezone="Asia/Kolkata")
 TOKYO = Session(name="tokyo", kind="exchange", timezone="UTC", calendar="XTKS")
 MUMBAI = Session(name="mumbai", kind="exchange", timezone="UTC", calendar="XBOM")  # known since 1997
 
+# The calendar has CMES close at 17:00 Chicago, where its next day begins; Globex closes an hour before.
+GLOBEX = Session(name="globex", kind="exchange", timezone="America/Chicago", day_start="17:00", calendar="CMES",
+                 rest=("16:00", "17:00"))  # fmt: skip
+
+HALF_HOUR = TIMEFRAMES["30m"]
 HOUR, FOUR_HOURS, DAY = TIMEFRAMES["1h"], TIMEFRAMES["4h"], TIMEFRAMES["1d"]
 
 
@@ -45,7 +50,7 @@ def iso(times_us: np.ndarray) -> list[str]:
     return np.datetime_as_string(times_us.view("datetime64[us]"), unit="m").tolist()
 
 
-any_session = st.sampled_from([FX, ALWAYS, US, BROKER, MOVED, BERLIN, SAO_PAULO, EAST, WEST, KOLKATA])
+any_session = st.sampled_from([FX, METALS, ALWAYS, US, BROKER, MOVED, BERLIN, SAO_PAULO, EAST, WEST, KOLKATA])
 any_timeframe = st.sampled_from(list(TIMEFRAMES.values()))
 moments_us = st.integers(int(us("1965-01-01")[0]), int(us("2040-01-01")[0]))
 minutes = st.lists(st.integers(0, 400 * 1440), max_size=5).map(lambda times: np.array(times, np.int64) * 60_000_000)
@@ -225,6 +230,46 @@ def test_fx_rests_on_the_trading_days_of_christmas_and_new_year() -> None:
     assert "2018-12-24T22:00" not in iso(hours)
     assert "2018-12-25T21:00" not in iso(hours)
     assert "2018-12-25T22:00" in iso(hours)
+
+
+def test_metals_trade_when_currencies_do_but_for_the_first_hour_of_each_day() -> None:
+    start, end = us("2017-12-20", "2020-01-05")
+    new_york = ZoneInfo("America/New_York")
+    fx = expected_opens(FX, HOUR, start, end).tolist()
+    awake = [hour for hour in fx if datetime.fromtimestamp(hour / 1e6, new_york).hour != 17]
+    assert expected_opens(METALS, HOUR, start, end).tolist() == awake
+    assert len(awake) < len(fx)
+    for timeframe in (FOUR_HOURS, DAY):
+        assert (expected_opens(METALS, timeframe, start, end) == expected_opens(FX, timeframe, start, end)).all()
+
+
+def test_a_session_has_a_rest_that_its_calendar_does_not_know() -> None:
+    around = us("2026-11-16T21:00", "2026-11-17T00:00")
+    assert iso(expected_opens(GLOBEX, HALF_HOUR, *around)) == [
+        "2026-11-16T21:00", "2026-11-16T21:30", "2026-11-16T23:00", "2026-11-16T23:30",
+    ]  # fmt: skip
+    week = expected_opens(GLOBEX, HALF_HOUR, *us("2026-11-15", "2026-11-22"))
+    assert week.size == 5 * 46
+    assert iso(week[[0, -1]]) == ["2026-11-15T23:00", "2026-11-20T21:30"]
+
+
+def test_a_market_of_every_day_may_rest_too() -> None:
+    rests = replace(ALWAYS, rest=("00:30", "01:00"))
+    opens = iso(expected_opens(rests, HALF_HOUR, *us("2024-01-06T23:30", "2024-01-07T02:00")))
+    assert opens == ["2024-01-06T23:30", "2024-01-07T00:00", "2024-01-07T01:00", "2024-01-07T01:30"]
+    assert expected_opens(rests, DAY, *us("2024-01-06", "2024-01-09")).size == 3
+
+
+@pytest.mark.parametrize(
+    ("rest", "problem"),
+    [
+        (("17:00", "16:00"), "session '24x7': its rest ends at 16:00, not after 17:00"),
+        (("noon", "13:00"), r"session '24x7': rest \('noon', '13:00'\) is not two local times"),
+    ],
+)
+def test_a_rest_that_cannot_be_is_refused_by_name(rest: tuple[str, str], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        replace(ALWAYS, rest=rest)
 
 
 def test_a_broker_midnight_keeps_new_york_hours_and_expects_no_sunday_day() -> None:

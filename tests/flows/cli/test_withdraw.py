@@ -31,7 +31,7 @@ def files(make_bars: Callable[..., pd.DataFrame], tmp_path: Path) -> Callable[..
 
 
 @pytest.fixture
-def state(held: Callable[..., Any]) -> Callable[[], dict[str, bytes]]:
+def state(read_online: Callable[..., Any]) -> Callable[[], dict[str, bytes]]:
     """The bits of all that is stored and published."""
 
     def read() -> dict[str, bytes]:
@@ -43,7 +43,7 @@ def state(held: Callable[..., Any]) -> Callable[[], dict[str, bytes]]:
                 for name in fields:
                     bits[f"{table} {timeframe} {name}"] = rows[name].to_numpy(np.float64).tobytes()
         for timeframe in FRAMES:
-            views = held("EUR/USD", timeframe)
+            views = read_online("EUR/USD", timeframe)
             bits[f"online {timeframe}"] = repr(views.closes).encode()
             bits |= {f"online {timeframe} {name}": np.float64(x).tobytes() for name, x in views.scalars.items()}
             bits |= {f"window {timeframe} {name}": array.tobytes() for name, array in views.window.items()}
